@@ -1,0 +1,54 @@
+# `make help` lists what there is. Everything happens in .venv; nothing outside of this folder is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install run test test-full lint types bench lock clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-10s%s\n", name, $$0 }'
+
+install: .venv/installed  ## Make .venv with all that the service needs
+
+run: install  ## Register the example source and serve on 127.0.0.1:8000
+	@$(BIN)/flask sources add example --source-id ILoveData123
+	@bind=$${TRACKLOG_BIND:-127.0.0.1:8000}; database=$${TRACKLOG_DATABASE:-tracklog.db}; \
+	printf '\nSend an event:\n\n  curl http://%s/v1/track \\\n    -H "Authentication: Basic SUxvdmVEYXRhMTIz" \\\n' "$$bind"; \
+	printf "    -d '{\"userId\": \"1234\", \"event\": \"Added File\", \"properties\": {\"fileType\": \"PDF\"}}'\n"; \
+	printf "\nand see it:\n\n  sqlite3 -box %s 'select timestamp, user_id, event, properties from tracks'\n\n" "$$database"
+	@exec $(BIN)/gunicorn wsgi:app
+
+test: .venv/tested  ## Run the tests
+	$(BIN)/pytest
+
+test-full: .venv/tested  ## Run the tests in their long forms too
+	$(BIN)/pytest --full
+
+lint: .venv/tested  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/tested  ## Check types where mistakes would be silent
+	$(BIN)/mypy
+
+bench: install  ## Measure against the naive version, in turns (needs wrk; strace for disk syncs)
+	$(BIN)/python bench/bench.py
+
+lock:  ## Pin the newest dependencies in requirements*.txt
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --extra test --constraint requirements.txt --output-file requirements-test.txt
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" setup.cfg
+
+clean:  ## Remove .venv and what tools leave behind; never a log
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/tested: requirements-test.txt .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
+	@touch $@

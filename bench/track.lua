@@ -1,0 +1,34 @@
+-- wrk script: POST /v1/track with the API's own example and a messageId that no other request has.
+
+local threads = 0
+
+function setup(thread)
+  thread:set("number", threads)
+  threads = threads + 1
+end
+
+function init()
+  sent = 0
+  -- The clock's milliseconds and the thread's number tell this run's ids from every other's.
+  prefix = string.format("%s-%d", os.getenv("BENCH_RUN"), number)
+  wrk.method = "POST"
+  wrk.headers["Authentication"] = "Basic SUxvdmVEYXRhMTIz"
+  wrk.headers["Content-Type"] = "application/json"
+end
+
+function request()
+  sent = sent + 1
+  local body = string.format(
+    '{"messageId": "%s-%d", "userId": "1234", "event": "Added File", "properties": {"fileTitle": ' ..
+    '"Life, the Universe, and Everything", "fileSize": "509", "fileType": "PDF"}, ' ..
+    '"timestamp": "2015-11-10T00:45:23.412Z"}', prefix, sent)
+  return wrk.format(nil, "/v1/track", nil, body)
+end
+
+function done(summary, latency)
+  local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write
+  io.write(string.format(
+    'RESULT {"requests": %d, "failed": %d, "timeouts": %d, "seconds": %f, "p50_ms": %f, "p99_ms": %f}\n',
+    summary.requests, failed, summary.errors.timeout, summary.duration / 1e6,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end

@@ -1,0 +1,163 @@
+"""From a client's JSON value to the event that the log keeps, or to every reason why it cannot."""
+
+import json
+from contextlib import suppress
+from datetime import datetime
+
+from marshmallow import ValidationError
+from uuid6 import uuid7
+
+import strictjson
+from errors import Refused, field_error
+from eventlog import Event
+from schemas import BATCH, CALLS, UNTYPED, read_time
+
+TITLES = {"track": "event", "page": "name", "screen": "name"}  # the field that the log's column `name` shows
+
+
+def iso(moment):
+    """Return a time of UTC as the log writes it: to the millisecond, with Z."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time(value):
+    """Return the time that `value` gives, or None where there is none that can be read."""
+    if value is not None:
+        with suppress(ValueError):
+            return read_time(value).at
+
+
+class Defaults:
+    """What a batch says once for all of its items: context, integrations, sentAt."""
+
+    def __init__(self, envelope):
+        self.objects = {name: envelope[name] for name in ("context", "integrations") if envelope.get(name)}
+        self.sent_at = envelope.get("sentAt") if _time(envelope.get("sentAt")) else None
+        self.size = len(json.dumps(self.objects)) if self.objects else 0
+
+    def under(self, value):
+        """Return an item's value with the defaults under its own."""
+        for name, default in self.objects.items():
+            own = value.get(name) or {}
+            if isinstance(own, dict):
+                value = {**value, name: {**default, **own}}
+        if self.sent_at is not None and not _time(value.get("sentAt")):
+            value = {**value, "sentAt": self.sent_at}
+        return value
+
+
+NO_DEFAULTS = Defaults({})
+
+
+class Checker:
+    """Checks what one request brings: from this source, at this time, within the limits of the settings."""
+
+    def __init__(self, settings, source_name, received_at):
+        self.settings = settings
+        self.source_name = source_name
+        self.received_at = received_at
+        self.received_at_text = iso(received_at)
+
+    def check_call(self, schema, item, defaults=NO_DEFAULTS):
+        """Return the Event that `item` stands for; raise Refused with every field at fault."""
+        value, text = item
+        if not isinstance(value, dict):
+            raise Refused("event_not_object")
+        if _size(text) + defaults.size > self.settings.max_event_bytes:
+            raise Refused("event_too_large", f"An event may have {self.settings.max_event_bytes} bytes")
+        if strictjson.may_be_too_deep(text):
+            _refuse_for(strictjson.faults(value))
+        codes = {}
+        try:
+            event = schema.check(defaults.under(value))
+        except ValidationError as error:
+            codes = error.messages
+        if self._is_too_long(value.get("messageId")):
+            codes["messageId"] = ["message_id_too_long"]
+        if not codes:
+            with suppress(strictjson.Unwritable):
+                return self._stamped(event)
+        faults = strictjson.faults(value)
+        faulty = {fault["field"] for fault in faults}
+        _refuse_for(faults + [error for error in _field_errors(codes) if error["field"] not in faulty])
+
+    def check_item(self, item, defaults):
+        """Return the Event that an item of a batch stands for, as a call of the type that it names."""
+        type = item.value.get("type") if isinstance(item.value, dict) else None
+        schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
+        return self.check_call(schema, item, defaults)
+
+    def check_envelope(self, envelope):
+        """Return the defaults of a batch; raise Refused for what is no batch or too much of one."""
+        if not isinstance(envelope, dict):
+            raise Refused("bad_request", "A batch must be a JSON object")
+        shared = {name: envelope.get(name) for name in ("context", "integrations")}
+        _refuse_for(strictjson.faults(shared))
+        try:
+            defaults = Defaults(BATCH.load(envelope))
+        except ValidationError as error:
+            _refuse_for(_field_errors(error.messages))
+        items = len(envelope["batch"])
+        if items > self.settings.max_batch_events:
+            raise Refused("batch_too_long", f"A batch may have {self.settings.max_batch_events} items, this one has {items}")
+        # Every item is stored with the defaults in it: a large context times many items would be more than any body.
+        if defaults.size * items > 8 * self.settings.max_body_bytes:
+            raise Refused("payload_too_large", "context and integrations are too large for so many items")
+        return defaults
+
+    def _is_too_long(self, message_id):
+        return isinstance(message_id, str | int | float) and len(str(message_id)) > self.settings.max_message_id_length
+
+    def _stamped(self, event):
+        original, timestamp = self._times(event)
+        type, message_id = event["type"], event.get("messageId") or str(uuid7())
+        event.pop("writeKey", None)
+        payload = {
+            "type": type,
+            "messageId": message_id,
+            **event,
+            "originalTimestamp": original,
+            "timestamp": timestamp,
+            "receivedAt": self.received_at_text,
+        }
+        return Event(
+            source=self.source_name,
+            message_id=message_id,
+            type=type,
+            user_id=event.get("userId"),
+            anonymous_id=event.get("anonymousId"),
+            name=event.get(TITLES.get(type)),
+            timestamp=timestamp,
+            received_at=self.received_at_text,
+            payload=strictjson.encode(payload),
+        )
+
+    def _times(self, event):
+        """Return originalTimestamp as the client wrote it, and timestamp, corrected by how far off the client's clock is.
+
+        An event that has both was corrected where it was received first. The rule is the one of the
+        Segment specification: timestamp = receivedAt - (sentAt - originalTimestamp).
+        """
+        original, timestamp = event.pop("originalTimestamp", None), event.pop("timestamp", None)
+        if original and timestamp:
+            return original.given, iso(timestamp.at)
+        happened = original or timestamp
+        if not happened:
+            return self.received_at_text, self.received_at_text
+        sent = _time(event.get("sentAt"))
+        with suppress(OverflowError):  # a correction out of the years 1 to 9999 is none
+            return happened.given, iso(self.received_at - (sent - happened.at) if sent else happened.at)
+        return happened.given, iso(happened.at)
+
+
+def _size(text):
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _field_errors(messages):
+    return [field_error(field, code) for field, codes in messages.items() for code in codes]
+
+
+def _refuse_for(errors):
+    if errors:
+        raise Refused(errors[0]["code"], errors[0]["message"], errors)

@@ -1,0 +1,98 @@
+"""flask events: what has been recorded."""
+
+import json
+import sys
+import time
+
+import click
+
+from commands.group import WIDTH, LogGroup, log, print_table, short
+from schemas import CALLS
+
+POLL = 0.25  # seconds between two looks at a log that is followed
+CHUNK = 1000  # events
+
+events = LogGroup("events", help="Look at the recorded events.")
+
+
+@events.command()
+@click.option("-n", "number", type=click.IntRange(min=0), default=10, show_default=True, help="How many.")
+@click.option("--follow", is_flag=True, help="Go on with those that come, until interrupted.")
+@click.option("--type", type=click.Choice(list(CALLS)), help="Only calls of this type.")
+@click.option("--source", metavar="NAME", help="Only events of this source.")
+def tail(number, follow, type, source):
+    """Show the newest events, a line each: id, time received, type, source, user, name.
+
+    \b
+    Example:
+      flask events tail -n 3
+      flask events tail --follow --type track --source website
+    """
+    reader = log().reader
+    cursor = reader.last_id()
+    newest = reader.read_last(number, type=type, source=source)
+    while True:
+        for event in newest:
+            click.echo(_line(event))
+            cursor = max(cursor, event.id)
+        if not follow:
+            return
+        if not newest:
+            time.sleep(POLL)
+        newest = reader.read_after(cursor, CHUNK, type=type, source=source)
+
+
+@events.command()
+def stats():
+    """Show what was received since the log was made: by source and type, and what was rejected and why.
+
+    \b
+    Example:
+      flask events stats
+    """
+    counts = log().reader.counts()
+    by_type = {}
+    for each in counts:
+        if each.outcome != "rejected":
+            by_type.setdefault((each.source, each.type), {})[each.outcome] = each
+    rows = []
+    for (source, type), outcomes in sorted(by_type.items()):
+        first, last = min(each.first_at for each in outcomes.values()), max(each.last_at for each in outcomes.values())
+        numbers = [outcomes[outcome].count if outcome in outcomes else 0 for outcome in ("stored", "duplicate")]
+        rows.append((source, type, *numbers, short(first), short(last)))
+    print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), rows)
+    rejected = [(each.source, each.code, each.count, short(each.first_at), short(each.last_at)) for each in counts if each.code]
+    if rejected:
+        click.echo()
+        print_table(("SOURCE", "REJECTED FOR", "TIMES", "FIRST", "LAST"), rejected)
+    stored, duplicates, refused = (
+        sum(each.count for each in counts if each.outcome == outcome) for outcome in ("stored", "duplicate", "rejected")
+    )
+    click.echo(f"\n{stored + duplicates + refused} received = {stored} stored + {duplicates} duplicates + {refused} rejected")
+
+
+@events.command()
+def export():
+    """Write all events to the standard output, oldest first, as lines of JSON: {"id", "source", "event"}.
+
+    \b
+    Example:
+      flask events export > events.ndjson
+      flask events export | jq -r 'select(.event.type == "track") | .event.event'
+    """
+    reader = log().reader
+    cursor, last = 0, reader.last_id()
+    with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
+        while cursor < last:
+            chunk = reader.read_after(cursor, CHUNK)
+            for event in chunk:
+                # The payload is JSON already, and stays as it was stored to the letter.
+                click.echo(f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}')
+            progress.update(chunk[-1].id - cursor)
+            cursor = chunk[-1].id
+
+
+def _line(event):
+    user = event.user_id or event.anonymous_id or ""
+    name = (event.name or "").partition("\n")[0]
+    return f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name}"[:WIDTH].rstrip()

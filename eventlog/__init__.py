@@ -1,0 +1,46 @@
+"""The event log: one SQLite file that many processes append to and read in order. Knows nothing of HTTP.
+
+    log = EventLog("tracklog.db")
+    log.append([Event(...)])         # returns once it is on disk
+    log.reader.read_after(cursor)    # what was committed since, in order
+"""
+
+from collections.abc import Sequence
+
+from .database import Database
+from .opening import Unavailable, Unusable, create, migrate
+from .reader import Count, Reader, StoredEvent
+from .records import Event, Rejected
+from .sources import Source, Sources
+from .writer import Writer
+
+__all__ = [
+    "Count",
+    "Event",
+    "EventLog",
+    "Rejected",
+    "Source",
+    "StoredEvent",
+    "Unavailable",
+    "Unusable",
+    "create",
+    "migrate",
+]
+
+
+class EventLog:
+    """The log at `path`, which `create` has made. It is opened at its first use, by the process that uses it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.writer = Writer(Database(path))
+        shared = Database(path)  # apart from the writer's, so that sources are found while a group is committed
+        self.reader = Reader(shared)
+        self.sources = Sources(shared)
+
+    def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
+        """Return once all of it is on disk, in one transaction; tell for each event whether it is new.
+
+        Raises Unavailable where it could not be, or not within seconds: sent again, it is stored once.
+        """
+        return self.writer.append(events, rejected)

@@ -1,0 +1,124 @@
+"""A connection to the log that outlives trouble: opened on first use, reopened after a fault, one writer at a time."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any, TypeVar
+
+import apsw
+
+from .opening import Unavailable, connect, sqlite_errors
+
+PATIENCE = 4.0  # seconds that anything waits for its turn before it is Unavailable
+NAP = 0.001  # seconds between two tries
+
+T = TypeVar("T")
+
+
+class Database:
+    """The log's file, for one reader or one writer at a time.
+
+    Every wait is for at most PATIENCE seconds and sleeps with time.sleep, which lets the other
+    requests of a gevent worker go on. SQLite's own busy handler would stop them all.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._connection: apsw.Connection | None = None
+        self._opened_file: tuple[int, int] | None = None
+        self._queue: int | None = None
+        self._in_use = threading.Lock()
+
+    def read(self, query: str, bindings: dict[str, Any] | tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of `query`, or raise Unavailable."""
+        deadline = monotonic() + PATIENCE
+        with self._connected(deadline) as connection:
+            return _patiently(lambda: connection.execute(query, bindings).fetchall(), deadline)
+
+    @contextmanager
+    def transaction(self, deadline: float) -> Iterator[apsw.Connection]:
+        """Write alone among all processes; on disk, in the file at the path, when the block has ended.
+
+        Raises Unavailable where it cannot, or cannot before `deadline`, a time of the monotonic clock.
+        """
+        with self._connected(deadline) as connection, self._turn(deadline):
+            _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            yield connection
+            connection.execute("COMMIT")
+            # A file that was moved or deleted takes commits as before, and nobody would ever find them.
+            if not self._is_in_place():
+                raise Unavailable(f"{self.path} was moved or deleted")
+
+    def close(self) -> None:
+        """Close the connection; what it had not committed is gone."""
+        if self._connection is not None:
+            with suppress(apsw.Error):
+                self._connection.close(True)
+            self._connection = None
+
+    @contextmanager
+    def _connected(self, deadline: float) -> Iterator[apsw.Connection]:
+        """Lend the connection to one user, and close it if that ends in any error: a fresh one has no bad state."""
+        if not self._in_use.acquire(timeout=max(0.0, deadline - monotonic())):
+            raise Unavailable(f"{self.path} is busy")
+        try:
+            with sqlite_errors(self.path):
+                if self._connection is None or not self._is_in_place():
+                    self._reopen()
+                assert self._connection is not None
+                yield self._connection
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._in_use.release()
+
+    def _reopen(self) -> None:
+        self.close()
+        before = _identity(self.path)
+        self._connection = connect(self.path)
+        self._opened_file = before
+        if before != _identity(self.path):
+            raise Unavailable(f"{self.path} was replaced while it was opened")
+
+    def _is_in_place(self) -> bool:
+        return self._opened_file == _identity(self.path)
+
+    @contextmanager
+    def _turn(self, deadline: float) -> Iterator[None]:
+        """Queue with the other processes: SQLite's lock alone wakes its waiters late and out of order.
+
+        The queue is a file of its own, because closing a second descriptor of the database file would
+        drop SQLite's locks on it.
+        """
+        if self._queue is None:
+            self._queue = os.open(self.path + "-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        queue = self._queue
+        _patiently(lambda: fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline)
+        try:
+            yield
+        finally:
+            fcntl.flock(queue, fcntl.LOCK_UN)
+
+
+def _patiently(attempt: Callable[[], T], deadline: float) -> T:
+    while True:
+        try:
+            return attempt()
+        except (apsw.BusyError, BlockingIOError):
+            if monotonic() >= deadline:
+                raise
+            time.sleep(NAP)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells the file at `path` from any other, or None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,107 @@
+"""Open a log's file: create it, check that it is one, migrate it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+
+import apsw
+
+APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
+
+#: The schema's history: the script at index N leads from version N to N + 1. Migrations only add,
+#: so that workers of the version before can go on writing while the new ones start.
+MIGRATIONS = ("schema.sql",)
+
+#: Faults of the row itself. Everything else that SQLite reports is about the file, the disk or a lock.
+ROW_FAULTS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
+
+
+class Unavailable(Exception):
+    """The log cannot be read or written now; the same attempt may succeed later."""
+
+
+class Unusable(Unavailable):
+    """What is at the path cannot serve as the log; the message says what to do about it."""
+
+
+@contextmanager
+def sqlite_errors(path: str) -> Iterator[None]:
+    """Turn SQLite's errors into Unavailable, but for those that one row is guilty of."""
+    try:
+        yield
+    except ROW_FAULTS:
+        raise
+    except apsw.NotADBError as error:
+        raise Unusable(f"{path} is not a SQLite database; TRACKLOG_DATABASE must name a tracklog log") from error
+    except (apsw.Error, OSError) as error:
+        raise Unavailable(f"{path}: {error}") from error
+
+
+def connect(path: str) -> apsw.Connection:
+    """Open the log at `path` for reading and writing; raise Unusable if there is none of this version."""
+    with sqlite_errors(path):
+        if not os.path.exists(path):
+            raise Unusable(f"There is no log at {path}. Create it with: flask sources add NAME")
+        connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
+        version = _version(connection, path)
+        if version < len(MIGRATIONS):
+            raise Unusable(f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it")
+        return connection
+
+
+def migrate(path: str) -> None:
+    """Bring the log at `path` to this version's schema; raise Unusable if there is no log."""
+    with sqlite_errors(path):
+        if not os.path.exists(path):
+            raise Unusable(f"There is no log at {path}. Create it with: flask sources add NAME")
+        _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path)
+
+
+def create(path: str) -> None:
+    """Make a log at `path` if there is none, and migrate the one that is there."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise Unusable(f"The folder {folder} does not exist. Create it, or set TRACKLOG_DATABASE")
+    with sqlite_errors(path):
+        connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        if _is_blank(connection):
+            connection.pragma("journal_mode", "wal")
+        _migrate(connection, path)
+
+
+def _open(path: str, flags: int) -> apsw.Connection:
+    connection = apsw.Connection(path, flags=flags)
+    connection.pragma("synchronous", "full")
+    connection.pragma("secure_delete", True)
+    connection.pragma("cache_size", -64 * 1024)  # KiB
+    connection.pragma("wal_autocheckpoint", 2000)  # pages of 4 KiB
+    # Well above the WAL's steady size: a WAL that is cut short has to grow again, and growing costs a commit twice the time.
+    connection.pragma("journal_size_limit", 64 * 1024 * 1024)
+    return connection
+
+
+def _is_blank(connection: apsw.Connection) -> bool:
+    return connection.pragma("application_id") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+
+
+def _version(connection: apsw.Connection, path: str) -> int:
+    """The schema version of a log; raises Unusable for any other file."""
+    if connection.pragma("application_id") != APPLICATION_ID:
+        raise Unusable(f"{path} is not a tracklog log; TRACKLOG_DATABASE must name one, or a file that does not exist yet")
+    version: int = connection.pragma("user_version")
+    if version > len(MIGRATIONS):
+        raise Unusable(f"{path} was written by a newer tracklog (schema {version}, this is {len(MIGRATIONS)}). Upgrade tracklog")
+    return version
+
+
+def _migrate(connection: apsw.Connection, path: str) -> None:
+    connection.set_busy_timeout(4000)
+    connection.execute("BEGIN IMMEDIATE")
+    version = 0 if _is_blank(connection) else _version(connection, path)
+    for script in MIGRATIONS[version:]:
+        connection.execute(files(__package__).joinpath(script).read_text())
+    connection.pragma("application_id", APPLICATION_ID)
+    connection.pragma("user_version", len(MIGRATIONS))
+    connection.execute("COMMIT")
+    connection.close()

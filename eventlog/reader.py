@@ -1,0 +1,76 @@
+"""Read the log in the order in which it was written."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .database import Database
+
+
+class StoredEvent(NamedTuple):
+    """A row of the log; ids grow in commit order, so a reader that has seen one has seen all below it."""
+
+    id: int
+    source: str
+    message_id: str
+    type: str
+    user_id: str | None
+    anonymous_id: str | None
+    name: str | None
+    timestamp: str
+    received_at: str
+    payload: str  # JSON
+
+
+class Count(NamedTuple):
+    """How often something happened to a source's events; `type` is '' for what was rejected, `code` for what was not."""
+
+    source: str
+    type: str
+    outcome: str  # stored, duplicate or rejected
+    code: str
+    count: int
+    first_at: str
+    last_at: str
+
+
+_COLUMNS = ", ".join(StoredEvent._fields)
+
+
+class Reader:
+    """Reads without holding anything open in between: each call is a transaction of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read_after(self, cursor: int, limit: int = 1000, *, type: str | None = None, source: str | None = None) -> list[StoredEvent]:
+        """Return the next events with an id above `cursor`, oldest first."""
+        rows = self._database.read(
+            f"""
+            SELECT {_COLUMNS} FROM events
+            WHERE id > :cursor AND (:type IS NULL OR type = :type) AND (:source IS NULL OR source = :source)
+            ORDER BY id LIMIT :limit
+            """,
+            {"cursor": cursor, "limit": limit, "type": type, "source": source},
+        )
+        return [StoredEvent(*row) for row in rows]
+
+    def read_last(self, limit: int, *, type: str | None = None, source: str | None = None) -> list[StoredEvent]:
+        """Return the newest events, oldest first."""
+        rows = self._database.read(
+            f"""
+            SELECT {_COLUMNS} FROM events
+            WHERE (:type IS NULL OR type = :type) AND (:source IS NULL OR source = :source)
+            ORDER BY id DESC LIMIT :limit
+            """,
+            {"limit": limit, "type": type, "source": source},
+        )
+        return [StoredEvent(*row) for row in reversed(rows)]
+
+    def last_id(self) -> int:
+        """Return the newest event's id, or 0 in an empty log."""
+        return int(self._database.read("SELECT coalesce(max(id), 0) FROM events")[0][0])
+
+    def counts(self) -> list[Count]:
+        """Return what has happened since the log was made, without a look at the events."""
+        rows = self._database.read(f"SELECT {', '.join(Count._fields)} FROM counts ORDER BY source, type, outcome, code")
+        return [Count(*row) for row in rows]

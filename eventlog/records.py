@@ -1,0 +1,119 @@
+"""What a log keeps: events, rejected bodies, and the counts of both; each with the statement that writes it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import NamedTuple, TypeVar
+
+import apsw
+
+SLICE = 100  # rows, about a millisecond: between two slices the other requests of the process go on
+
+T = TypeVar("T")
+
+
+class Event(NamedTuple):
+    """A checked event on its way into the log; times are ISO 8601 in UTC, to the millisecond, ending in Z."""
+
+    source: str
+    message_id: str
+    type: str
+    user_id: str | None
+    anonymous_id: str | None
+    name: str | None
+    timestamp: str
+    received_at: str
+    payload: str  # JSON
+
+
+class Rejected(NamedTuple):
+    """A refused body of a known source; the same bytes from the same source are kept once."""
+
+    source: str
+    received_at: str
+    route: str
+    code: str
+    message: str
+    errors: str  # JSON
+    body: bytes
+    cut: bool  # whether the body is only the beginning of what was sent
+
+
+class Counts:
+    """What one transaction has stored, found stored already, and rejected."""
+
+    def __init__(self) -> None:
+        self._counted: dict[tuple[str, str, str, str], tuple[int, str, str]] = {}
+
+    def add_events(self, events: Sequence[Event], are_new: Sequence[bool]) -> None:
+        for event, is_new in zip(events, are_new, strict=True):
+            self._add((event.source, event.type, "stored" if is_new else "duplicate", ""), event.received_at)
+
+    def add_rejected(self, rejected: Sequence[Rejected]) -> None:
+        for body in rejected:
+            self._add((body.source, "", "rejected", body.code), body.received_at)
+
+    def write(self, connection: apsw.Connection) -> None:
+        for key, values in self._counted.items():
+            connection.execute(
+                """
+                INSERT INTO counts (source, type, outcome, code, count, first_at, last_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (source, type, outcome, code) DO UPDATE SET
+                    count = count + excluded.count,
+                    first_at = min(first_at, excluded.first_at),
+                    last_at = max(last_at, excluded.last_at)
+                """,
+                key + values,
+            )
+
+    def _add(self, key: tuple[str, str, str, str], at: str) -> None:
+        count, first, last = self._counted.get(key, (0, at, at))
+        self._counted[key] = count + 1, min(first, at), max(last, at)
+
+
+def write_events(connection: apsw.Connection, events: Sequence[Event]) -> list[bool]:
+    """Insert events, and tell for each whether it is new: one whose message_id its source has used before is not."""
+    are_new = []
+    for event in _in_slices(events):
+        connection.execute(
+            """
+            INSERT INTO events (source, message_id, type, user_id, anonymous_id, name,
+                                timestamp, received_at, payload, dedupe_key)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (dedupe_key) DO NOTHING
+            """,
+            (*event, _dedupe_key(event)),
+        )
+        are_new.append(connection.changes() == 1)
+    return are_new
+
+
+def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected]) -> None:
+    """Keep refused bodies; one that was kept before says why it was refused this time, and how often it was seen."""
+    for body in _in_slices(rejected):
+        connection.execute(
+            """
+            INSERT INTO rejected (source, received_at, route, code, message, errors, body, cut, digest)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (source, digest) DO UPDATE SET
+                route = excluded.route,
+                code = excluded.code,
+                message = excluded.message,
+                errors = excluded.errors,
+                times_seen = times_seen + 1
+            """,
+            (*body, blake2b(body.body, digest_size=16).hexdigest()),
+        )
+
+
+def _dedupe_key(event: Event) -> bytes:
+    """Stand for (source, message_id) in 16 bytes: as an index entry they are half of a UUID's text, and no source name holds a NUL."""
+    return blake2b(f"{event.source}\0{event.message_id}".encode(), digest_size=16).digest()
+
+
+def _in_slices(rows: Sequence[T]) -> Iterator[T]:
+    for start in range(0, len(rows), SLICE):
+        if start:
+            time.sleep(0)
+        yield from rows[start : start + SLICE]

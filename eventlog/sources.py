@@ -1,0 +1,94 @@
+"""The sources that may send: looked up at every call, changed by commands while the service runs."""
+
+import secrets
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, NamedTuple
+
+from .database import PATIENCE, Database
+from .opening import Unavailable
+
+FRESH = 1.0  # seconds for which a source that was found is not looked up again
+
+
+class Source(NamedTuple):
+    """Somebody who may send events; the id is what senders authenticate with, the name what everybody else uses."""
+
+    id: str
+    name: str
+    enabled: bool
+    created_at: str
+
+
+class Sources:
+    """The log's table of sources."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._found: dict[str, tuple[Source, float]] = {}
+
+    def find(self, id: str) -> Source | None:
+        """Return the source with this id, as it was within the last second, or None if there is none.
+
+        While the log cannot be read, a source found before stays good; for others Unavailable is raised.
+        """
+        known, fresh_until = self._found.get(id, (None, 0.0))
+        if monotonic() < fresh_until:
+            return known
+        try:
+            found = self._select("WHERE id = ?", (id,))
+        except Unavailable:
+            if known is None:
+                raise
+            found = [known]
+        if not found:
+            self._found.pop(id, None)
+            return None
+        self._found[id] = found[0], monotonic() + FRESH
+        return found[0]
+
+    def list(self) -> list[Source]:
+        """Return all sources by name."""
+        return self._select("ORDER BY name")
+
+    def add(self, name: str, id: str | None = None) -> Source:
+        """Register a source, with a random id if none is given; one that is there already is returned as it is.
+
+        Raises ValueError for a name or id that cannot serve, and where another source has one of the two.
+        """
+        _check(name, id)
+        with self._database.transaction(monotonic() + PATIENCE) as connection:
+            connection.execute(
+                """
+                INSERT INTO sources (id, name, created_at)
+                VALUES (?, ?, ?)
+                ON CONFLICT DO NOTHING
+                """,
+                (id or secrets.token_urlsafe(16), name, _now()),
+            )
+        (source, *others) = self._select("WHERE name = ? OR id = ?", (name, id))
+        if others or source.name != name or id not in (None, source.id):
+            raise ValueError(f"The source {source.name!r} has the id {source.id} already")
+        return source
+
+    def set_enabled(self, name: str, enabled: bool) -> None:
+        """Let a source send, or stop it; workers that run follow within a second. Raises LookupError without one."""
+        with self._database.transaction(monotonic() + PATIENCE) as connection:
+            connection.execute("UPDATE sources SET enabled = ? WHERE name = ?", (enabled, name))
+            if not connection.changes():
+                raise LookupError(f"There is no source {name!r}")
+
+    def _select(self, condition: str, bindings: tuple[Any, ...] = ()) -> "list[Source]":
+        rows = self._database.read(f"SELECT id, name, enabled, created_at FROM sources {condition}", bindings)
+        return [Source(id, name, bool(enabled), created_at) for id, name, enabled, created_at in rows]
+
+
+def _check(name: str, id: str | None) -> None:
+    if not name.isprintable() or name != name.strip() or not name:
+        raise ValueError("A source's name is printable text without blanks around it")
+    if id is not None and (not id.isprintable() or id != id.strip() or not id or ":" in id):
+        raise ValueError("A Source ID is printable text without a colon or blanks around it")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

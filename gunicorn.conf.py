@@ -1,0 +1,46 @@
+"""How gunicorn serves tracklog; found by `gunicorn wsgi:app` in this folder, and overruled by its command line."""
+
+import gc
+import sys
+
+import eventlog
+from config import Config
+from errors import Refused
+
+settings = Config.from_environment()
+
+bind = settings.bind
+workers = 2
+worker_class = "gevent"
+worker_connections = 4096  # held open per worker; a half-sent request costs one and nothing else
+keepalive = 75  # seconds; longer than nginx holds an idle connection, so that it is never closed under a request
+graceful_timeout = 30
+control_socket_disable = True
+proc_name = "tracklog"
+
+# The app believes no forwarding header, so gunicorn need not check whom it could believe at every request.
+forwarded_allow_ips = "*"
+secure_scheme_headers = {}
+forwarder_headers = ""
+
+
+def on_starting(server):
+    """Check and migrate the log before any worker starts; not at a reload, where workers of before still write."""
+    try:
+        eventlog.migrate(settings.database)
+    except eventlog.Unavailable as failure:
+        sys.exit(str(failure))
+
+
+def post_worker_init(worker):
+    """Leave the program's own objects out of garbage collection, and let gevent's idle moments gather the log's groups."""
+    gc.freeze()
+    if worker.cfg.worker_class_str != "gevent":
+        return
+    import gevent
+
+    def gather():
+        with gevent.Timeout(0.005, False):  # under a flood the loop is never idle
+            gevent.idle()
+
+    worker.wsgi.extensions["eventlog"].writer.gather = gather

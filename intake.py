@@ -1,0 +1,146 @@
+"""From a request to the log to a receipt: the one path that all calls share."""
+
+import json
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from time import monotonic
+
+from flask import Response, current_app, request
+
+import strictjson
+from auth import find_source, find_source_in
+from body import Body
+from checking import Checker, iso
+from errors import Refused
+from eventlog import Rejected
+from strictjson import Item
+
+LISTED = 1000  # rejections in the answer to a batch; the log keeps them all
+
+
+def accept(schema):
+    """Store the one event that this request brings; answer with its receipt once it is on disk, or raise Refused."""
+    arrival = Arrival()
+    with arrival.kept_if_refused():
+        text = arrival.read()
+        value = strictjson.parse(text)
+        event = arrival.checker(value).check_call(schema, Item(value, text))
+    (is_new,) = arrival.log.append([event])
+    receipt = {"success": True, "messageId": event.message_id}
+    return _answer(receipt if is_new else {**receipt, "duplicate": True})
+
+
+def accept_batch():
+    """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt of both."""
+    arrival = Arrival(key_in_query=True)
+    with arrival.kept_if_refused():
+        envelope = strictjson.parse_batch(arrival.read(), arrival.pace)
+        checker = arrival.checker(envelope)
+        defaults = checker.check_envelope(envelope)
+    events, listed, rejected = [], [], []
+    for index, item in enumerate(envelope["batch"]):
+        try:
+            events.append(checker.check_item(item, defaults))
+        except Refused as refusal:
+            rejected.append(arrival.rejected(refusal, strictjson.ascii_escaped(item.text)))
+            if len(listed) < LISTED:
+                listed.append(_rejection(index, item.value, refusal))
+        arrival.pace()
+    stored = sum(arrival.log.append(events, rejected))
+    receipt = {
+        "received": len(envelope["batch"]),
+        "stored": stored,
+        "duplicates": len(events) - stored,
+        "rejected": listed,
+        "rejectedCount": len(rejected),
+    }
+    if not events:
+        raise Refused("empty_batch_result", **receipt)
+    return _answer({"success": True, **receipt})
+
+
+def _answer(receipt):
+    return Response(json.dumps(receipt), content_type="application/json")
+
+
+def _rejection(index, value, refusal):
+    """Return a refused item's place in the answer to its batch."""
+    message_id = value.get("messageId") if isinstance(value, dict) else None
+    return {
+        "index": index,
+        "messageId": message_id if isinstance(message_id, str | int) and refusal.code != "message_id_too_long" else None,
+        "code": refusal.code,
+        "message": refusal.message,
+        "errors": refusal.errors,
+    }
+
+
+class Arrival:
+    """A request on its way in: when it came, from which source, and with which body."""
+
+    def __init__(self, *, key_in_query=False):
+        self.at = datetime.now(UTC)
+        self.request = request._get_current_object()
+        extensions = current_app.extensions
+        self.log = extensions["eventlog"]
+        self.settings = extensions["config"]
+        self.body = Body()
+        self.pace = Pace()
+        self.source = find_source(self.request, self.log.sources, in_query=key_in_query)
+
+    def read(self):
+        """Return the body's text."""
+        if self.source and not self.source.enabled:
+            with suppress(Refused):  # it is kept as far as it can be read, but not looked at
+                self._read_body()
+            raise Refused("source_disabled")
+        return strictjson.decode(self._read_body())
+
+    def checker(self, value):
+        """Return the checker for this source's events; where no header has named the source, the body's value does."""
+        if self.source is None:
+            self.source = find_source_in(value, self.log.sources)
+            if not self.source.enabled:
+                raise Refused("source_disabled")
+        return Checker(self.settings, self.source.name, self.at)
+
+    @contextmanager
+    def kept_if_refused(self):
+        """Keep the whole body if it is refused and its source is known."""
+        try:
+            yield
+        except Refused as refusal:
+            if self.source:
+                self.log.append([], [self.rejected(refusal, self.body.content, self.body.is_cut)])
+            raise
+
+    def rejected(self, refusal, content, is_cut=False):
+        """Return what the log keeps of a refused body, or of a refused item of one."""
+        return Rejected(
+            source=self.source.name,
+            received_at=iso(self.at),
+            route=self.request.url_rule.rule,
+            code=refusal.code,
+            message=refusal.message,
+            errors=json.dumps(refusal.errors),
+            body=content,
+            cut=is_cut,
+        )
+
+    def _read_body(self):
+        return self.body.read(self.request, self.settings.max_body_bytes, self.pace)
+
+
+class Pace:
+    """Called often in a long piece of work, it lets the other requests of the process go on every few milliseconds."""
+
+    SLICE = 0.01  # seconds
+
+    def __init__(self):
+        self._until = monotonic() + self.SLICE
+
+    def __call__(self):
+        if monotonic() > self._until:
+            time.sleep(0)
+            self._until = monotonic() + self.SLICE

@@ -1,0 +1,14 @@
+"""POST /v1/alias"""
+
+from flask import Blueprint
+
+from intake import accept
+from schemas import CALLS
+
+blueprint = Blueprint("alias", __name__)
+
+
+@blueprint.post("/v1/alias")
+@blueprint.post("/v1/a")
+def alias():
+    return accept(CALLS["alias"])

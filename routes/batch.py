@@ -1,0 +1,14 @@
+"""POST /v1/batch: many calls of any type, judged one by one and stored in one transaction."""
+
+from flask import Blueprint
+
+from intake import accept_batch
+
+blueprint = Blueprint("batch", __name__)
+
+
+@blueprint.post("/v1/batch")
+@blueprint.post("/v1/b")
+@blueprint.post("/v1/import")
+def batch():
+    return accept_batch()

@@ -1,0 +1,14 @@
+"""POST /v1/group"""
+
+from flask import Blueprint
+
+from intake import accept
+from schemas import CALLS
+
+blueprint = Blueprint("group", __name__)
+
+
+@blueprint.post("/v1/group")
+@blueprint.post("/v1/g")
+def group():
+    return accept(CALLS["group"])

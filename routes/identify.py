@@ -1,0 +1,14 @@
+"""POST /v1/identify"""
+
+from flask import Blueprint
+
+from intake import accept
+from schemas import CALLS
+
+blueprint = Blueprint("identify", __name__)
+
+
+@blueprint.post("/v1/identify")
+@blueprint.post("/v1/i")
+def identify():
+    return accept(CALLS["identify"])

@@ -1,0 +1,14 @@
+"""POST /v1/page"""
+
+from flask import Blueprint
+
+from intake import accept
+from schemas import CALLS
+
+blueprint = Blueprint("page", __name__)
+
+
+@blueprint.post("/v1/page")
+@blueprint.post("/v1/p")
+def page():
+    return accept(CALLS["page"])

@@ -1,0 +1,14 @@
+"""POST /v1/screen"""
+
+from flask import Blueprint
+
+from intake import accept
+from schemas import CALLS
+
+blueprint = Blueprint("screen", __name__)
+
+
+@blueprint.post("/v1/screen")
+@blueprint.post("/v1/s")
+def screen():
+    return accept(CALLS["screen"])

@@ -1,0 +1,14 @@
+"""POST /v1/track"""
+
+from flask import Blueprint
+
+from intake import accept
+from schemas import CALLS
+
+blueprint = Blueprint("track", __name__)
+
+
+@blueprint.post("/v1/track")
+@blueprint.post("/v1/t")
+def track():
+    return accept(CALLS["track"])

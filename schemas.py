@@ -1,0 +1,262 @@
+"""The fields of every call, as marshmallow schemas whose messages are the API's error codes."""
+
+import json
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECONDS_FROM = 1e11  # an epoch number this large counts milliseconds: as seconds it is the year 5138, else 1973
+
+# As widely as clients write ISO 8601: one-digit months and days, a blank for the T, any fraction, any offset or none.
+_ISO_8601 = re.compile(
+    r"(\d{4})-(\d{1,2})-(\d{1,2})"
+    r"(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?"
+    r"(?:[Zz]|([+-])(\d{2}):?(\d{2})?)?)?",
+    re.ASCII,
+)
+_EPOCH_TEXT = re.compile(r"\d{9,20}(\.\d+)?", re.ASCII)
+
+_OLD_SPELLINGS = {"userID": "userId", "anonymousID": "anonymousId", "groupID": "groupId"}
+
+
+class Moment(NamedTuple):
+    """A time as a client gave it, text or number, and what it is in UTC."""
+
+    given: str | int | float
+    at: datetime
+
+
+def read_time(value):
+    """Return the Moment that `value` gives; raise ValueError unless it is one of the years 1 to 9999."""
+    try:
+        if isinstance(value, str) and not _EPOCH_TEXT.fullmatch(value):
+            return Moment(value, _read_iso_8601(value))
+        return Moment(value, _read_epoch(value))
+    except (OverflowError, TypeError) as error:
+        raise ValueError("not a time") from error
+
+
+def _read_iso_8601(text):
+    found = _ISO_8601.fullmatch(text)
+    if not found:
+        raise ValueError("not ISO 8601")
+    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = found.groups("0")
+    microsecond = fraction[:6].ljust(6, "0")
+    local = datetime(*map(int, (year, month, day, hour, minute, second, microsecond)), tzinfo=UTC)
+    if sign == "0":
+        return local
+    if int(offset_hours) > 23 or int(offset_minutes) > 59:
+        raise ValueError("not an offset")
+    offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
+    return local - offset if sign == "+" else local + offset
+
+
+def _read_epoch(value):
+    if isinstance(value, bool):
+        raise TypeError("a boolean is not a number")
+    number = float(value) if isinstance(value, str) else value
+    unit = "milliseconds" if abs(number) >= MILLISECONDS_FROM else "seconds"
+    return EPOCH + timedelta(**{unit: number})
+
+
+class Nullable(fields.Field):
+    """A field in which null means absent, as does whatever a kind of field takes for blank."""
+
+    def deserialize(self, value, attr=None, data=None, **kwargs):
+        if value is not missing:
+            value = missing if value is None else self._deserialize(value, attr, data, **kwargs)
+        if value is missing and self.required:
+            raise self.make_error("required")
+        return value
+
+
+class Id(Nullable):
+    """A string, or a number taken as its text; blank means absent."""
+
+    default_error_messages = {"invalid": "id_not_string", "nul": "id_invalid"}
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise ValidationError("invalid_number")
+            return json.dumps(value)
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        if "\0" in value:
+            raise self.make_error("nul")
+        return value if value.strip() else missing
+
+
+class UserId(Id):
+    """The id of a user, without which there must be an anonymousId."""
+
+    def deserialize(self, value, attr=None, data=None, **kwargs):
+        value = super().deserialize(value, attr, data, **kwargs)
+        if value is missing:
+            anonymous = data.get("anonymousId")
+            if anonymous is None or (isinstance(anonymous, str) and not anonymous.strip()):
+                raise ValidationError("id_required")
+        return value
+
+
+class Text(Nullable):
+    """A string."""
+
+    def __init__(self, code, **kwargs):
+        super().__init__(error_messages={"invalid": code}, **kwargs)
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if not isinstance(value, str):
+            raise self.make_error("invalid")
+        return value
+
+
+class EventName(Text):
+    """A string that says something."""
+
+    default_error_messages = {"required": "event_not_defined"}
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        return super()._deserialize(value, attr, data, **kwargs) or missing
+
+
+class Object(Nullable):
+    """A JSON object; `[]` is how PHP writes an empty one."""
+
+    def __init__(self, code, **kwargs):
+        super().__init__(error_messages={"invalid": code}, **kwargs)
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if value == []:
+            return {}
+        if not isinstance(value, dict):
+            raise self.make_error("invalid")
+        return value
+
+
+class Time(Nullable):
+    """A Moment."""
+
+    default_error_messages = {"invalid": "timestamp_invalid"}
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        try:
+            return read_time(value)
+        except ValueError:
+            raise self.make_error("invalid") from None
+
+
+class Type(Nullable):
+    """The name of the call, in any case: that of the route or none."""
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if not isinstance(value, str) or value.lower() not in CALLS:
+            raise ValidationError("unknown_type")
+        if value.lower() != self.parent.call:
+            raise ValidationError("type_mismatch")
+        return missing
+
+
+class Items(Nullable):
+    """A list that is not empty."""
+
+    default_error_messages = {"required": "batch_not_list", "invalid": "batch_not_list", "empty": "empty_batch"}
+
+    def _deserialize(self, value, attr, data, **kwargs):
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        if not value:
+            raise self.make_error("empty")
+        return value
+
+
+class Call(Schema):
+    """What all calls have in common."""
+
+    call = None  # its name, which is the type of its events
+
+    class Meta:
+        unknown = EXCLUDE
+
+    type = Type()
+    userId = UserId()
+    anonymousId = Id()
+    messageId = Id(error_messages={"invalid": "message_id_not_string"})
+    timestamp = Time()
+    originalTimestamp = Time()
+    context = Object("context_not_object")
+    integrations = Object("integrations_not_object")
+
+    def check(self, value):
+        """Return a copy of the event `value`, a dict, without what means absent and with its known fields canonical.
+
+        Times are Moments; unknown fields are as they came. Raises ValidationError with codes by field.
+        """
+        for old, new in _OLD_SPELLINGS.items():
+            if old in value:
+                value = {**value, new: value[old] if value.get(new) is None else value[new]}
+                del value[old]
+        known = self.load(value)
+        event = {name: each for name, each in value.items() if name in known or name not in self.fields}
+        return {**event, **known, "type": self.call}
+
+
+class Identify(Call):
+    call = "identify"
+    traits = Object("traits_not_object")
+
+
+class Track(Call):
+    call = "track"
+    event = EventName("event_not_string", required=True)
+    properties = Object("properties_not_object")
+
+
+class Page(Call):
+    call = "page"
+    name = Text("name_not_string")
+    category = Text("category_not_string")
+    section = Text("section_not_string")
+    properties = Object("properties_not_object")
+
+
+class Screen(Page):
+    call = "screen"
+
+
+class Group(Call):
+    call = "group"
+    groupId = Id(required=True, error_messages={"required": "group_id_required"})
+    traits = Object("traits_not_object")
+
+
+class Alias(Call):
+    call = "alias"
+    userId = Id(required=True, error_messages={"required": "id_required"})
+    previousId = Id(required=True, error_messages={"required": "previous_id_required"})
+
+
+class Untyped(Call):
+    """An item of a batch that does not say which call it is: always refused, for that and all else that is wrong."""
+
+    type = Type(required=True, error_messages={"required": "unknown_type"})
+
+
+class Batch(Schema):
+    """The envelope; its items are judged one by one."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    batch = Items(required=True)
+    context = Object("context_not_object")
+    integrations = Object("integrations_not_object")
+
+
+CALLS = {schema.call: schema for schema in (Identify(), Track(), Page(), Screen(), Group(), Alias())}
+UNTYPED = Untyped()
+BATCH = Batch()

@@ -1,0 +1,5 @@
+"""Everything about the distribution stands in setup.cfg."""
+
+from setuptools import setup
+
+setup()
