@@ -13,8 +13,8 @@ bind = settings.bind
 workers = 2
 worker_class = "gevent"
 worker_connections = 4096  # held open per worker; a half-sent request costs one and nothing else
-keepalive = 75  # seconds; longer than nginx holds an idle connection, so that it is never closed under a request
-graceful_timeout = 30
+keepalive = 20  # seconds; nginx must close idle connections first, lest one is closed under a request
+graceful_timeout = 30  # seconds; longer than keepalive, so that a worker that stops closes no connection in use
 control_socket_disable = True
 proc_name = "tracklog"
 

@@ -129,7 +129,7 @@ def tracklog(folder):
 def naive(folder):
     database = folder / "naive.db"
     environment = {"NAIVE_DATABASE": str(database)}
-    subprocess.run([sys.executable, "-c", "import naive; naive.connect()"], cwd=HERE, env=os.environ | environment, check=True)
+    subprocess.run([sys.executable, "-c", "import naive"], cwd=HERE, env=os.environ | environment, check=True)
     command = [BIN / "gunicorn", "naive:app", "--no-control-socket"]
     return Server("naive", HERE, command, environment, database)
 

@@ -58,15 +58,15 @@ def stats():
     rows = []
     for (source, type), outcomes in sorted(by_type.items()):
         first, last = min(each.first_at for each in outcomes.values()), max(each.last_at for each in outcomes.values())
-        numbers = [outcomes[outcome].count if outcome in outcomes else 0 for outcome in ("stored", "duplicate")]
+        numbers = [outcomes[outcome].times if outcome in outcomes else 0 for outcome in ("stored", "duplicate")]
         rows.append((source, type, *numbers, short(first), short(last)))
     print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), rows)
-    rejected = [(each.source, each.code, each.count, short(each.first_at), short(each.last_at)) for each in counts if each.code]
+    rejected = [(each.source, each.code, each.times, short(each.first_at), short(each.last_at)) for each in counts if each.code]
     if rejected:
         click.echo()
         print_table(("SOURCE", "REJECTED FOR", "TIMES", "FIRST", "LAST"), rejected)
     stored, duplicates, refused = (
-        sum(each.count for each in counts if each.outcome == outcome) for outcome in ("stored", "duplicate", "rejected")
+        sum(each.times for each in counts if each.outcome == outcome) for outcome in ("stored", "duplicate", "rejected")
     )
     click.echo(f"\n{stored + duplicates + refused} received = {stored} stored + {duplicates} duplicates + {refused} rejected")
 

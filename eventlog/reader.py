@@ -28,7 +28,7 @@ class Count(NamedTuple):
     type: str
     outcome: str  # stored, duplicate or rejected
     code: str
-    count: int
+    times: int
     first_at: str
     last_at: str
 
@@ -72,5 +72,5 @@ class Reader:
 
     def counts(self) -> list[Count]:
         """Return what has happened since the log was made, without a look at the events."""
-        rows = self._database.read(f"SELECT {', '.join(Count._fields)} FROM counts ORDER BY source, type, outcome, code")
+        rows = self._database.read("SELECT source, type, outcome, code, count, first_at, last_at FROM counts ORDER BY source, type, outcome, code")
         return [Count(*row) for row in rows]

@@ -47,7 +47,7 @@ class Sources:
         self._found[id] = found[0], monotonic() + FRESH
         return found[0]
 
-    def list(self) -> list[Source]:
+    def all(self) -> list[Source]:
         """Return all sources by name."""
         return self._select("ORDER BY name")
 
@@ -78,7 +78,7 @@ class Sources:
             if not connection.changes():
                 raise LookupError(f"There is no source {name!r}")
 
-    def _select(self, condition: str, bindings: tuple[Any, ...] = ()) -> "list[Source]":
+    def _select(self, condition: str, bindings: tuple[Any, ...] = ()) -> list[Source]:
         rows = self._database.read(f"SELECT id, name, enabled, created_at FROM sources {condition}", bindings)
         return [Source(id, name, bool(enabled), created_at) for id, name, enabled, created_at in rows]
 

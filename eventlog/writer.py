@@ -3,7 +3,6 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from time import monotonic
 
 import apsw
@@ -28,8 +27,7 @@ class Writer:
         self.gather: Callable[[], object] = lambda: None
         self._database = database
         self._waiting: deque[_Append] = deque()
-        self._leader: _Append | None = None
-        self._guard = threading.Lock()  # of the two above
+        self._lead = threading.Lock()
 
     def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
         """Return once all of it is on disk; tell for each event whether it is new.
@@ -38,33 +36,31 @@ class Writer:
         """
         deadline = monotonic() + PATIENCE
         append = _Append(events, rejected)
-        self._enter(append)
+        self._waiting.append(append)
         try:
-            if self._leader is append or append.woken.acquire(timeout=PATIENCE):
-                while not append.is_done:
-                    self.gather()
-                    self._commit_group(deadline)
+            if self._lead.acquire(blocking=False):
+                append.leads = True
+            else:
+                append.woken.acquire()  # soon: whoever leads is done before its deadline, and hands on
+            while not append.is_done:
+                self.gather()
+                self._commit_group(deadline)
         finally:
-            self._leave(append)
+            if not append.is_done:
+                self._waiting.remove(append)
+            if append.leads:
+                self._hand_on()
         if append.failure:
             raise append.failure
         return append.are_new
 
-    def _enter(self, append: "_Append") -> None:
-        with self._guard:
-            self._waiting.append(append)
-            if self._leader is None:
-                self._leader = append
-
-    def _leave(self, append: "_Append") -> None:
-        with self._guard:
-            if not append.is_done:
-                with suppress(ValueError):  # it may be in a group that is being committed
-                    self._waiting.remove(append)
-            if self._leader is append:
-                self._leader = self._waiting[0] if self._waiting else None
-                if self._leader:
-                    self._leader.woken.release()
+    def _hand_on(self) -> None:
+        self._lead.release()
+        # Whoever came before the release waits, and whoever comes after it leads.
+        if self._waiting and self._lead.acquire(blocking=False):
+            successor = self._waiting[0]
+            successor.leads = True
+            successor.woken.release()
 
     def _commit_group(self, deadline: float) -> None:
         group: list[_Append] = []
@@ -105,10 +101,11 @@ class _Append:
         self.rejected = rejected
         self.are_new: list[bool] = []
         self.is_done = False
+        self.leads = False
         self.woken = threading.Lock()  # released when it is done or has to lead
         self.woken.acquire()
         self.fault: Exception | None = None  # its own, which spares its neighbours in the group
-        self.failure: Exception | None = Unavailable("the log is busy")
+        self.failure: Exception | None = Unavailable("the commit was interrupted")
 
     def write(self, connection: apsw.Connection, counts: Counts) -> None:
         try:
