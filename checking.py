@@ -94,7 +94,7 @@ class Checker:
         shared = {name: envelope.get(name) for name in ("context", "integrations")}
         _refuse_for(strictjson.faults(shared))
         try:
-            defaults = Defaults(BATCH.load(envelope))
+            defaults = Defaults(BATCH.check_fields(envelope))
         except ValidationError as error:
             _refuse_for(_field_errors(error.messages))
         items = len(envelope["batch"])

@@ -1,7 +1,10 @@
 """How gunicorn serves tracklog; found by `gunicorn wsgi:app` in this folder, and overruled by its command line."""
 
 import gc
+import json
 import sys
+
+import gunicorn.util
 
 import eventlog
 from config import Config
@@ -24,6 +27,17 @@ secure_scheme_headers = {}
 forwarder_headers = ""
 
 
+def write_error(sock, status, reason, message):
+    """Answer what is no HTTP that gunicorn takes with the API's JSON instead of gunicorn's HTML."""
+    refused = Refused("internal_error") if status == 500 else Refused("bad_request", message or reason)
+    body = json.dumps(refused.body())
+    head = f"HTTP/1.1 {refused.status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    gunicorn.util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+
+
+gunicorn.util.write_error = write_error
+
+
 def on_starting(server):
     """Check and migrate the log before any worker starts; not at a reload, where workers of before still write."""
     try:
@@ -43,4 +57,4 @@ def post_worker_init(worker):
         with gevent.Timeout(0.005, False):  # under a flood the loop is never idle
             gevent.idle()
 
-    worker.wsgi.extensions["eventlog"].writer.gather = gather
+    worker.wsgi.extensions["eventlog"].cooperate(gather, aside=gevent.get_hub().threadpool.apply)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -22,10 +22,13 @@ LISTED = 1000  # rejections in the answer to a batch; the log keeps them all
 def accept(schema):
     """Store the one event that this request brings; answer with its receipt once it is on disk, or raise Refused."""
     arrival = Arrival()
-    with arrival.kept_if_refused():
+    try:
         text = arrival.read()
         value = strictjson.parse(text)
         event = arrival.checker(value).check_call(schema, Item(value, text))
+    except Refused as refusal:
+        arrival.keep(refusal)
+        raise
     (is_new,) = arrival.log.append([event])
     receipt = {"success": True, "messageId": event.message_id}
     return _answer(receipt if is_new else {**receipt, "duplicate": True})
@@ -34,10 +37,13 @@ def accept(schema):
 def accept_batch():
     """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt of both."""
     arrival = Arrival(key_in_query=True)
-    with arrival.kept_if_refused():
+    try:
         envelope = strictjson.parse_batch(arrival.read(), arrival.pace)
         checker = arrival.checker(envelope)
         defaults = checker.check_envelope(envelope)
+    except Refused as refusal:
+        arrival.keep(refusal)
+        raise
     events, listed, rejected = [], [], []
     for index, item in enumerate(envelope["batch"]):
         try:
@@ -105,15 +111,10 @@ class Arrival:
                 raise Refused("source_disabled")
         return Checker(self.settings, self.source.name, self.at)
 
-    @contextmanager
-    def kept_if_refused(self):
-        """Keep the whole body if it is refused and its source is known."""
-        try:
-            yield
-        except Refused as refusal:
-            if self.source:
-                self.log.append([], [self.rejected(refusal, self.body.content, self.body.is_cut)])
-            raise
+    def keep(self, refusal):
+        """Keep the body that was refused, if its source is known."""
+        if self.source:
+            self.log.append([], [self.rejected(refusal, self.body.content, self.body.is_cut)])
 
     def rejected(self, refusal, content, is_cut=False):
         """Return what the log keeps of a refused body, or of a refused item of one."""

@@ -67,11 +67,7 @@ class Nullable(fields.Field):
     """A field in which null means absent, as does whatever a kind of field takes for blank."""
 
     def deserialize(self, value, attr=None, data=None, **kwargs):
-        if value is not missing:
-            value = missing if value is None else self._deserialize(value, attr, data, **kwargs)
-        if value is missing and self.required:
-            raise self.make_error("required")
-        return value
+        return missing if value is None else self._deserialize(value, attr, data, **kwargs)
 
 
 class Id(Nullable):
@@ -91,18 +87,6 @@ class Id(Nullable):
         return value if value.strip() else missing
 
 
-class UserId(Id):
-    """The id of a user, without which there must be an anonymousId."""
-
-    def deserialize(self, value, attr=None, data=None, **kwargs):
-        value = super().deserialize(value, attr, data, **kwargs)
-        if value is missing:
-            anonymous = data.get("anonymousId")
-            if anonymous is None or (isinstance(anonymous, str) and not anonymous.strip()):
-                raise ValidationError("id_required")
-        return value
-
-
 class Text(Nullable):
     """A string."""
 
@@ -116,9 +100,7 @@ class Text(Nullable):
 
 
 class EventName(Text):
-    """A string that says something."""
-
-    default_error_messages = {"required": "event_not_defined"}
+    """A string; an empty one means absent."""
 
     def _deserialize(self, value, attr, data, **kwargs):
         return super()._deserialize(value, attr, data, **kwargs) or missing
@@ -164,7 +146,7 @@ class Type(Nullable):
 class Items(Nullable):
     """A list that is not empty."""
 
-    default_error_messages = {"required": "batch_not_list", "invalid": "batch_not_list", "empty": "empty_batch"}
+    default_error_messages = {"invalid": "batch_not_list", "empty": "empty_batch"}
 
     def _deserialize(self, value, attr, data, **kwargs):
         if not isinstance(value, list):
@@ -174,22 +156,48 @@ class Items(Nullable):
         return value
 
 
-class Call(Schema):
-    """What all calls have in common."""
-
-    call = None  # its name, which is the type of its events
+class Checked(Schema):
+    """Fields that are checked where they are present, and then for their presence, which null and blank are not."""
 
     class Meta:
         unknown = EXCLUDE
 
+    required = {}  # field -> code where it is absent
+
+    def check_fields(self, value):
+        """Return the known fields of `value`, a dict, in their canonical form; raise ValidationError with codes by field."""
+        try:
+            known, codes = self.load(value, partial=True), {}
+        except ValidationError as error:
+            known, codes = error.valid_data, error.messages
+        codes |= self.absences(known.keys() | codes.keys())
+        if codes:
+            raise ValidationError(codes)
+        return known
+
+    def absences(self, present):
+        return {name: [code] for name, code in self.required.items() if name not in present}
+
+
+class Call(Checked):
+    """What all calls have in common."""
+
+    call = None  # its name, which is the type of its events
+
     type = Type()
-    userId = UserId()
+    userId = Id()
     anonymousId = Id()
     messageId = Id(error_messages={"invalid": "message_id_not_string"})
     timestamp = Time()
     originalTimestamp = Time()
     context = Object("context_not_object")
     integrations = Object("integrations_not_object")
+
+    def absences(self, present):
+        absences = super().absences(present)
+        if not present & {"userId", "anonymousId"}:
+            absences.setdefault("userId", ["id_required"])
+        return absences
 
     def check(self, value):
         """Return a copy of the event `value`, a dict, without what means absent and with its known fields canonical.
@@ -200,9 +208,9 @@ class Call(Schema):
             if old in value:
                 value = {**value, new: value[old] if value.get(new) is None else value[new]}
                 del value[old]
-        known = self.load(value)
-        event = {name: each for name, each in value.items() if name in known or name not in self.fields}
-        return {**event, **known, "type": self.call}
+        known = self.check_fields(value)
+        unknown = {name: each for name, each in value.items() if name not in self.fields}
+        return {"type": self.call, **known, **unknown}
 
 
 class Identify(Call):
@@ -212,7 +220,8 @@ class Identify(Call):
 
 class Track(Call):
     call = "track"
-    event = EventName("event_not_string", required=True)
+    required = {"event": "event_not_defined"}
+    event = EventName("event_not_string")
     properties = Object("properties_not_object")
 
 
@@ -230,29 +239,29 @@ class Screen(Page):
 
 class Group(Call):
     call = "group"
-    groupId = Id(required=True, error_messages={"required": "group_id_required"})
+    required = {"groupId": "group_id_required"}
+    groupId = Id()
     traits = Object("traits_not_object")
 
 
 class Alias(Call):
     call = "alias"
-    userId = Id(required=True, error_messages={"required": "id_required"})
-    previousId = Id(required=True, error_messages={"required": "previous_id_required"})
+    required = {"userId": "id_required", "previousId": "previous_id_required"}
+    previousId = Id()
 
 
 class Untyped(Call):
     """An item of a batch that does not say which call it is: always refused, for that and all else that is wrong."""
 
-    type = Type(required=True, error_messages={"required": "unknown_type"})
+    required = {"type": "unknown_type"}
 
 
-class Batch(Schema):
+class Batch(Checked):
     """The envelope; its items are judged one by one."""
 
-    class Meta:
-        unknown = EXCLUDE
+    required = {"batch": "batch_not_list"}
 
-    batch = Items(required=True)
+    batch = Items()
     context = Object("context_not_object")
     integrations = Object("integrations_not_object")
 

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from contextlib import contextmanager
 from json.decoder import JSONDecodeError, JSONDecoder, scanstring
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from errors import Refused, field_error
 
 MAX_DEPTH = 200  # SQLite's JSON functions follow 1,000 levels, json.loads about as many
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 _read_value = JSONDecoder().raw_decode
 _skip_blanks = re.compile(r"[ \t\n\r]*").match
 _word = re.compile(r"[A-Za-z_$][\w$.@-]*").match
@@ -43,8 +42,10 @@ def decode(body):
 
 def parse(text):
     """Return the value of a JSON text. NaN, Infinity, 1e400 and lone surrogates pass here: they refuse an event, not a body."""
-    with _refusing(text):
+    try:
         return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _refused(text, error) from None
 
 
 def parse_batch(text, pause):
@@ -77,10 +78,12 @@ def parse_batch(text, pause):
     start = _after_blanks(text, 0)
     if not text.startswith("{", start):
         return parse(text)
-    with _refusing(text):
+    try:
         end = _after_blanks(text, _read_sequence(text, start + 1, "}", read_member))
         if end != len(text):
             raise JSONDecodeError("Extra data", text, end)
+    except (ValueError, RecursionError) as error:
+        raise _refused(text, error) from None
     return members
 
 
@@ -162,16 +165,13 @@ def _read_sequence(text, at, end, read_element):
         at = _after_blanks(text, at + 1)
 
 
-@contextmanager
-def _refusing(text):
-    try:
-        yield
-    except JSONDecodeError as error:
-        raise Refused("invalid_json", f"line {error.lineno}, column {error.colno}: {_advice(error)}") from None
-    except RecursionError:
-        raise Refused("invalid_json", "The body is nested too deeply to be read") from None
-    except ValueError:  # from int(), which reads no more than 4,300 digits
-        raise Refused("invalid_json", f"{_place_of_long_integer(text)}: an integer of more than 4,300 digits") from None
+def _refused(text, error):
+    if isinstance(error, JSONDecodeError):
+        return Refused("invalid_json", f"line {error.lineno}, column {error.colno}: {_advice(error)}")
+    if isinstance(error, RecursionError):
+        return Refused("invalid_json", "The body is nested too deeply to be read")
+    # int() reads no more than 4,300 digits
+    return Refused("invalid_json", f"{_place_of_long_integer(text)}: an integer of more than 4,300 digits")
 
 
 def _place_of_long_integer(text):

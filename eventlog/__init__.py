@@ -5,7 +5,7 @@
     log.reader.read_after(cursor)    # what was committed since, in order
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .database import Database
 from .opening import Unavailable, Unusable, create, migrate
@@ -33,14 +33,24 @@ class EventLog:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.writer = Writer(Database(path))
-        shared = Database(path)  # apart from the writer's, so that sources are found while a group is committed
+        self._written = Database(path)
+        self._writer = Writer(self._written)
+        shared = Database(path)  # apart, so that sources are found while a group is committed
         self.reader = Reader(shared)
         self.sources = Sources(shared)
+
+    def cooperate(self, gather: Callable[[], object], aside: Callable[[Callable[[], object]], object]) -> None:
+        """Serve requests that take turns in one thread, as gevent's do, and not only threads.
+
+        `gather` returns when every request that is ready has appended; it is called before each commit.
+        `aside` calls a function that takes long in a thread of its own, and returns when it has returned.
+        """
+        self._writer.gather = gather
+        self._written.aside = aside
 
     def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
         """Return once all of it is on disk, in one transaction; tell for each event whether it is new.
 
         Raises Unavailable where it could not be, or not within seconds: sent again, it is stored once.
         """
-        return self.writer.append(events, rejected)
+        return self._writer.append(events, rejected)

@@ -15,6 +15,7 @@ from .opening import Unavailable, connect, sqlite_errors
 
 PATIENCE = 4.0  # seconds that anything waits for its turn before it is Unavailable
 NAP = 0.001  # seconds between two tries
+MANY_ROWS = 2000  # whose commit takes more than some milliseconds
 
 T = TypeVar("T")
 
@@ -27,6 +28,9 @@ class Database:
     """
 
     def __init__(self, path: str) -> None:
+        #: Runs a call that takes long without holding up the other requests of the process. Threads need nothing
+        #: for that; a gevent worker has a pool of real ones.
+        self.aside: Callable[[Callable[[], object]], object] = lambda call: call()
         self.path = path
         self._connection: apsw.Connection | None = None
         self._opened_file: tuple[int, int] | None = None
@@ -47,8 +51,12 @@ class Database:
         """
         with self._connected(deadline) as connection, self._turn(deadline):
             _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            before = connection.total_changes()
             yield connection
-            connection.execute("COMMIT")
+            if connection.total_changes() - before < MANY_ROWS:
+                connection.execute("COMMIT")
+            else:
+                self.aside(lambda: connection.execute("COMMIT"))
             # A file that was moved or deleted takes commits as before, and nobody would ever find them.
             if not self._is_in_place():
                 raise Unavailable(f"{self.path} was moved or deleted")

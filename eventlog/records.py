@@ -1,15 +1,13 @@
 """What a log keeps: events, rejected bodies, and the counts of both; each with the statement that writes it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import apsw
 
-SLICE = 100  # rows, about a millisecond: between two slices the other requests of the process go on
-
-T = TypeVar("T")
+SLICE = 100  # rows, about a millisecond, after which the other requests of the process get a turn
 
 
 class Event(NamedTuple):
@@ -40,18 +38,15 @@ class Rejected(NamedTuple):
 
 
 class Counts:
-    """What one transaction has stored, found stored already, and rejected."""
+    """What has been stored, found stored already, and rejected."""
 
     def __init__(self) -> None:
         self._counted: dict[tuple[str, str, str, str], tuple[int, str, str]] = {}
 
-    def add_events(self, events: Sequence[Event], are_new: Sequence[bool]) -> None:
-        for event, is_new in zip(events, are_new, strict=True):
-            self._add((event.source, event.type, "stored" if is_new else "duplicate", ""), event.received_at)
-
-    def add_rejected(self, rejected: Sequence[Rejected]) -> None:
-        for body in rejected:
-            self._add((body.source, "", "rejected", body.code), body.received_at)
+    def add(self, source: str, type: str, outcome: str, code: str, at: str) -> None:
+        key = source, type, outcome, code
+        count, first, last = self._counted.get(key, (0, at, at))
+        self._counted[key] = count + 1, min(first, at), max(last, at)
 
     def write(self, connection: apsw.Connection) -> None:
         for key, values in self._counted.items():
@@ -67,15 +62,11 @@ class Counts:
                 key + values,
             )
 
-    def _add(self, key: tuple[str, str, str, str], at: str) -> None:
-        count, first, last = self._counted.get(key, (0, at, at))
-        self._counted[key] = count + 1, min(first, at), max(last, at)
 
-
-def write_events(connection: apsw.Connection, events: Sequence[Event]) -> list[bool]:
+def write_events(connection: apsw.Connection, events: Sequence[Event], counts: Counts) -> list[bool]:
     """Insert events, and tell for each whether it is new: one whose message_id its source has used before is not."""
     are_new = []
-    for event in _in_slices(events):
+    for number, event in enumerate(events, 1):
         connection.execute(
             """
             INSERT INTO events (source, message_id, type, user_id, anonymous_id, name,
@@ -85,13 +76,17 @@ def write_events(connection: apsw.Connection, events: Sequence[Event]) -> list[b
             """,
             (*event, _dedupe_key(event)),
         )
-        are_new.append(connection.changes() == 1)
+        is_new = connection.changes() == 1
+        are_new.append(is_new)
+        counts.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
+        if number % SLICE == 0:
+            time.sleep(0)
     return are_new
 
 
-def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected]) -> None:
+def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], counts: Counts) -> None:
     """Keep refused bodies; one that was kept before says why it was refused this time, and how often it was seen."""
-    for body in _in_slices(rejected):
+    for number, body in enumerate(rejected, 1):
         connection.execute(
             """
             INSERT INTO rejected (source, received_at, route, code, message, errors, body, cut, digest)
@@ -105,15 +100,11 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected]) ->
             """,
             (*body, blake2b(body.body, digest_size=16).hexdigest()),
         )
+        counts.add(body.source, "", "rejected", body.code, body.received_at)
+        if number % SLICE == 0:
+            time.sleep(0)
 
 
 def _dedupe_key(event: Event) -> bytes:
     """Stand for (source, message_id) in 16 bytes: as an index entry they are half of a UUID's text, and no source name holds a NUL."""
     return blake2b(f"{event.source}\0{event.message_id}".encode(), digest_size=16).digest()
-
-
-def _in_slices(rows: Sequence[T]) -> Iterator[T]:
-    for start in range(0, len(rows), SLICE):
-        if start:
-            time.sleep(0)
-        yield from rows[start : start + SLICE]

@@ -1,7 +1,6 @@
 """Append events to the log, many requests per disk sync."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -11,109 +10,123 @@ from .database import PATIENCE, Database
 from .opening import ROW_FAULTS, Unavailable
 from .records import Counts, Event, Rejected, write_events, write_rejected
 
-GROUP_EVENTS = 1000  # a group takes no further request once it holds as many
+GROUP_EVENTS = 1000  # a group that holds as many takes no further request
 
 
 class Writer:
     """Commits in one transaction whatever the requests of this process have ready.
 
-    No thread of its own does it: one of the requests that wait leads, commits for all of them, and
-    hands the lead to the first of those that came meanwhile.
+    No thread of its own does it: the request that opens a group commits it for all that join.
     """
 
     def __init__(self, database: Database) -> None:
-        #: Returns when every request that is ready has appended. Under gevent that is when the loop
-        #: is idle; threads have no such moment, and gather while the group before is committed.
+        #: Returns when every request that is ready has joined the group. Threads have no such moment: theirs
+        #: join while the group before is committed. Under gevent it is when the loop is idle.
         self.gather: Callable[[], object] = lambda: None
         self._database = database
-        self._waiting: deque[_Append] = deque()
-        self._lead = threading.Lock()
+        self._open: _Group | None = None
+        self._joining = threading.Lock()
+        self._committing = threading.Lock()
 
     def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
         """Return once all of it is on disk; tell for each event whether it is new.
 
         Raises Unavailable where it could not be, or not in time: sent again, it is stored once.
         """
+        part = _Part(events, rejected)
+        group, opened_it = self._join(part)
+        if opened_it:
+            self._commit(group)
+        else:
+            group.settled.wait()  # its opener settles it in bounded time, whatever happens
+        failure = part.fault or group.failure
+        if failure:
+            raise failure
+        return part.are_new
+
+    def _join(self, part: "_Part") -> "tuple[_Group, bool]":
+        """Add a request to the open group; tell whether that is new, and so the request's to commit."""
+        with self._joining:
+            opens = self._open is None
+            group = self._open or _Group()
+            group.add(part)
+            self._open = group if group.size < GROUP_EVENTS else None
+        return group, opens
+
+    def _close(self, group: "_Group") -> None:
+        with self._joining:
+            if self._open is group:
+                self._open = None
+
+    def _commit(self, group: "_Group") -> None:
         deadline = monotonic() + PATIENCE
-        append = _Append(events, rejected)
-        self._waiting.append(append)
         try:
-            if self._lead.acquire(blocking=False):
-                append.leads = True
-            else:
-                append.woken.acquire()  # soon: whoever leads is done before its deadline, and hands on
-            while not append.is_done:
+            if not self._committing.acquire(timeout=PATIENCE):
+                raise Unavailable("the log is busy")
+            try:
                 self.gather()
-                self._commit_group(deadline)
+                while not self._is_written(group, deadline):
+                    pass
+            finally:
+                self._committing.release()
+            group.failure = None
+        except Exception as failure:
+            group.failure = failure
         finally:
-            if not append.is_done:
-                self._waiting.remove(append)
-            if append.leads:
-                self._hand_on()
-        if append.failure:
-            raise append.failure
-        return append.are_new
+            self._close(group)
+            group.settled.set()
 
-    def _hand_on(self) -> None:
-        self._lead.release()
-        # Whoever came before the release waits, and whoever comes after it leads.
-        if self._waiting and self._lead.acquire(blocking=False):
-            successor = self._waiting[0]
-            successor.leads = True
-            successor.woken.release()
 
-    def _commit_group(self, deadline: float) -> None:
-        group: list[_Append] = []
-        counts = Counts()
+    def _is_written(self, group: "_Group", deadline: float) -> bool:
+        """Commit the group, but for the parts that have shown a fault; False if one more has, and nothing is written."""
         try:
             with self._database.transaction(deadline) as connection:
-                # Taken only now: what became ready while other processes wrote comes along.
-                group = self._take_group()
-                for append in group:
-                    append.write(connection, counts)
-                counts.write(connection)
-            for append in group:
-                append.failure = append.fault
-        except Exception as failure:
-            if not group:
-                raise
-            for append in group:
-                append.failure = failure
-        finally:
-            for append in group:
-                append.is_done = True
-                append.woken.release()
-
-    def _take_group(self) -> "list[_Append]":
-        group, size = [], 0
-        while self._waiting and size < GROUP_EVENTS:
-            append = self._waiting.popleft()
-            group.append(append)
-            size += len(append.events) + len(append.rejected)
-        return group
+                # Only now: what became ready while other processes wrote has joined.
+                self._close(group)
+                group.write(connection)
+        except _PartAtFault:
+            return False
+        return True
 
 
-class _Append:
-    """One request's part of a group: stored as a whole or not at all."""
+class _PartAtFault(Exception):
+    """A part that cannot be stored, whatever the state of the log. It fails alone."""
+
+
+class _Group:
+    """Requests that are committed together."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.settled = threading.Event()
+        self.failure: Exception | None = Unavailable("the commit was interrupted")
+        self._parts: list[_Part] = []
+
+    def add(self, part: "_Part") -> None:
+        self._parts.append(part)
+        self.size += len(part.events) + len(part.rejected)
+
+    def write(self, connection: apsw.Connection) -> None:
+        counts = Counts()
+        for part in self._parts:
+            if not part.fault:
+                part.write(connection, counts)
+        counts.write(connection)
+
+
+class _Part:
+    """What one request brings to a group: written as a whole or not at all."""
 
     def __init__(self, events: Sequence[Event], rejected: Sequence[Rejected]) -> None:
         self.events = events
         self.rejected = rejected
         self.are_new: list[bool] = []
-        self.is_done = False
-        self.leads = False
-        self.woken = threading.Lock()  # released when it is done or has to lead
-        self.woken.acquire()
-        self.fault: Exception | None = None  # its own, which spares its neighbours in the group
-        self.failure: Exception | None = Unavailable("the commit was interrupted")
+        self.fault: Exception | None = None  # its own, which its neighbours do not share
 
     def write(self, connection: apsw.Connection, counts: Counts) -> None:
         try:
-            with connection:  # a savepoint
-                self.are_new = write_events(connection, self.events)
-                write_rejected(connection, self.rejected)
+            self.are_new = write_events(connection, self.events, counts)
+            write_rejected(connection, self.rejected, counts)
         except (*ROW_FAULTS, TypeError, ValueError) as fault:
             self.fault = fault
-        else:
-            counts.add_events(self.events, self.are_new)
-            counts.add_rejected(self.rejected)
+            raise _PartAtFault from fault

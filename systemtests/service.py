@@ -1,0 +1,112 @@
+"""Start tracklog as its users do, and look at it from outside: nothing here imports the project."""
+
+import base64
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+SOURCE_ID = "ILoveData123"
+AUTHENTICATION = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
+
+
+def wait_until(condition, seconds=30):
+    """Wait for a condition, and fail if it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return result
+
+
+def need(program):
+    """Skip a test where a program is missing; fail it where CI should have it."""
+    if shutil.which(program):
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{program} is missing")
+    pytest.skip(f"needs {program}")
+
+
+class Service:
+    """A gunicorn that serves tracklog from its checkout, on a port that the system picked."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.database = folder / "tracklog.db"
+        self.environment = os.environ | {"TRACKLOG_DATABASE": str(self.database)}
+        self.process = None
+        self.port = None
+
+    def flask(self, *arguments, check=True):
+        """Run a command as an operator does."""
+        return subprocess.run(
+            [BIN / "flask", *arguments], cwd=PROJECT, env=self.environment, check=check, capture_output=True, text=True
+        )
+
+    def start(self, *arguments):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        # A worker that is killed while it boots does not hear that it should stop: do not wait half a minute for it.
+        command = [BIN / "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "3", *arguments]
+        with open(self.folder / "gunicorn.log", "a") as output:
+            self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=output, stderr=output)
+        wait_until(lambda: self.process.poll() is not None or self.is_healthy())
+        assert self.process.poll() is None, self.said()
+
+    def stop(self):
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(40)
+
+    def said(self):
+        return (self.folder / "gunicorn.log").read_text()
+
+    def is_healthy(self):
+        try:
+            return self.request("GET", "/healthz")[0] == 200
+        except OSError:
+            return False
+
+    def workers(self):
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    @contextmanager
+    def connection(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def request(self, method, path, body=None, headers=None):
+        """Return the status and the parsed answer."""
+        with self.connection() as connection:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def post(self, path, body, headers=AUTHENTICATION):
+        return self.request("POST", path, body if isinstance(body, (bytes, str)) else json.dumps(body), headers)
+
+    def query(self, sql, *bindings):
+        """Ask the log's file, as an operator with sqlite3 does."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
+        try:
+            return connection.execute(sql, bindings).fetchall()
+        finally:
+            connection.close()

@@ -1,0 +1,119 @@
+"""Nothing that was acknowledged is lost, whatever dies."""
+
+import http.client
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+from service import AUTHENTICATION, wait_until
+
+
+class Clients:
+    """Clients that post events with messageIds of their own, and remember which were acknowledged."""
+
+    def __init__(self, service, number):
+        self.acknowledged = []
+        self.refused = []
+        self._stop = threading.Event()
+        self._service = service
+        self._threads = [threading.Thread(target=self._post, args=(client,)) for client in range(number)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def _post(self, client):
+        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=30)
+        count = 0
+        while not self._stop.is_set():
+            count += 1
+            message_id = f"{client}-{count}"
+            event = {"userId": str(client), "event": "Posted", "messageId": message_id}
+            try:
+                connection.request("POST", "/v1/track", json.dumps(event), AUTHENTICATION)
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                continue
+            (self.acknowledged if response.status == 200 else self.refused).append((message_id, answer))
+        connection.close()
+
+
+def kill_workers_again_and_again(service, clients, kills):
+    for _ in range(kills):
+        seen = len(clients.acknowledged)
+        wait_until(lambda seen=seen: len(clients.acknowledged) > seen + 200)
+        victim = wait_until(service.workers)[0]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda victim=victim: victim not in service.workers())
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.full)])
+def test_workers_killed_under_64_clients_lose_no_acknowledged_event_and_store_none_twice(running, kills):
+    with Clients(running, 64) as clients:
+        kill_workers_again_and_again(running, clients, kills)
+    stored = [message_id for (message_id,) in running.query("SELECT message_id FROM events")]
+    assert len(clients.acknowledged) > 200 * kills
+    assert {message_id for message_id, _ in clients.acknowledged} - set(stored) == set()
+    assert len(stored) == len(set(stored))
+    assert clients.refused == []
+    counted = dict(running.query("SELECT outcome, sum(count) FROM counts GROUP BY outcome"))
+    assert counted["stored"] == len(stored)
+
+
+def test_everything_killed_at_once_loses_no_acknowledged_event(running):
+    with Clients(running, 16) as clients:
+        wait_until(lambda: len(clients.acknowledged) > 500)
+        pids = [running.process.pid, *running.workers()]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        running.process.wait()
+    running.start()
+    stored = {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
+    assert {message_id for message_id, _ in clients.acknowledged} - stored == set()
+    assert running.post("/v1/track", {"userId": "1", "event": "After"})[0] == 200
+
+
+def test_a_log_locked_by_somebody_else_is_answered_with_503_in_time_and_taken_again_after(running):
+    import sqlite3
+
+    assert running.post("/v1/track", {"userId": "1", "event": "Before"})[0] == 200
+    locker = sqlite3.connect(running.database, isolation_level=None)
+    locker.execute("BEGIN EXCLUSIVE")
+    started = time.monotonic()
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(running.post("/v1/track", {"userId": "1", "event": "During"})))
+    thread.start()
+    while thread.is_alive():
+        asked = time.monotonic()
+        assert running.request("GET", "/healthz")[0] == 200
+        assert time.monotonic() - asked < 2
+        time.sleep(0.05)
+    assert time.monotonic() - started < 5
+    assert answers[0][0] == 503
+    assert answers[0][1]["code"] == "storage_unavailable"
+    locker.execute("ROLLBACK")
+    locker.close()
+    assert running.post("/v1/track", {"userId": "1", "event": "After"})[0] == 200
+
+
+def test_a_log_that_was_moved_away_is_never_made_anew(running):
+    assert running.post("/v1/track", {"userId": "1", "event": "Before"})[0] == 200
+    away = running.folder / "away.db"
+    running.database.rename(away)
+    assert running.post("/v1/track", {"userId": "1", "event": "During"})[0] == 503
+    assert not running.database.exists()
+    away.rename(running.database)
+    assert running.post("/v1/track", {"userId": "1", "event": "After"})[0] == 200
+    assert running.query("SELECT name FROM events ORDER BY id")[-1] == ("After",)

@@ -1,0 +1,45 @@
+"""No request holds up another for long."""
+
+import json
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
+from service import AUTHENTICATION
+
+EVENT = {"userId": "1", "event": "Posted"}
+
+
+def test_300_half_sent_requests_hold_up_nobody(running):
+    head = f"POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthentication: {AUTHENTICATION['Authentication']}\r\nContent-Length: 100\r\n\r\n{{"
+    with ExitStack() as stack:
+        for _ in range(300):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+            half.sendall(head.encode())
+        for _ in range(20):
+            assert running.post("/v1/track", EVENT)[0] == 200
+
+
+def test_a_batch_of_8_mib_holds_up_nobody(service):
+    """One worker, so that whoever is answered meanwhile is answered by the one that has the batch."""
+    service.start("--workers", "1")
+    item = {"type": "track", "userId": "1", "event": "Posted", "properties": {"text": "x" * 250}}
+    batch = json.dumps({"batch": [item] * 25_000})
+    assert 8_000_000 < len(batch) <= 8 * 1024 * 1024
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(service.post("/v1/batch", batch)))
+    thread.start()
+    answered_meanwhile, longest = 0, 0.0
+    with service.connection() as connection:
+        while thread.is_alive():
+            asked = time.monotonic()
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read()
+            longest = max(longest, time.monotonic() - asked)
+            answered_meanwhile += 1
+    assert answers[0][0] == 200
+    assert answers[0][1]["stored"] == 25_000
+    # A worker that works on the batch in one piece answers once or twice until it is done.
+    assert answered_meanwhile > 20, f"answered {answered_meanwhile}, the longest wait was {longest * 1000:.0f} ms"
+    print(f"answered {answered_meanwhile}, the longest wait was {longest * 1000:.0f} ms")
