@@ -137,11 +137,12 @@ class Pace:
     """Called often in a long piece of work, it lets the other requests of the process go on every few milliseconds."""
 
     SLICE = 0.01  # seconds
+    NAP = 0.001  # seconds; sleep(0) would not let gevent look at its sockets
 
     def __init__(self):
         self._until = monotonic() + self.SLICE
 
     def __call__(self):
         if monotonic() > self._until:
-            time.sleep(0)
+            time.sleep(self.NAP)
             self._until = monotonic() + self.SLICE

@@ -34,10 +34,10 @@ class EventLog:
     def __init__(self, path: str) -> None:
         self.path = path
         self._written = Database(path)
+        self._read = Database(path)  # apart, so that sources are found while a group is committed
         self._writer = Writer(self._written)
-        shared = Database(path)  # apart, so that sources are found while a group is committed
-        self.reader = Reader(shared)
-        self.sources = Sources(shared)
+        self.reader = Reader(self._read)
+        self.sources = Sources(self._read)
 
     def cooperate(self, gather: Callable[[], object], aside: Callable[[Callable[[], object]], object]) -> None:
         """Serve requests that take turns in one thread, as gevent's do, and not only threads.
@@ -47,6 +47,11 @@ class EventLog:
         """
         self._writer.gather = gather
         self._written.aside = aside
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        self._written.close()
+        self._read.close()
 
     def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
         """Return once all of it is on disk, in one transaction; tell for each event whether it is new.

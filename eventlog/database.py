@@ -14,7 +14,7 @@ import apsw
 from .opening import Unavailable, connect, sqlite_errors
 
 PATIENCE = 4.0  # seconds that anything waits for its turn before it is Unavailable
-NAP = 0.001  # seconds between two tries
+NAP = 0.001  # seconds between two tries, or slices of work; sleep(0) would not let gevent look at its sockets
 MANY_ROWS = 2000  # whose commit takes more than some milliseconds
 
 T = TypeVar("T")

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import apsw
 
-SLICE = 100  # rows, about a millisecond, after which the other requests of the process get a turn
+from .database import NAP
+
+SLICE = 500  # rows, which take some milliseconds: after as many, the other requests of the process get a turn
 
 
 class Event(NamedTuple):
@@ -80,7 +82,7 @@ def write_events(connection: apsw.Connection, events: Sequence[Event], counts: C
         are_new.append(is_new)
         counts.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
         if number % SLICE == 0:
-            time.sleep(0)
+            time.sleep(NAP)
     return are_new
 
 
@@ -102,7 +104,7 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], co
         )
         counts.add(body.source, "", "rejected", body.code, body.received_at)
         if number % SLICE == 0:
-            time.sleep(0)
+            time.sleep(NAP)
 
 
 def _dedupe_key(event: Event) -> bytes:

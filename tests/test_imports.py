@@ -1,0 +1,57 @@
+"""Imports point one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+
+# What each part may import of the project: floors of a house, no circle.
+ALLOWED = {
+    "eventlog": set(),
+    "config": set(),
+    "errors": set(),
+    "schemas": set(),
+    "strictjson": {"errors"},
+    "body": {"errors"},
+    "auth": {"errors", "eventlog"},
+    "checking": {"errors", "eventlog", "schemas", "strictjson"},
+    "intake": {"auth", "body", "checking", "errors", "eventlog", "strictjson"},
+    "routes": {"auth", "errors", "intake", "schemas"},
+    "commands": {"eventlog", "intake", "schemas"},
+    "app": {"commands", "config", "errors", "eventlog", "routes"},
+    "wsgi": {"app"},
+    "gunicorn.conf": {"config", "errors", "eventlog"},
+    "setup": set(),
+}
+
+
+def files_of(part):
+    folder = PROJECT / part
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PROJECT / f"{part}.py"]
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def test_every_part_of_the_source_has_its_floor():
+    modules = {path.stem for path in PROJECT.glob("*.py")} - {"conftest"}
+    packages = {path.parent.name for path in PROJECT.glob("*/__init__.py")}
+    assert modules | packages == set(ALLOWED)
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_a_part_imports_only_from_floors_below(part):
+    imported = {name for path in files_of(part) for name in imports_of(path)}
+    assert imported & set(ALLOWED) - {part} <= ALLOWED[part]
+
+
+@pytest.mark.parametrize("library", ["flask", "gevent", "gunicorn", "marshmallow", "werkzeug"])
+def test_the_event_log_needs_no_web(library):
+    assert library not in {name for path in files_of("eventlog") for name in imports_of(path)}
