@@ -53,12 +53,16 @@ class Body:
                 tail = inflater.unconsumed_tail
                 inflated += piece
                 if len(inflated) > limit:
-                    raise self._cut(bytes(inflated), "payload_too_large", f"A body may have {limit} bytes when inflated")
+                    raise self._cut(
+                        bytes(inflated), "payload_too_large", f"A body may have {limit} bytes when inflated"
+                    )
                 if not piece and not tail:
                     raise self._cut(sent, "invalid_encoding", "The gzip data ends too early")
                 pause()
         except zlib.error as error:
-            raise self._cut(sent, "invalid_encoding", "The body is not gzip data, as Content-Encoding says it is") from error
+            raise self._cut(
+                sent, "invalid_encoding", "The body is not gzip data, as Content-Encoding says it is"
+            ) from error
         if inflater.unused_data:
             raise self._cut(sent, "invalid_encoding", "The body goes on after its gzip data")
         return bytes(inflated)

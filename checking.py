@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from datetime import datetime
 
 from marshmallow import ValidationError
 from uuid6 import uuid7
@@ -30,9 +29,9 @@ def _time(value):
 class Defaults:
     """What a batch says once for all of its items: context, integrations, sentAt."""
 
-    def __init__(self, envelope):
-        self.objects = {name: envelope[name] for name in ("context", "integrations") if envelope.get(name)}
-        self.sent_at = envelope.get("sentAt") if _time(envelope.get("sentAt")) else None
+    def __init__(self, context=None, integrations=None, sent_at=None):
+        self.objects = {name: each for name, each in (("context", context), ("integrations", integrations)) if each}
+        self.sent_at = sent_at if _time(sent_at) else None
         self.size = len(json.dumps(self.objects)) if self.objects else 0
 
     def under(self, value):
@@ -46,7 +45,7 @@ class Defaults:
         return value
 
 
-NO_DEFAULTS = Defaults({})
+NO_DEFAULTS = Defaults()
 
 
 class Checker:
@@ -94,12 +93,15 @@ class Checker:
         shared = {name: envelope.get(name) for name in ("context", "integrations")}
         _refuse_for(strictjson.faults(shared))
         try:
-            defaults = Defaults(BATCH.check_fields(envelope))
+            known = BATCH.check_fields(envelope)
         except ValidationError as error:
             _refuse_for(_field_errors(error.messages))
+        defaults = Defaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
         items = len(envelope["batch"])
         if items > self.settings.max_batch_events:
-            raise Refused("batch_too_long", f"A batch may have {self.settings.max_batch_events} items, this one has {items}")
+            raise Refused(
+                "batch_too_long", f"A batch may have {self.settings.max_batch_events} items, this one has {items}"
+            )
         # Every item is stored with the defaults in it: a large context times many items would be more than any body.
         if defaults.size * items > 8 * self.settings.max_body_bytes:
             raise Refused("payload_too_large", "context and integrations are too large for so many items")

@@ -1,7 +1,10 @@
 """Every setting: its environment variable, its default, and what it means."""
 
 import os
+import re
 from dataclasses import dataclass, field, fields
+
+_ADDRESS = re.compile(r"unix:.+|[^:\s]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", re.ASCII)
 
 
 def setting(default, meaning):
@@ -13,7 +16,7 @@ class Config:
     """The settings in force. A field is set by TRACKLOG_ and its name in capitals."""
 
     database: str = setting("tracklog.db", "the event log's file")
-    bind: str = setting("127.0.0.1:8000", "the address that gunicorn listens on")
+    bind: str = setting("127.0.0.1:8000", "where gunicorn listens: HOST:PORT or unix:PATH")
     max_body_bytes: int = setting(8 * 1024 * 1024, "the largest request body, inflated or not")
     max_event_bytes: int = setting(512 * 1024, "the largest event, as JSON")
     max_batch_events: int = setting(25_000, "the most items in a batch")
@@ -26,14 +29,27 @@ class Config:
         for each in fields(cls):
             variable = f"TRACKLOG_{each.name.upper()}"
             if variable in os.environ:
-                given[each.name] = _parse(each.type, variable, os.environ[variable])
+                given[each.name] = _PARSERS.get(each.name, _PARSERS[each.type])(variable, os.environ[variable])
         return cls(**given)
 
 
-def _parse(type, variable, text):
-    if type is str and text.strip():
-        return text
-    if type is int and text.isascii() and text.isdigit() and int(text) > 0:
-        return int(text)
-    expected = "must not be empty" if type is str else f"must be a whole number above 0, not {text!r}"
-    raise SystemExit(f"{variable} {expected}")
+def _number(variable, text):
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise SystemExit(f"{variable} must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
+def _text(variable, text):
+    if not text.strip():
+        raise SystemExit(f"{variable} must not be empty")
+    return text
+
+
+def _address(variable, text):
+    found = _ADDRESS.fullmatch(text)
+    if not found or int(found[1] or found[2] or 0) > 65535:
+        raise SystemExit(f"{variable} must be HOST:PORT or unix:PATH, not {text!r}")
+    return text
+
+
+_PARSERS = {int: _number, str: _text, "bind": _address}

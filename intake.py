@@ -75,7 +75,9 @@ def _rejection(index, value, refusal):
     message_id = value.get("messageId") if isinstance(value, dict) else None
     return {
         "index": index,
-        "messageId": message_id if isinstance(message_id, str | int) and refusal.code != "message_id_too_long" else None,
+        "messageId": message_id
+        if isinstance(message_id, str | int) and refusal.code != "message_id_too_long"
+        else None,
         "code": refusal.code,
         "message": refusal.message,
         "errors": refusal.errors,

@@ -37,7 +37,9 @@ def decode(body):
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, column = body.count(b"\n", 0, error.start) + 1, error.start - body.rfind(b"\n", 0, error.start)
-        raise Refused("invalid_json", f"line {line}, column {column}: the byte 0x{body[error.start]:02x} is not UTF-8") from None
+        raise Refused(
+            "invalid_json", f"line {line}, column {column}: the byte 0x{body[error.start]:02x} is not UTF-8"
+        ) from None
 
 
 def parse(text):

@@ -34,7 +34,10 @@ class Server:
         self.log = open(database.with_suffix(".log"), "w")
         self.process = subprocess.Popen(
             [*command, "--bind", f"127.0.0.1:{self.port}", "--workers", "2"],
-            cwd=folder, env=os.environ | environment, stdout=self.log, stderr=self.log,
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=self.log,
+            stderr=self.log,
         )
         self.rounds = []
 
@@ -76,18 +79,35 @@ class Server:
         targets = [word for pid in self.pids() for word in ("-p", str(pid))]
         counted = self.database.with_suffix(".strace")
         stored = self.stored()
-        tracer = subprocess.Popen(["strace", "-f", "-c", "-U", "name,calls", "-e", "trace=fsync,fdatasync", "-o", counted, *targets])
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-c", "-U", "name,calls", "-e", "trace=fsync,fdatasync", "-o", counted, *targets]
+        )
         result = wrk(self.port, connections, seconds)
         tracer.send_signal(signal.SIGINT)
         tracer.wait()
         calls = [line.split() for line in counted.read_text().splitlines()]
-        return sum(int(words[1]) for words in calls if words and words[0] in ("fsync", "fdatasync")) / (self.stored() - stored)
+        return sum(int(words[1]) for words in calls if words and words[0] in ("fsync", "fdatasync")) / (
+            self.stored() - stored
+        )
 
 
 def wrk(port, connections, seconds):
     output = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "track.lua", f"http://127.0.0.1:{port}"],
-        env=os.environ | {"BENCH_RUN": str(time.time_ns())}, capture_output=True, text=True, check=True,
+        [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "10s",
+            "-s",
+            HERE / "track.lua",
+            f"http://127.0.0.1:{port}",
+        ],
+        env=os.environ | {"BENCH_RUN": str(time.time_ns())},
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     return json.loads(next(line for line in output.splitlines() if line.startswith("RESULT"))[len("RESULT") :])
 
@@ -121,7 +141,10 @@ def tracklog(folder):
     environment = {"TRACKLOG_DATABASE": str(database)}
     subprocess.run(
         [BIN / "flask", "sources", "add", "bench", "--source-id", "ILoveData123"],
-        cwd=PROJECT, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL,
+        cwd=PROJECT,
+        env=os.environ | environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     return Server("tracklog", PROJECT, [BIN / "gunicorn", "wsgi:app"], environment, database)
 
@@ -150,11 +173,17 @@ def main():
         for number in range(options.rounds):
             for server in servers:
                 server.rounds.append(server.run(options.connections, options.seconds))
-            print(f"round {number + 1}:", *(f"{server.name} {server.rounds[-1]['requests/s']:.0f}/s" for server in servers), flush=True)
+            print(
+                f"round {number + 1}:",
+                *(f"{server.name} {server.rounds[-1]['requests/s']:.0f}/s" for server in servers),
+                flush=True,
+            )
         report(servers)
         if shutil.which("strace"):
             for server in servers:
-                print(f"{server.name}: {server.syncs_per_event(options.connections, options.seconds):.3f} disk syncs per event")
+                print(
+                    f"{server.name}: {server.syncs_per_event(options.connections, options.seconds):.3f} disk syncs per event"
+                )
 
 
 def report(servers):

@@ -62,8 +62,15 @@ def track():
             INSERT INTO events (source, message_id, type, user_id, name, timestamp, received_at, payload)
             VALUES (?, ?, 'track', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
             """,
-            (source, message_id, event["userId"], event["event"], str(event.get("timestamp", received_at)), received_at,
-             json.dumps(event, default=str)),
+            (
+                source,
+                message_id,
+                event["userId"],
+                event["event"],
+                str(event.get("timestamp", received_at)),
+                received_at,
+                json.dumps(event, default=str),
+            ),
         )
     connection.close()
     return jsonify(success=True, messageId=message_id)

@@ -61,14 +61,18 @@ def stats():
         numbers = [outcomes[outcome].times if outcome in outcomes else 0 for outcome in ("stored", "duplicate")]
         rows.append((source, type, *numbers, short(first), short(last)))
     print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), rows)
-    rejected = [(each.source, each.code, each.times, short(each.first_at), short(each.last_at)) for each in counts if each.code]
+    rejected = [
+        (each.source, each.code, each.times, short(each.first_at), short(each.last_at)) for each in counts if each.code
+    ]
     if rejected:
         click.echo()
         print_table(("SOURCE", "REJECTED FOR", "TIMES", "FIRST", "LAST"), rejected)
     stored, duplicates, refused = (
         sum(each.times for each in counts if each.outcome == outcome) for outcome in ("stored", "duplicate", "rejected")
     )
-    click.echo(f"\n{stored + duplicates + refused} received = {stored} stored + {duplicates} duplicates + {refused} rejected")
+    click.echo(
+        f"\n{stored + duplicates + refused} received = {stored} stored + {duplicates} duplicates + {refused} rejected"
+    )
 
 
 @events.command()
@@ -95,4 +99,6 @@ def export():
 def _line(event):
     user = event.user_id or event.anonymous_id or ""
     name = (event.name or "").partition("\n")[0]
-    return f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name}"[:WIDTH].rstrip()
+    return f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name}"[
+        :WIDTH
+    ].rstrip()

@@ -33,7 +33,10 @@ def list_sources():
     Example:
       flask sources list
     """
-    rows = [(each.name, each.id, "enabled" if each.enabled else "disabled", short(each.created_at)) for each in log().sources.all()]
+    rows = [
+        (each.name, each.id, "enabled" if each.enabled else "disabled", short(each.created_at))
+        for each in log().sources.all()
+    ]
     print_table(("NAME", "SOURCE ID", "STATE", "SINCE"), rows)
 
 

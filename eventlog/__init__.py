@@ -1,8 +1,8 @@
 """The event log: one SQLite file that many processes append to and read in order. Knows nothing of HTTP.
 
-    log = EventLog("tracklog.db")
-    log.append([Event(...)])         # returns once it is on disk
-    log.reader.read_after(cursor)    # what was committed since, in order
+log = EventLog("tracklog.db")
+log.append([Event(...)])         # returns once it is on disk
+log.reader.read_after(cursor)    # what was committed since, in order
 """
 
 from collections.abc import Callable, Sequence

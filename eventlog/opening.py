@@ -46,7 +46,9 @@ def connect(path: str) -> apsw.Connection:
         connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
         version = _version(connection, path)
         if version < len(MIGRATIONS):
-            raise Unusable(f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it")
+            raise Unusable(
+                f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it"
+            )
         return connection
 
 
@@ -88,10 +90,14 @@ def _is_blank(connection: apsw.Connection) -> bool:
 def _version(connection: apsw.Connection, path: str) -> int:
     """The schema version of a log; raises Unusable for any other file."""
     if connection.pragma("application_id") != APPLICATION_ID:
-        raise Unusable(f"{path} is not a tracklog log; TRACKLOG_DATABASE must name one, or a file that does not exist yet")
+        raise Unusable(
+            f"{path} is not a tracklog log; TRACKLOG_DATABASE must name one, or a file that does not exist yet"
+        )
     version: int = connection.pragma("user_version")
     if version > len(MIGRATIONS):
-        raise Unusable(f"{path} was written by a newer tracklog (schema {version}, this is {len(MIGRATIONS)}). Upgrade tracklog")
+        raise Unusable(
+            f"{path} was written by a newer tracklog (schema {version}, this is {len(MIGRATIONS)}). Upgrade tracklog"
+        )
     return version
 
 

@@ -1,6 +1,5 @@
 """Read the log in the order in which it was written."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from .database import Database
@@ -42,7 +41,9 @@ class Reader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def read_after(self, cursor: int, limit: int = 1000, *, type: str | None = None, source: str | None = None) -> list[StoredEvent]:
+    def read_after(
+        self, cursor: int, limit: int = 1000, *, type: str | None = None, source: str | None = None
+    ) -> list[StoredEvent]:
         """Return the next events with an id above `cursor`, oldest first."""
         rows = self._database.read(
             f"""
@@ -72,5 +73,7 @@ class Reader:
 
     def counts(self) -> list[Count]:
         """Return what has happened since the log was made, without a look at the events."""
-        rows = self._database.read("SELECT source, type, outcome, code, count, first_at, last_at FROM counts ORDER BY source, type, outcome, code")
+        rows = self._database.read(
+            "SELECT source, type, outcome, code, count, first_at, last_at FROM counts ORDER BY source, type, outcome, code"
+        )
         return [Count(*row) for row in rows]

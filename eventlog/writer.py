@@ -76,7 +76,6 @@ class Writer:
             self._close(group)
             group.settled.set()
 
-
     def _is_written(self, group: "_Group", deadline: float) -> bool:
         """Commit the group, but for the parts that have shown a fault; False if one more has, and nothing is written."""
         try:

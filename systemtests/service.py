@@ -1,6 +1,5 @@
 """Start tracklog as its users do, and look at it from outside: nothing here imports the project."""
 
-import base64
 import http.client
 import json
 import os
@@ -10,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +61,15 @@ class Service:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         # A worker that is killed while it boots does not hear that it should stop: do not wait half a minute for it.
-        command = [BIN / "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "3", *arguments]
+        command = [
+            BIN / "gunicorn",
+            "wsgi:app",
+            "--bind",
+            f"127.0.0.1:{self.port}",
+            "--graceful-timeout",
+            "3",
+            *arguments,
+        ]
         with open(self.folder / "gunicorn.log", "a") as output:
             self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=output, stderr=output)
         wait_until(lambda: self.process.poll() is not None or self.is_healthy())
@@ -110,3 +118,44 @@ class Service:
             return connection.execute(sql, bindings).fetchall()
         finally:
             connection.close()
+
+
+class Clients:
+    """Clients that post events with messageIds of their own, and remember which were acknowledged."""
+
+    def __init__(self, service, number):
+        self.acknowledged = []
+        self.refused = []
+        self.failed = 0
+        self._stop = threading.Event()
+        self._service = service
+        self._threads = [threading.Thread(target=self._post, args=(client,)) for client in range(number)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def _post(self, client):
+        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=30)
+        count = 0
+        while not self._stop.is_set():
+            count += 1
+            message_id = f"{client}-{count}"
+            event = {"userId": str(client), "event": "Posted", "messageId": message_id}
+            try:
+                connection.request("POST", "/v1/track", json.dumps(event), AUTHENTICATION)
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+            except (OSError, http.client.HTTPException):
+                self.failed += 1
+                connection.close()
+                continue
+            (self.acknowledged if response.status == 200 else self.refused).append((message_id, answer))
+        connection.close()

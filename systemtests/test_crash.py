@@ -1,53 +1,13 @@
 """Nothing that was acknowledged is lost, whatever dies."""
 
-import http.client
-import json
 import os
 import signal
+import sqlite3
 import threading
 import time
 
 import pytest
-from service import AUTHENTICATION, wait_until
-
-
-class Clients:
-    """Clients that post events with messageIds of their own, and remember which were acknowledged."""
-
-    def __init__(self, service, number):
-        self.acknowledged = []
-        self.refused = []
-        self._stop = threading.Event()
-        self._service = service
-        self._threads = [threading.Thread(target=self._post, args=(client,)) for client in range(number)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive()
-
-    def _post(self, client):
-        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=30)
-        count = 0
-        while not self._stop.is_set():
-            count += 1
-            message_id = f"{client}-{count}"
-            event = {"userId": str(client), "event": "Posted", "messageId": message_id}
-            try:
-                connection.request("POST", "/v1/track", json.dumps(event), AUTHENTICATION)
-                response = connection.getresponse()
-                answer = json.loads(response.read())
-            except (OSError, http.client.HTTPException):
-                connection.close()
-                continue
-            (self.acknowledged if response.status == 200 else self.refused).append((message_id, answer))
-        connection.close()
+from service import Clients, wait_until
 
 
 def kill_workers_again_and_again(service, clients, kills):
@@ -86,14 +46,14 @@ def test_everything_killed_at_once_loses_no_acknowledged_event(running):
 
 
 def test_a_log_locked_by_somebody_else_is_answered_with_503_in_time_and_taken_again_after(running):
-    import sqlite3
-
     assert running.post("/v1/track", {"userId": "1", "event": "Before"})[0] == 200
     locker = sqlite3.connect(running.database, isolation_level=None)
     locker.execute("BEGIN EXCLUSIVE")
     started = time.monotonic()
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(running.post("/v1/track", {"userId": "1", "event": "During"})))
+    thread = threading.Thread(
+        target=lambda: answers.append(running.post("/v1/track", {"userId": "1", "event": "During"}))
+    )
     thread.start()
     while thread.is_alive():
         asked = time.monotonic()

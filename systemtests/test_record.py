@@ -52,7 +52,9 @@ def test_the_examples_posted_with_curl_stand_in_events_and_in_their_views(runnin
         assert running.query(f"SELECT timestamp FROM {VIEWS[call]}") == [(timestamp,)]
     assert running.query("SELECT name, email FROM identifies") == [("Arthur Dent", "earthling1@hitchhikersguide.com")]
     assert running.query("SELECT event FROM tracks") == [("Added File",)]
-    assert running.query("SELECT section, name, referrer FROM pages") == [("Blog", PAGE["name"], "http://reddit.com/r/AMA")]
+    assert running.query("SELECT section, name, referrer FROM pages") == [
+        ("Blog", PAGE["name"], "http://reddit.com/r/AMA")
+    ]
     assert running.query("SELECT group_id, name FROM groups") == [("5678", "The Hitchhikers")]
     assert running.query("SELECT previous_id, user_id FROM aliases") == [("1234", "5678")]
     assert running.query("SELECT DISTINCT source FROM events") == [("example",)]
@@ -84,7 +86,9 @@ def test_the_distributions_sqlite3_shows_every_table_and_view(running):
     names = [name for (name,) in running.query("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")]
     assert {"events", "rejected", "sources", "counts", *VIEWS.values(), "screens"} <= set(names)
     for name in names:
-        shown = subprocess.run(["sqlite3", "-box", running.database, f"SELECT * FROM {name}"], capture_output=True, check=True)
+        shown = subprocess.run(
+            ["sqlite3", "-box", running.database, f"SELECT * FROM {name}"], capture_output=True, check=True
+        )
         assert shown.stderr == b""
         assert shown.stdout.startswith("┌".encode()), name
 

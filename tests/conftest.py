@@ -55,8 +55,12 @@ def post(client):
     def post(url, body=b"", **headers):
         if not isinstance(body, (bytes, str)):
             body = json.dumps(body)
-        given = {"Authentication": "Basic SUxvdmVEYXRhMTIz"} | {name.replace("_", "-"): value for name, value in headers.items()}
-        response = client.post(url, data=body, headers={name: value for name, value in given.items() if value is not None})
+        given = {"Authentication": "Basic SUxvdmVEYXRhMTIz"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        response = client.post(
+            url, data=body, headers={name: value for name, value in given.items() if value is not None}
+        )
         assert response.content_type == "application/json"
         return response.status_code, response.json
 

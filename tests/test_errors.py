@@ -34,7 +34,11 @@ PROVOCATIONS = {
     "empty_batch_result": ("/v1/batch", '{"batch": [1]}', {}),
     "event_not_object": ("/v1/track", "[]", {}),
     "event_too_large": track(properties={"text": "x" * 512 * 1024}),
-    "too_deep": ("/v1/track", '{"userId": "1", "event": "e", "properties": ' + '{"a":' * 200 + "1" + "}" * 200 + "}", {}),
+    "too_deep": (
+        "/v1/track",
+        '{"userId": "1", "event": "e", "properties": ' + '{"a":' * 200 + "1" + "}" * 200 + "}",
+        {},
+    ),
     "invalid_number": ("/v1/track", '{"userId": "1", "event": "e", "properties": {"size": NaN}}', {}),
     "invalid_text": ("/v1/track", '{"userId": "1", "event": "e", "properties": {"text": "\\ud800"}}', {}),
     "id_required": ("/v1/track", '{"event": "Added File"}', {}),

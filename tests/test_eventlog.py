@@ -1,0 +1,312 @@
+"""The log on a real file: stored once, in order, counted, by many writers; without Flask and without gevent."""
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+
+import apsw
+import pytest
+
+import eventlog
+from eventlog import opening
+from eventlog.records import Counts
+
+AT = "2015-11-10T00:45:23.412Z"
+
+
+def event(message_id, source="example", **fields):
+    fields = {
+        "user_id": "1",
+        "anonymous_id": None,
+        "name": "Added File",
+        "payload": json.dumps({"id": message_id}),
+    } | fields
+    return eventlog.Event(source=source, message_id=message_id, type="track", timestamp=AT, received_at=AT, **fields)
+
+
+def rejected(body, source="example", **fields):
+    fields = {"route": "/v1/track", "code": "invalid_json", "message": "no", "errors": "[]", "cut": False} | fields
+    return eventlog.Rejected(source=source, received_at=AT, body=body, **fields)
+
+
+def test_an_event_appended_twice_is_stored_once(log):
+    assert log.append([event("a"), event("b"), event("a")]) == [True, True, False]
+    assert log.append([event("b"), event("c")]) == [False, True]
+    assert [each.message_id for each in log.reader.read_after(0)] == ["a", "b", "c"]
+
+
+def test_two_sources_may_use_one_message_id(log):
+    assert log.append([event("a", "one"), event("a", "two")]) == [True, True]
+
+
+def test_ids_grow_and_are_never_used_again(log, path):
+    log.append([event("a"), event("b")])
+    connection = apsw.Connection(path)
+    connection.execute("DELETE FROM events")
+    connection.close()
+    log.append([event("c")])
+    assert log.reader.read_after(0)[0].id > 2
+
+
+def test_the_reader_goes_on_after_its_cursor(log):
+    log.append([event(str(number)) for number in range(5)])
+    first = log.reader.read_after(0, 2)
+    rest = log.reader.read_after(first[-1].id)
+    assert [each.message_id for each in first + rest] == ["0", "1", "2", "3", "4"]
+    assert [each.message_id for each in log.reader.read_last(2)] == ["3", "4"]
+    assert log.reader.last_id() == rest[-1].id
+    assert log.reader.read_after(0, source="nobody") == log.reader.read_last(5, type="page") == []
+
+
+def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_reason(log, query):
+    log.append([], [rejected(b"x"), rejected(b"x", "other"), rejected(b"y")])
+    log.append([], [rejected(b"x", code="source_disabled", message="off")])
+    assert query("SELECT source, body, code, message, times_seen FROM rejected ORDER BY id") == [
+        ("example", b"x", "source_disabled", "off", 2),
+        ("other", b"x", "invalid_json", "no", 1),
+        ("example", b"y", "invalid_json", "no", 1),
+    ]
+
+
+def test_counts_are_of_the_transaction_that_they_count(log):
+    log.append([event("a"), event("a")], [rejected(b"x")])
+    log.append([event("a")], [rejected(b"x")])
+    counted = {(each.source, each.type, each.outcome, each.code): each.times for each in log.reader.counts()}
+    assert counted == {
+        ("example", "track", "stored", ""): 1,
+        ("example", "track", "duplicate", ""): 2,
+        ("example", "", "rejected", "invalid_json"): 2,
+    }
+
+
+def test_counts_remember_the_first_and_the_last_time_though_the_clock_steps_back(log):
+    for at in ("2015-11-10T02:00:00.000Z", "2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z"):
+        log.append([event(at)._replace(received_at=at)])
+    (count,) = log.reader.counts()
+    assert (count.first_at, count.last_at) == ("2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z")
+
+
+def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
+    def gather():
+        while log._writer._open.size < 3:
+            time.sleep(0.001)
+
+    def append(row):
+        try:
+            outcomes[row.message_id] = log.append([row])
+        except apsw.ConstraintError:
+            outcomes[row.message_id] = "refused"
+
+    log.cooperate(gather, aside=lambda call: call())
+    outcomes = {}
+    rows = [event("good"), event("bad", payload=None), event("also good")]
+    threads = [threading.Thread(target=append, args=(row,)) for row in rows]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes == {"good": [True], "bad": "refused", "also good": [True]}
+    assert query("SELECT sum(count) FROM counts") == [(2,)]
+
+
+def test_many_threads_share_transactions_and_all_is_stored(log, query):
+    threads = [
+        threading.Thread(target=lambda client=client: [log.append([event(f"{client}-{n}")]) for n in range(20)])
+        for client in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert query("SELECT count(*), count(DISTINCT message_id) FROM events") == [(160, 160)]
+
+
+def append_many(path, client, number):
+    log = eventlog.EventLog(path)
+    for n in range(number):
+        log.append([event(f"{client}-{n}"), event(f"shared-{n}")])
+    log.close()
+
+
+def test_many_processes_append_and_each_event_is_stored_once(path, query):
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=append_many, args=(path, client, 50)) for client in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert query("SELECT count(*) FROM events") == [(3 * 50 + 50,)]
+    assert dict(query("SELECT outcome, sum(count) FROM counts GROUP BY outcome")) == {"stored": 200, "duplicate": 100}
+
+
+def test_a_group_closes_when_it_is_full(log):
+    assert log.append([event(str(number)) for number in range(2500)]) == [True] * 2500
+    assert log._writer._open is None
+
+
+def test_a_long_part_lets_others_run_and_commits_aside(log):
+    aside = []
+    log.cooperate(gather=lambda: None, aside=lambda call: aside.append(call()))
+    log.append([event("one")])
+    assert not aside
+    log.append([event(str(number)) for number in range(2500)])
+    assert len(aside) == 1
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Do not wait whole seconds for what will not come."""
+    monkeypatch.setattr("eventlog.database.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.writer.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.sources.PATIENCE", 0.1)
+
+
+WRITES = {
+    "append": lambda log: log.append([event("new")]),
+    "append rejected": lambda log: log.append([], [rejected(b"new")]),
+    "sources.add": lambda log: log.sources.add("new"),
+    "sources.set_enabled": lambda log: log.sources.set_enabled("example", False),
+}
+READS = {
+    "read_after": lambda log: log.reader.read_after(0),
+    "read_last": lambda log: log.reader.read_last(1),
+    "last_id": lambda log: log.reader.last_id(),
+    "counts": lambda log: log.reader.counts(),
+    "sources.find": lambda log: log.sources.find("nobody"),
+    "sources.all": lambda log: log.sources.all(),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_locked_log_is_unavailable_to_writers_until_the_lock_is_gone(log, path, impatient, write):
+    locker = apsw.Connection(path)
+    locker.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(eventlog.Unavailable):
+        WRITES[write](log)
+    locker.execute("ROLLBACK")
+    locker.close()
+    WRITES[write](log)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_locked_log_can_be_read(log, path, impatient, read):
+    locker = apsw.Connection(path)
+    locker.execute("BEGIN EXCLUSIVE")
+    READS[read](log)
+    locker.close()
+
+
+@pytest.mark.parametrize("use", WRITES | READS)
+def test_a_log_that_is_gone_is_unavailable_and_not_made_anew(log, path, use):
+    log.append([event("old")])
+    os.rename(path, path + ".away")
+    with pytest.raises(eventlog.Unavailable):
+        (WRITES | READS)[use](log)
+    assert not os.path.exists(path)
+    os.rename(path + ".away", path)
+    (WRITES | READS)[use](log)
+
+
+def test_what_is_committed_while_the_file_is_moved_is_not_acknowledged(log, path, monkeypatch):
+    write = Counts.write
+    monkeypatch.setattr(
+        Counts, "write", lambda self, connection: (write(self, connection), os.rename(path, path + ".away"))
+    )
+    with pytest.raises(eventlog.Unavailable, match="moved or deleted"):
+        log.append([event("a")])
+
+
+def test_a_source_found_before_stays_good_while_the_log_is_gone(log, path, monkeypatch):
+    source = log.sources.find("ILoveData123")
+    os.rename(path, path + ".away")
+    monkeypatch.setattr("eventlog.sources.FRESH", -1)
+    assert log.sources.find("ILoveData123") == source
+    with pytest.raises(eventlog.Unavailable):
+        log.sources.find("Other")
+
+
+def test_a_source_is_looked_up_once_a_second_at_most(log, monkeypatch):
+    assert log.sources.find("ILoveData123").enabled
+    log.sources.set_enabled("example", False)
+    assert log.sources.find("ILoveData123").enabled
+    now = eventlog.sources.monotonic()
+    monkeypatch.setattr("eventlog.sources.monotonic", lambda: now + 1.01)
+    assert not log.sources.find("ILoveData123").enabled
+
+
+def test_a_source_is_added_once_and_contradictions_are_refused(log):
+    first = log.sources.add("website")
+    assert log.sources.add("website") == log.sources.add("website", first.id) == first
+    assert len(first.id) >= 20
+    for name, id in (("website", "other"), ("other", first.id), ("website", "ILoveData123")):
+        with pytest.raises(ValueError, match="already"):
+            log.sources.add(name, id)
+    for name, id in (("", None), (" x", None), ("a\nb", None), ("x", ""), ("x", "a:b"), ("x", " a"), ("x", "a\0")):
+        with pytest.raises(ValueError, match="printable"):
+            log.sources.add(name, id)
+    with pytest.raises(LookupError):
+        log.sources.set_enabled("nobody", True)
+
+
+# How the file is set up, and what of it the docs promise.
+
+
+def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
+    connection = opening.connect(path)
+    assert connection.pragma("journal_mode") == "wal"
+    assert connection.pragma("synchronous") == 2  # FULL
+    assert connection.pragma("secure_delete") == 1
+    assert connection.pragma("application_id") == opening.APPLICATION_ID
+    assert connection.pragma("user_version") == len(opening.MIGRATIONS)
+
+
+def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
+    path = str(tmp_path / "new.db")
+    for use in (opening.connect, opening.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
+        with pytest.raises(eventlog.Unusable, match="flask sources add NAME"):
+            use(path)
+    assert os.listdir(tmp_path) == []
+    eventlog.create(path)
+    eventlog.create(path)
+    assert eventlog.EventLog(path).append([event("a")]) == [True]
+
+
+def test_other_files_are_refused_with_a_sentence(tmp_path, path):
+    text = tmp_path / "text.db"
+    text.write_text("not a database, " * 100)
+    foreign = str(tmp_path / "foreign.db")
+    connection = apsw.Connection(foreign)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    newer = apsw.Connection(path)
+    newer.pragma("user_version", 99)
+    newer.close()
+    for file, sentence in (
+        (str(text), "not a SQLite database"),
+        (foreign, "not a tracklog log"),
+        (path, "newer tracklog"),
+    ):
+        for use in (opening.connect, opening.migrate, eventlog.create):
+            with pytest.raises(eventlog.Unusable, match=sentence):
+                use(file)
+    with pytest.raises(eventlog.Unusable, match="does not exist"):
+        eventlog.create(str(tmp_path / "nowhere" / "new.db"))
+
+
+def test_a_log_of_the_version_before_is_migrated_at_start_and_refused_by_workers(path, log, monkeypatch, tmp_path):
+    log.append([event("old")])
+    script = tmp_path / "next.sql"
+    script.write_text("CREATE TABLE added (x ANY) STRICT;")
+    monkeypatch.setattr(opening, "MIGRATIONS", ("schema.sql", str(script)))
+    with pytest.raises(eventlog.Unusable, match="migrate"):
+        opening.connect(path)
+    log.append([event("from a worker that runs since before")])
+    opening.migrate(path)
+    connection = opening.connect(path)
+    assert connection.pragma("user_version") == 2
+    assert connection.execute("SELECT count(*) FROM added, events").fetchall() == [(0,)]
+    log.append([event("and after")])
+    assert len(log.reader.read_after(0)) == 3
