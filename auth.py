@@ -9,7 +9,8 @@ from errors import Refused
 def find_source(request, sources, *, in_query=False):
     """Return the source that the request's header names, or its query, or None where it may stand in the body.
 
-    The query counts only on routes for senders that cannot set a header. Raises Refused for a key that is malformed or belongs to nobody, and the log's Unavailable.
+    The query counts only on routes for senders that cannot set a header. Raises Refused for a key that is
+    malformed or belongs to nobody, and the log's Unavailable.
     """
     for header in ("HTTP_AUTHORIZATION", "HTTP_AUTHENTICATION"):
         given = request.environ.get(header)

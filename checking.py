@@ -135,10 +135,10 @@ class Checker:
         )
 
     def _times(self, event):
-        """Return originalTimestamp as the client wrote it, and timestamp, corrected by how far off the client's clock is.
+        """Return originalTimestamp as the client wrote it, and timestamp, corrected for the client's clock.
 
-        An event that has both was corrected where it was received first. The rule is the one of the
-        Segment specification: timestamp = receivedAt - (sentAt - originalTimestamp).
+        The rule is the Segment specification's: timestamp = receivedAt - (sentAt - originalTimestamp). An event
+        that has both was corrected where it was received first.
         """
         original, timestamp = event.pop("originalTimestamp", None), event.pop("timestamp", None)
         if original and timestamp:

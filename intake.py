@@ -35,7 +35,7 @@ def accept(schema):
 
 
 def accept_batch():
-    """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt of both."""
+    """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt."""
     arrival = Arrival(key_in_query=True)
     try:
         envelope = strictjson.parse_batch(arrival.read(), arrival.pace)

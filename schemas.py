@@ -165,7 +165,7 @@ class Checked(Schema):
     required = {}  # field -> code where it is absent
 
     def check_fields(self, value):
-        """Return the known fields of `value`, a dict, in their canonical form; raise ValidationError with codes by field."""
+        """Return the known fields of `value`, a dict, in canonical form; raise ValidationError with codes by field."""
         try:
             known, codes = self.load(value, partial=True), {}
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Bytes to JSON values, or where they are no JSON and what to write instead; and values to JSON that SQLite can read."""
+"""JSON that every reader understands alike: from bytes to values, from values to text, or why not and where."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def decode(body):
 
 
 def parse(text):
-    """Return the value of a JSON text. NaN, Infinity, 1e400 and lone surrogates pass here: they refuse an event, not a body."""
+    """Return the value of a JSON text. NaN, 1e400 and lone surrogates pass here: they refuse an event, not its body."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

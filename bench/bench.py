@@ -82,7 +82,7 @@ class Server:
         tracer = subprocess.Popen(
             ["strace", "-f", "-c", "-U", "name,calls", "-e", "trace=fsync,fdatasync", "-o", counted, *targets]
         )
-        result = wrk(self.port, connections, seconds)
+        wrk(self.port, connections, seconds)
         tracer.send_signal(signal.SIGINT)
         tracer.wait()
         calls = [line.split() for line in counted.read_text().splitlines()]
@@ -181,9 +181,8 @@ def main():
         report(servers)
         if shutil.which("strace"):
             for server in servers:
-                print(
-                    f"{server.name}: {server.syncs_per_event(options.connections, options.seconds):.3f} disk syncs per event"
-                )
+                syncs = server.syncs_per_event(options.connections, options.seconds)
+                print(f"{server.name}: {syncs:.3f} disk syncs per event")
 
 
 def report(servers):

@@ -1,6 +1,7 @@
 """What one would write first: Flask, a connection and a commit for every request. The measure of `make bench`.
 
-For the same call it does the same work as tracklog (key, JSON, schema, row, disk), and SQLite's defaults make it as durable.
+For the same call it does the same work as tracklog (key, JSON, schema, row, disk), and SQLite's defaults make it
+as durable.
 """
 
 import base64

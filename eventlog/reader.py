@@ -21,7 +21,7 @@ class StoredEvent(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How often something happened to a source's events; `type` is '' for what was rejected, `code` for what was not."""
+    """How often something happened to a source's events: `type` is '' where they were rejected, else `code` is."""
 
     source: str
     type: str
@@ -74,6 +74,9 @@ class Reader:
     def counts(self) -> list[Count]:
         """Return what has happened since the log was made, without a look at the events."""
         rows = self._database.read(
-            "SELECT source, type, outcome, code, count, first_at, last_at FROM counts ORDER BY source, type, outcome, code"
+            """
+            SELECT source, type, outcome, code, count, first_at, last_at FROM counts
+            ORDER BY source, type, outcome, code
+            """
         )
         return [Count(*row) for row in rows]

@@ -108,5 +108,5 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], co
 
 
 def _dedupe_key(event: Event) -> bytes:
-    """Stand for (source, message_id) in 16 bytes: as an index entry they are half of a UUID's text, and no source name holds a NUL."""
+    """Stand for (source, message_id) in 16 bytes, half of a UUID's text in the index. No source's name holds a NUL."""
     return blake2b(f"{event.source}\0{event.message_id}".encode(), digest_size=16).digest()

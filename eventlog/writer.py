@@ -77,7 +77,7 @@ class Writer:
             group.settled.set()
 
     def _is_written(self, group: "_Group", deadline: float) -> bool:
-        """Commit the group, but for the parts that have shown a fault; False if one more has, and nothing is written."""
+        """Commit the group but for the parts at fault; False, and nothing is written, where one more is found."""
         try:
             with self._database.transaction(deadline) as connection:
                 # Only now: what became ready while other processes wrote has joined.
