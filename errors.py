@@ -85,7 +85,7 @@ def field_error(field, code):
 
 def answer(refused):
     """Return the response that tells a client so."""
-    response = Response(json.dumps(refused.body()), refused.status, content_type="application/json")
+    response = Response(json.dumps(refused.body()) + "\n", refused.status, content_type="application/json")
     if refused.status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER)
     return response

@@ -67,7 +67,7 @@ def accept_batch():
 
 
 def _answer(receipt):
-    return Response(json.dumps(receipt), content_type="application/json")
+    return Response(json.dumps(receipt) + "\n", content_type="application/json")
 
 
 def _rejection(index, value, refusal):

@@ -1,4 +1,4 @@
-"""Measure tracklog against the naive version of it: the same machine, the same minutes, turn by turn.
+"""Measure tracklog against the naive version of it, or against another checkout: the same minutes, turn by turn.
 
 Prints per server the median over the rounds, then the ratios. Needs wrk; with strace, counts disk syncs too.
 """
@@ -80,7 +80,8 @@ class Server:
         counted = self.database.with_suffix(".strace")
         stored = self.stored()
         tracer = subprocess.Popen(
-            ["strace", "-f", "-c", "-U", "name,calls", "-e", "trace=fsync,fdatasync", "-o", counted, *targets]
+            ["strace", "-f", "-c", "-U", "name,calls", "-e", "trace=fsync,fdatasync", "-o", counted, *targets],
+            stderr=subprocess.DEVNULL,
         )
         wrk(self.port, connections, seconds)
         tracer.send_signal(signal.SIGINT)
@@ -136,17 +137,17 @@ def serving(server):
         server.process.wait()
 
 
-def tracklog(folder):
-    database = folder / "tracklog.db"
+def tracklog(folder, checkout=PROJECT, name="tracklog"):
+    database = folder / f"{name}.db"
     environment = {"TRACKLOG_DATABASE": str(database)}
     subprocess.run(
         [BIN / "flask", "sources", "add", "bench", "--source-id", "ILoveData123"],
-        cwd=PROJECT,
+        cwd=checkout,
         env=os.environ | environment,
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    return Server("tracklog", PROJECT, [BIN / "gunicorn", "wsgi:app"], environment, database)
+    return Server(name, checkout, [BIN / "gunicorn", "wsgi:app"], environment, database)
 
 
 def naive(folder):
@@ -162,12 +163,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument(
+        "--against", metavar="FOLDER", help="another checkout of tracklog, instead of the naive version"
+    )
     options = parser.parse_args()
     if not shutil.which("wrk"):
         raise SystemExit("bench needs wrk: apt install wrk")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
-        servers = [stack.enter_context(serving(make(folder))) for make in (tracklog, naive)]
+        servers = [stack.enter_context(serving(tracklog(folder)))]
+        other = tracklog(folder, options.against, "other") if options.against else naive(folder)
+        servers.append(stack.enter_context(serving(other)))
         for server in servers:
             server.run(options.connections, 2)  # to warm up
         for number in range(options.rounds):
@@ -195,9 +201,9 @@ def report(servers):
         for figure, median in medians[server.name].items():
             values = [each[figure] for each in server.rounds]
             print(f"  {figure:15} {median:9.1f}   ({min(values):.1f} to {max(values):.1f})")
-    ours, theirs = medians["tracklog"], medians["naive"]
-    print(f"\nrequests/s, tracklog over naive   {ours['requests/s'] / theirs['requests/s']:.2f}")
-    print(f"CPU per request, tracklog over naive   {ours['CPU us/request'] / theirs['CPU us/request']:.2f}")
+    (_, ours), (name, theirs) = medians.items()
+    print(f"\nrequests/s, tracklog over {name}   {ours['requests/s'] / theirs['requests/s']:.2f}")
+    print(f"CPU per request, tracklog over {name}   {ours['CPU us/request'] / theirs['CPU us/request']:.2f}")
     print(f"p99 over p50, tracklog   {ours['p99 ms'] / ours['p50 ms']:.2f}")
 
 

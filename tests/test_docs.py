@@ -1,0 +1,54 @@
+"""The documentation names all that there is."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import errors
+from commands import GROUPS
+from config import Config
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text()
+API = (PROJECT / "docs" / "api.md").read_text()
+
+
+def test_the_readme_is_read_in_two_minutes():
+    assert len(README.splitlines()) <= 120
+    assert "make run" in README
+    assert "make test" in README
+
+
+@pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
+def test_every_setting_is_documented_with_its_default(setting):
+    meaning = setting.metadata["meaning"].replace("HOST:PORT", "`HOST:PORT`").replace("unix:PATH", "`unix:PATH`")
+    assert f"| `TRACKLOG_{setting.name.upper()}` | `{setting.default}` | {meaning} |" in README
+
+
+@pytest.mark.parametrize("code", errors.CODES)
+def test_every_error_code_is_documented_as_it_is_answered(code):
+    status, message = errors.CODES[code]
+    assert f"| `{code}` | {status} | {message} |" in API
+
+
+def test_no_code_is_documented_that_there_is_not():
+    table = API.partition("## Error codes")[2]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(errors.CODES)
+
+
+def test_every_route_is_documented(app):
+    for rule in app.url_map.iter_rules():
+        assert f"`{rule.rule}`" in API or any(f"`{method} {rule.rule}`" in API for method in rule.methods), rule.rule
+
+
+@pytest.mark.parametrize("command", [f"flask {group.name} {name}" for group in GROUPS for name in group.commands])
+def test_every_command_is_documented(command):
+    assert command in README
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/api.md", "docs/design.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / path).read_text()):
+        assert (PROJECT / path).parent.joinpath(target).exists(), target
