@@ -37,9 +37,11 @@ class Database:
         self._queue: int | None = None
         self._in_use = threading.Lock()
 
-    def read(self, query: str, bindings: dict[str, Any] | tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of `query`, or raise Unavailable."""
-        deadline = monotonic() + PATIENCE
+    def read(
+        self, query: str, bindings: dict[str, Any] | tuple[Any, ...] = (), patience: float = PATIENCE
+    ) -> list[tuple[Any, ...]]:
+        """Return all rows of `query`, or raise Unavailable, where it is not readable for `patience` seconds."""
+        deadline = monotonic() + patience
         with self._connected(deadline) as connection:
             return _patiently(lambda: connection.execute(query, bindings).fetchall(), deadline)
 

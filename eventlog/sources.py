@@ -9,6 +9,7 @@ from .database import PATIENCE, Database
 from .opening import Unavailable
 
 FRESH = 1.0  # seconds for which a source that was found is not looked up again
+LOOK_UP = 0.5  # seconds that a request waits for it, as it has to wait for its event's commit too
 
 
 class Source(NamedTuple):
@@ -36,7 +37,7 @@ class Sources:
         if monotonic() < fresh_until:
             return known
         try:
-            found = self._select("WHERE id = ?", (id,))
+            found = self._select("WHERE id = ?", (id,), LOOK_UP)
         except Unavailable:
             if known is None:
                 raise
@@ -78,8 +79,8 @@ class Sources:
             if not connection.changes():
                 raise LookupError(f"There is no source {name!r}")
 
-    def _select(self, condition: str, bindings: tuple[Any, ...] = ()) -> list[Source]:
-        rows = self._database.read(f"SELECT id, name, enabled, created_at FROM sources {condition}", bindings)
+    def _select(self, condition: str, bindings: tuple[Any, ...] = (), patience: float = PATIENCE) -> list[Source]:
+        rows = self._database.read(f"SELECT id, name, enabled, created_at FROM sources {condition}", bindings, patience)
         return [Source(id, name, bool(enabled), created_at) for id, name, enabled, created_at in rows]
 
 

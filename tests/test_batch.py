@@ -1,9 +1,14 @@
 """A batch is judged item by item and stored in one transaction."""
 
+import gzip
 import json
+import sys
+from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
+
+from intake import Pace
 
 
 def item(**fields):
@@ -112,3 +117,23 @@ def test_the_event_limit_counts_what_is_merged_in(app, post):
     _, answer = post("/v1/batch", batch)
     assert [each["code"] for each in answer["rejected"]] == ["event_too_large"]
     assert answer["stored"] == 1
+
+
+def test_a_long_batch_lets_others_go_on_while_it_is_inflated_parsed_and_checked(post, monkeypatch):
+    calls = []
+    monkeypatch.setattr("intake.Pace.__call__", lambda self: calls.append(sys._getframe(1).f_code.co_name))
+    body = json.dumps({"batch": [item(text="x" * 10_000)] * 100}).encode()
+    assert post("/v1/batch", gzip.compress(body), Content_Encoding="gzip")[0] == 200
+    assert Counter(calls) == {"read_item": 100, "accept_batch": 100, "_inflate": 4}
+
+
+def test_pace_sleeps_for_a_moment_after_every_slice_of_time(monkeypatch):
+    naps, now = [], [0.0]
+    monkeypatch.setattr("intake.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", naps.append)
+    pace = Pace()
+    for moment in (0.001, 0.009, 0.011, 0.012, 0.020, 0.022):
+        now[0] = moment
+        pace()
+    assert naps == [Pace.NAP] * 2
+    assert Pace.NAP > 0  # sleep(0) is not enough under gevent

@@ -3,16 +3,21 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import apsw
 import pytest
 
 import eventlog
 from eventlog import opening
+from eventlog.database import NAP
 from eventlog.records import Counts
 
+PROJECT = Path(__file__).parent.parent
 AT = "2015-11-10T00:45:23.412Z"
 
 
@@ -39,6 +44,10 @@ def test_an_event_appended_twice_is_stored_once(log):
 
 def test_two_sources_may_use_one_message_id(log):
     assert log.append([event("a", "one"), event("a", "two")]) == [True, True]
+
+
+def test_a_source_and_a_message_id_are_told_apart(log):
+    assert log.append([event("bc", "a"), event("c", "ab")]) == [True, True]
 
 
 def test_ids_grow_and_are_never_used_again(log, path):
@@ -102,25 +111,68 @@ def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
     log.cooperate(gather, aside=lambda call: call())
     outcomes = {}
     rows = [event("good"), event("bad", payload=None), event("also good")]
-    threads = [threading.Thread(target=append, args=(row,)) for row in rows]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_all(*(lambda row=row: append(row) for row in rows))
     assert outcomes == {"good": [True], "bad": "refused", "also good": [True]}
     assert query("SELECT sum(count) FROM counts") == [(2,)]
 
 
-def test_many_threads_share_transactions_and_all_is_stored(log, query):
-    threads = [
-        threading.Thread(target=lambda client=client: [log.append([event(f"{client}-{n}")]) for n in range(20)])
-        for client in range(8)
-    ]
+@pytest.fixture
+def transactions(monkeypatch):
+    """Count the transactions that write."""
+    counted = []
+    write = Counts.write
+    monkeypatch.setattr(Counts, "write", lambda self, connection: (counted.append(1), write(self, connection)))
+    return counted
+
+
+def run_all(*calls):
+    threads = [threading.Thread(target=call) for call in calls]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
+    def gather():
+        while log._writer._open.size < 8:
+            time.sleep(0.001)
+
+    log.cooperate(gather, aside=lambda call: call())
+    run_all(*(lambda client=client: log.append([event(str(client))]) for client in range(8)))
+    assert len(transactions) == 1
+    assert query("SELECT count(*) FROM events") == [(8,)]
+
+
+def test_whoever_comes_while_a_group_is_committed_shares_the_next(log, query):
+    run_all(*(lambda client=client: [log.append([event(f"{client}-{n}")]) for n in range(20)] for client in range(8)))
     assert query("SELECT count(*), count(DISTINCT message_id) FROM events") == [(160, 160)]
+
+
+def test_under_gevent_all_that_are_ready_share_one_transaction(path):
+    """In a process of its own, since gevent changes the whole of it; with what gunicorn.conf.py sets up."""
+    script = """
+import gevent.monkey; gevent.monkey.patch_all()
+import runpy, sys, gevent, eventlog
+from types import SimpleNamespace
+from eventlog.records import Counts
+counted, write = [], Counts.write
+Counts.write = lambda self, connection: (counted.append(1), write(self, connection))
+log = eventlog.EventLog(sys.argv[1])
+worker = SimpleNamespace(cfg=SimpleNamespace(worker_class_str="gevent"), wsgi=SimpleNamespace(extensions={"eventlog": log}))
+runpy.run_path("gunicorn.conf.py")["post_worker_init"](worker)
+at = "2015-11-10T00:45:23.412Z"
+row = lambda number: eventlog.Event("example", str(number), "track", "1", None, "e", at, at, "{}")
+gevent.joinall([gevent.spawn(log.append, [row(number)]) for number in range(50)], raise_error=True)
+assert len(log.reader.read_after(0)) == 50
+assert len(counted) == 1, counted
+log.append([row(number) for number in range(3000)])
+assert len(log.reader.read_after(0, 5000)) == 3000
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, path], cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def append_many(path, client, number):
@@ -142,18 +194,25 @@ def test_many_processes_append_and_each_event_is_stored_once(path, query):
     assert dict(query("SELECT outcome, sum(count) FROM counts GROUP BY outcome")) == {"stored": 200, "duplicate": 100}
 
 
-def test_a_group_closes_when_it_is_full(log):
-    assert log.append([event(str(number)) for number in range(2500)]) == [True] * 2500
-    assert log._writer._open is None
+def test_a_full_group_takes_no_further_request(log):
+    full = []
+    log.cooperate(gather=lambda: full.append(log._writer._open is None), aside=lambda call: call())
+    log.append([event(str(number)) for number in range(999)])
+    log.append([event(str(number)) for number in range(1000)])
+    assert full == [False, True]
 
 
-def test_a_long_part_lets_others_run_and_commits_aside(log):
-    aside = []
+def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
+    aside, naps = [], []
     log.cooperate(gather=lambda: None, aside=lambda call: aside.append(call()))
+    monkeypatch.setattr("time.sleep", naps.append)
     log.append([event("one")])
-    assert not aside
-    log.append([event(str(number)) for number in range(2500)])
+    assert (aside, naps) == ([], [])
+    log.append(
+        [event(str(number)) for number in range(2500)], [rejected(str(number).encode()) for number in range(1000)]
+    )
     assert len(aside) == 1
+    assert naps == [NAP] * 7
 
 
 @pytest.fixture
