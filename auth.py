@@ -21,16 +21,20 @@ def find_source(request, sources, *, in_query=False):
     return None
 
 
-def find_source_in(value, sources):
-    """Return the source that a body names at its top level, or in every item of its batch."""
-    keys = [value.get("writeKey")] if isinstance(value, dict) else [None]
-    if keys == [None] and isinstance(value, dict) and isinstance(value.get("batch"), list):
-        keys = [item.value.get("writeKey") if isinstance(item.value, dict) else None for item in value["batch"]]
-    if not keys or None in keys:
+def find_source_in(value, items, sources):
+    """Return the source that a body names at its top level, or in every one of the values `items` of its batch."""
+    keys = [_key_of(value)]
+    if items and keys == [None]:
+        keys = [_key_of(item) for item in items]
+    if None in keys:
         raise Refused("missing_write_key")
     if any(key != keys[0] for key in keys):
         raise Refused("invalid_authorization", "The items of a batch must have the same writeKey")
     return _known(keys[0], sources)
+
+
+def _key_of(value):
+    return value.get("writeKey") if isinstance(value, dict) else None
 
 
 def _read_basic(header):

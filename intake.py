@@ -39,7 +39,7 @@ def accept_batch():
     arrival = Arrival(key_in_query=True)
     try:
         envelope = strictjson.parse_batch(arrival.read(), arrival.pace)
-        checker = arrival.checker(envelope)
+        checker = arrival.checker(envelope, _items_of(envelope))
         defaults = checker.check_envelope(envelope)
     except Refused as refusal:
         arrival.keep(refusal)
@@ -68,6 +68,11 @@ def accept_batch():
 
 def _answer(receipt):
     return Response(json.dumps(receipt) + "\n", content_type="application/json")
+
+
+def _items_of(envelope):
+    batch = envelope.get("batch") if isinstance(envelope, dict) else None
+    return [item.value for item in batch] if isinstance(batch, list) else []
 
 
 def _rejection(index, value, refusal):
@@ -105,10 +110,10 @@ class Arrival:
             raise Refused("source_disabled")
         return strictjson.decode(self._read_body())
 
-    def checker(self, value):
+    def checker(self, value, items=()):
         """Return the checker for this source's events; where no header has named the source, the body's value does."""
         if self.source is None:
-            self.source = find_source_in(value, self.log.sources)
+            self.source = find_source_in(value, items, self.log.sources)
             if not self.source.enabled:
                 raise Refused("source_disabled")
         return Checker(self.settings, self.source.name, self.at)

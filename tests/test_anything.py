@@ -73,6 +73,16 @@ def test_any_batch_is_answered_and_adds_up(post, batch, envelope):
 
 
 @many
+@given(
+    route=ROUTES | st.just("batch"), body=EVENT | ANY | st.builds(lambda batch: {"batch": batch}, ANY | st.lists(EVENT))
+)
+def test_anything_without_a_key_is_answered(post, query, route, body):
+    status, answer = post(f"/v1/{route}", json.dumps(body), Authentication=None)
+    assert (status, answer["success"]) in ((401, False), (400, False))
+    assert query("SELECT count(*) FROM events") == [(0,)]
+
+
+@many
 @given(body=st.binary(max_size=60), route=ROUTES | st.just("batch"), encoding=st.sampled_from(["", "gzip"]))
 def test_any_bytes_are_answered(post, body, route, encoding):
     assert_answer(*post(f"/v1/{route}", body, Content_Encoding=encoding))

@@ -84,6 +84,7 @@ def test_the_write_key_may_stand_in_the_body_and_is_not_stored(post, query):
         ({**EVENT, "writeKey": "Nobody"}, "unknown_source"),
         ([], "missing_write_key"),
         ("text", "missing_write_key"),
+        ({"batch": [{"writeKey": "ILoveData123"}]}, "missing_write_key"),  # only a batch's items may name it
     ],
 )
 def test_a_body_without_a_good_key_is_refused(post, body, code):
