@@ -48,7 +48,7 @@ def on_starting(server):
 
 def post_worker_init(worker):
     """Let gevent's idle moments gather the log's groups."""
-    gc.freeze()  # the program's own objects need no collecting: a fifth more requests per second
+    gc.freeze()  # the program's own objects need no collecting
     if worker.cfg.worker_class_str != "gevent":
         return
     import gevent

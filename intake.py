@@ -66,8 +66,16 @@ def accept_batch():
     return _answer({"success": True, **receipt})
 
 
+class Receipt(Response):
+    """A response that is whole as it stands: no header of it depends on the request, as werkzeug's might."""
+
+    def __call__(self, environ, start_response):
+        start_response(self.status, self.headers.to_wsgi_list())
+        return self.response
+
+
 def _answer(receipt):
-    return Response(json.dumps(receipt) + "\n", content_type="application/json")
+    return Receipt(json.dumps(receipt) + "\n", content_type="application/json")
 
 
 def _items_of(envelope):
