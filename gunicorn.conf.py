@@ -58,3 +58,9 @@ def post_worker_init(worker):
             gevent.idle()
 
     worker.wsgi.extensions["eventlog"].cooperate(gather, aside=gevent.get_hub().threadpool.apply)
+
+
+def worker_exit(server, worker):
+    """Close the log: the last worker to do so leaves all of it in its one file."""
+    if worker.wsgi is not None:
+        worker.wsgi.extensions["eventlog"].close()

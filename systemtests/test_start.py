@@ -77,7 +77,9 @@ def test_a_reload_loses_no_request_of_clients_that_keep_their_connections(runnin
     assert clients.failed == 0
 
 
-def test_after_a_stop_the_whole_log_is_in_its_one_file(running, tmp_path):
+def test_after_a_stop_the_whole_log_is_in_its_one_file(service, tmp_path):
+    running = service
+    running.start("--workers", "1")
     assert running.post("/v1/track", EVENT)[0] == 200
     running.process.send_signal(signal.SIGTERM)
     running.process.wait(40)
