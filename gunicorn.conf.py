@@ -1,14 +1,11 @@
 """How gunicorn serves tracklog; found by `gunicorn wsgi:app` in this folder, and overruled by its command line."""
 
 import gc
-import json
 import sys
 
-import gunicorn.util
-
 import eventlog
+import serving
 from config import Config
-from errors import Refused
 
 settings = Config.from_environment()
 
@@ -19,23 +16,13 @@ worker_connections = 4096  # held open per worker; a half-sent request costs one
 keepalive = 20  # seconds; nginx must close idle connections first, lest one is closed under a request
 graceful_timeout = 30  # seconds; longer than keepalive, so that a worker that stops closes no connection in use
 control_socket_disable = True
+sendfile = False  # there are no files to send
 proc_name = "tracklog"
 
 # The app believes no forwarding header, so gunicorn need not check whom it could believe at every request.
 forwarded_allow_ips = "*"
 secure_scheme_headers = {}
 forwarder_headers = ""
-
-
-def write_error(sock, status, reason, message):
-    """Answer what is no HTTP that gunicorn takes with the API's JSON instead of gunicorn's HTML."""
-    refused = Refused("internal_error") if status == 500 else Refused("bad_request", message or reason)
-    body = json.dumps(refused.body())
-    head = f"HTTP/1.1 {refused.status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    gunicorn.util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
-
-
-gunicorn.util.write_error = write_error
 
 
 def on_starting(server):
@@ -47,7 +34,8 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
-    """Let gevent's idle moments gather the log's groups."""
+    """Adapt gunicorn, and let gevent's idle moments gather the log's groups."""
+    serving.adapt(worker.cfg)
     gc.freeze()  # the program's own objects need no collecting
     if worker.cfg.worker_class_str != "gevent":
         return

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
+from marshmallow import Schema, ValidationError, fields, missing
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECONDS_FROM = 1e11  # an epoch number this large counts milliseconds: as seconds it is the year 5138, else 1973
@@ -159,21 +159,27 @@ class Items(Nullable):
 class Checked(Schema):
     """Fields that are checked where they are present, and then for their presence, which null and blank are not."""
 
-    class Meta:
-        unknown = EXCLUDE
-
     required = {}  # field -> code where it is absent
 
     def check_fields(self, value):
-        """Return the known fields of `value`, a dict, in canonical form; raise ValidationError with codes by field."""
-        try:
-            known, codes = self.load(value, partial=True), {}
-        except ValidationError as error:
-            known, codes = error.valid_data, error.messages
-        codes |= self.absences(known.keys() | codes.keys())
+        """Return a copy of `value`, a dict, with its known fields in canonical form and without what means absent.
+
+        Raises ValidationError with codes by field. Schema.load would look at every field that is declared,
+        of which most are absent.
+        """
+        checked, codes = {}, {}
+        for name, given in value.items():
+            try:
+                each = self.fields[name].deserialize(given) if name in self.fields else given
+            except ValidationError as error:
+                codes[name] = error.messages
+            else:
+                if each is not missing:
+                    checked[name] = each
+        codes |= self.absences(checked.keys() | codes.keys())
         if codes:
             raise ValidationError(codes)
-        return known
+        return checked
 
     def absences(self, present):
         return {name: [code] for name, code in self.required.items() if name not in present}
@@ -200,17 +206,12 @@ class Call(Checked):
         return absences
 
     def check(self, value):
-        """Return a copy of the event `value`, a dict, without what means absent and with its known fields canonical.
-
-        Times are Moments; unknown fields are as they came. Raises ValidationError with codes by field.
-        """
+        """Return the checked copy of an event: its times are Moments, its unknown fields as they came."""
         for old, new in _OLD_SPELLINGS.items():
             if old in value:
                 value = {**value, new: value[old] if value.get(new) is None else value[new]}
                 del value[old]
-        known = self.check_fields(value)
-        unknown = {name: each for name, each in value.items() if name not in self.fields}
-        return {"type": self.call, **known, **unknown}
+        return {"type": self.call, **self.check_fields(value)}
 
 
 class Identify(Call):

@@ -22,7 +22,8 @@ ALLOWED = {
     "commands": {"eventlog", "intake", "schemas"},
     "app": {"commands", "config", "errors", "eventlog", "routes"},
     "wsgi": {"app"},
-    "gunicorn.conf": {"config", "errors", "eventlog"},
+    "serving": {"errors"},
+    "gunicorn.conf": {"config", "eventlog", "serving"},
     "setup": set(),
 }
 
