@@ -2,8 +2,6 @@
 
 import zlib
 
-from werkzeug.wsgi import get_input_stream
-
 from errors import Refused
 
 KEPT_OF_UNREADABLE = 64 * 1024  # bytes of a body that is too large or not what its headers say
@@ -33,9 +31,10 @@ class Body:
         return self.content
 
     def _receive(self, request, limit):
-        length = request.content_length or 0
+        length = int(request.environ.get("CONTENT_LENGTH") or 0)
         try:
-            sent = get_input_stream(request.environ).read(KEPT_OF_UNREADABLE if length > limit else limit + 1)
+            # The stream ends with the body, as gunicorn makes it.
+            sent = request.environ["wsgi.input"].read(KEPT_OF_UNREADABLE if length > limit else limit + 1)
         except Exception as error:  # of the server's own kinds: bad chunks, a connection that broke
             raise self._cut(b"", "invalid_encoding", f"The body could not be read: {error}") from error
         if length > limit or len(sent) > limit:

@@ -70,12 +70,13 @@ class Receipt(Response):
     """A response that is whole as it stands: no header of it depends on the request, as werkzeug's might."""
 
     def __call__(self, environ, start_response):
-        start_response(self.status, self.headers.to_wsgi_list())
+        (content,) = self.response
+        start_response(self.status, [*self.headers, ("Content-Length", str(len(content)))])
         return self.response
 
 
 def _answer(receipt):
-    return Receipt(json.dumps(receipt) + "\n", content_type="application/json")
+    return Receipt([json.dumps(receipt).encode() + b"\n"], content_type="application/json")
 
 
 def _items_of(envelope):

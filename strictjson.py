@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from json.decoder import JSONDecodeError, JSONDecoder, scanstring
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Item(NamedTuple):
 def decode(body):
     """Return the text of a UTF-8 body, with or without a byte order mark; refuse any other encoding."""
     try:
-        return body.decode("utf-8-sig")
+        return body.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line, column = body.count(b"\n", 0, error.start) + 1, error.start - body.rfind(b"\n", 0, error.start)
         raise Refused(

@@ -159,7 +159,7 @@ from eventlog.records import Counts
 counted, write = [], Counts.write
 Counts.write = lambda self, connection: (counted.append(1), write(self, connection))
 log = eventlog.EventLog(sys.argv[1])
-worker = SimpleNamespace(cfg=SimpleNamespace(worker_class_str="gevent"), wsgi=SimpleNamespace(extensions={"eventlog": log}))
+worker = SimpleNamespace(cfg=SimpleNamespace(worker_class_str="gevent", settings={}), wsgi=SimpleNamespace(extensions={"eventlog": log}))
 runpy.run_path("gunicorn.conf.py")["post_worker_init"](worker)
 at = "2015-11-10T00:45:23.412Z"
 row = lambda number: eventlog.Event("example", str(number), "track", "1", None, "e", at, at, "{}")
