@@ -1,6 +1,11 @@
 """The application factory: a table of contents."""
 
+from functools import cached_property
+from typing import NamedTuple
+
 from flask import Flask
+from flask.sessions import NullSession, SessionInterface
+from werkzeug.routing import Rule
 
 import errors
 from commands import GROUPS
@@ -10,11 +15,34 @@ from routes import BLUEPRINTS
 
 
 class Tracklog(Flask):
+    """A Flask without sessions and hosts, which matches a path as it is written in a route by one look-up."""
+
     def create_url_adapter(self, request):
-        """Match a request by its path and method alone: this service has one host, whatever name it is called by."""
         if request is None:
             return super().create_url_adapter(request)
-        return self.url_map.bind("", path_info=request.path, default_method=request.method)
+        plain = self._plain_routes.get((request.method, request.path))
+        return plain or self.url_map.bind("", path_info=request.path, default_method=request.method)
+
+    @cached_property
+    def _plain_routes(self):
+        rules = [rule for rule in self.url_map.iter_rules() if not rule.arguments]
+        return {(method, rule.rule): PlainRoute(rule) for rule in rules for method in rule.methods}
+
+
+class PlainRoute(NamedTuple):
+    """What Flask asks of a URL adapter, for a rule without variable parts."""
+
+    rule: Rule
+
+    def match(self, return_rule):
+        return self.rule, {}
+
+
+class NoSessions(SessionInterface):
+    session = NullSession()
+
+    def open_session(self, app, request):
+        return self.session
 
 
 def create_app(config=None):
@@ -22,6 +50,7 @@ def create_app(config=None):
     app = Tracklog("tracklog", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.json.sort_keys = False
+    app.session_interface = NoSessions()
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # no path is answered with a redirect
 

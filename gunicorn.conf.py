@@ -33,6 +33,10 @@ def on_starting(server):
         sys.exit(str(failure))
 
 
+def pre_request(worker, request):
+    """Do nothing, where gunicorn would make a line for its debug log."""
+
+
 def post_worker_init(worker):
     """Adapt gunicorn, and let gevent's idle moments gather the log's groups."""
     serving.adapt(worker.cfg)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from marshmallow import Schema, ValidationError, fields, missing
 
+NUMBER = (int, float)  # and bool
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECONDS_FROM = 1e11  # an epoch number this large counts milliseconds: as seconds it is the year 5138, else 1973
 
@@ -76,7 +77,7 @@ class Id(Nullable):
     default_error_messages = {"invalid": "id_not_string", "nul": "id_invalid"}
 
     def _deserialize(self, value, attr, data, **kwargs):
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, NUMBER) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise ValidationError("invalid_number")
             return json.dumps(value)

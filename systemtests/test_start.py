@@ -163,3 +163,12 @@ def test_chunks_are_read_to_their_end_and_within_the_limit(shared):
     large = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20)) * 9
     status, _, answer = converse(shared, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + large + b"0\r\n\r\n")
     assert (status, answer["code"]) == (400, "payload_too_large")
+
+
+def test_an_answer_without_a_body_leaves_the_connection_usable(shared):
+    with shared.connection() as connection:
+        for _ in range(2):
+            connection.request("HEAD", "/healthz")
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (200, b"")
+            assert int(response.headers["Content-Length"]) > 0
