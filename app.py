@@ -7,6 +7,7 @@ from flask import Flask
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import Rule
 
+import cors
 import errors
 from commands import GROUPS
 from config import Config
@@ -59,6 +60,7 @@ def create_app(config=None):
     errors.register(app, Unavailable)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    cors.register(app, app.extensions["config"].allowed_origins)
     for group in GROUPS:
         app.cli.add_command(group)
     return app

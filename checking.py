@@ -51,11 +51,12 @@ NO_DEFAULTS = Defaults()
 class Checker:
     """Checks what one request brings: from this source, at this time, within the limits of the settings."""
 
-    def __init__(self, settings, source_name, received_at):
+    def __init__(self, settings, source_name, received_at, requester):
         self.settings = settings
         self.source_name = source_name
         self.received_at = received_at
         self.received_at_text = iso(received_at)
+        self.requester = requester
 
     def check_call(self, schema, item, defaults=NO_DEFAULTS):
         """Return the Event that `item` stands for; raise Refused with every field at fault."""
@@ -114,6 +115,7 @@ class Checker:
         original, timestamp = self._times(event)
         type, message_id = event["type"], event.get("messageId") or str(uuid7())
         event.pop("writeKey", None)
+        self._add_address(event)
         payload = {
             "type": type,
             "messageId": message_id,
@@ -133,6 +135,14 @@ class Checker:
             received_at=self.received_at_text,
             payload=strictjson.encode(payload),
         )
+
+    def _add_address(self, event):
+        """Set context.ip where the client is the user's own device: a page, or one that says so with context.direct."""
+        context = event.get("context") or {}
+        if (self.requester.is_page or context.get("direct") is True) and not context.get("ip"):
+            address = self.requester.address
+            if address:
+                event["context"] = {**context, "ip": address}
 
     def _times(self, event):
         """Return originalTimestamp as the client wrote it, and timestamp, corrected for the client's clock.

@@ -17,6 +17,9 @@ class Config:
 
     database: str = setting("tracklog.db", "the event log's file")
     bind: str = setting("127.0.0.1:8000", "where gunicorn listens: HOST:PORT or unix:PATH")
+    allowed_origins: str = setting("*", "the origins whose pages may post, separated by blanks; * for any")
+    trusted_proxies: int = setting(0, "how many proxies in front add to X-Forwarded-For")
+    ip_policy: str = setting("keep", "what becomes of the requester's address: keep, truncate (to /24, /48) or drop")
     max_body_bytes: int = setting(8 * 1024 * 1024, "the largest request body, inflated or not")
     max_event_bytes: int = setting(512 * 1024, "the largest event, as JSON")
     max_batch_events: int = setting(25_000, "the most items in a batch")
@@ -33,10 +36,14 @@ class Config:
         return cls(**given)
 
 
-def _number(variable, text):
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise SystemExit(f"{variable} must be a whole number above 0, not {text!r}")
+def _number(variable, text, least=1):
+    if not (text.isascii() and text.isdigit() and int(text) >= least):
+        raise SystemExit(f"{variable} must be a whole number from {least} on, not {text!r}")
     return int(text)
+
+
+def _count(variable, text):
+    return _number(variable, text, least=0)
 
 
 def _text(variable, text):
@@ -52,4 +59,10 @@ def _address(variable, text):
     return text
 
 
-_PARSERS = {int: _number, str: _text, "bind": _address}
+def _policy(variable, text):
+    if text not in ("keep", "truncate", "drop"):
+        raise SystemExit(f"{variable} must be keep, truncate or drop, not {text!r}")
+    return text
+
+
+_PARSERS = {int: _number, str: _text, "bind": _address, "trusted_proxies": _count, "ip_policy": _policy}

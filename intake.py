@@ -14,6 +14,8 @@ from body import Body
 from checking import Checker, iso
 from errors import Refused
 from eventlog import Rejected
+from query import Query
+from requester import Requester
 from strictjson import Item
 
 LISTED = 1000  # rejections in the answer to a batch; the log keeps them all
@@ -21,7 +23,15 @@ LISTED = 1000  # rejections in the answer to a batch; the log keeps them all
 
 def accept(schema):
     """Store the one event that this request brings; answer with its receipt once it is on disk, or raise Refused."""
-    arrival = Arrival()
+    return _store(schema, Arrival(Body()))
+
+
+def accept_query(schema):
+    """Do what `accept` does, with an event that stands in the URL's query."""
+    return _store(schema, Arrival(Query(), key_in_query=True))
+
+
+def _store(schema, arrival):
     try:
         text = arrival.read()
         value = strictjson.parse(text)
@@ -36,7 +46,7 @@ def accept(schema):
 
 def accept_batch():
     """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt."""
-    arrival = Arrival(key_in_query=True)
+    arrival = Arrival(Body(), key_in_query=True)
     try:
         envelope = strictjson.parse_batch(arrival.read(), arrival.pace)
         checker = arrival.checker(envelope, _items_of(envelope))
@@ -101,13 +111,13 @@ def _rejection(index, value, refusal):
 class Arrival:
     """A request on its way in: when it came, from which source, and with which body."""
 
-    def __init__(self, *, key_in_query=False):
+    def __init__(self, body, *, key_in_query=False):
         self.at = datetime.now(UTC)
         self.request = request._get_current_object()
         extensions = current_app.extensions
         self.log = extensions["eventlog"]
         self.settings = extensions["config"]
-        self.body = Body()
+        self.body = body
         self.pace = Pace()
         self.source = find_source(self.request, self.log.sources, in_query=key_in_query)
 
@@ -125,7 +135,7 @@ class Arrival:
             self.source = find_source_in(value, items, self.log.sources)
             if not self.source.enabled:
                 raise Refused("source_disabled")
-        return Checker(self.settings, self.source.name, self.at)
+        return Checker(self.settings, self.source.name, self.at, Requester(self.request.environ, self.settings))
 
     def keep(self, refusal):
         """Keep the body that was refused, if its source is known."""
@@ -137,7 +147,7 @@ class Arrival:
         return Rejected(
             source=self.source.name,
             received_at=iso(self.at),
-            route=self.request.url_rule.rule,
+            route=self.request.path.rstrip("/"),
             code=refusal.code,
             message=refusal.message,
             errors=json.dumps(refusal.errors),

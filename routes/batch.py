@@ -10,5 +10,6 @@ blueprint = Blueprint("batch", __name__)
 @blueprint.post("/v1/batch")
 @blueprint.post("/v1/b")
 @blueprint.post("/v1/import")
+@blueprint.post("/beacon/v1/batch")
 def batch():
     return accept_batch()

@@ -13,6 +13,9 @@ def test_defaults_are_those_of_the_contract(monkeypatch):
     assert Config.from_environment() == Config(
         database="tracklog.db",
         bind="127.0.0.1:8000",
+        allowed_origins="*",
+        trusted_proxies=0,
+        ip_policy="keep",
         max_body_bytes=8 * 1024 * 1024,
         max_event_bytes=512 * 1024,
         max_batch_events=25_000,
@@ -22,7 +25,7 @@ def test_defaults_are_those_of_the_contract(monkeypatch):
 
 @pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
 def test_every_setting_is_read_and_says_what_it_means(monkeypatch, setting):
-    text = {"bind": "0.0.0.0:1", "database": "7"}.get(setting.name, "7")
+    text = {"bind": "0.0.0.0:1", "ip_policy": "drop"}.get(setting.name, "7")
     monkeypatch.setenv(f"TRACKLOG_{setting.name.upper()}", text)
     value = getattr(Config.from_environment(), setting.name)
     assert str(value) == text
@@ -38,7 +41,9 @@ def test_every_setting_is_read_and_says_what_it_means(monkeypatch, setting):
         for setting in fields(Config)
         if setting.type is int
         for text in ("0", "-1", "1e3", "8MB", "\u0663")
-    ],
+        if (setting.name, text) != ("trusted_proxies", "0")
+    ]
+    + [("ip_policy", "hash")],
 )
 def test_a_wrong_value_stops_the_start_with_a_sentence_that_names_it(monkeypatch, setting, text):
     monkeypatch.setenv(f"TRACKLOG_{setting.upper()}", text)

@@ -127,7 +127,7 @@ def test_another_method_is_answered_with_the_methods_that_serve(client):
     for method in ("GET", "PUT", "DELETE", "PATCH"):
         response = client.open("/v1/track", method=method)
         assert (response.status_code, response.json["code"]) == (405, "method_not_allowed")
-        assert response.headers["Allow"] == "POST"
+        assert response.headers["Allow"] == "OPTIONS, POST"
 
 
 def test_a_fault_of_ours_is_answered_in_json(app, post, monkeypatch):

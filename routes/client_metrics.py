@@ -1,0 +1,10 @@
+"""POST /v1/m: what browser libraries count of themselves; nothing of it is kept."""
+
+from flask import Blueprint
+
+blueprint = Blueprint("client_metrics", __name__)
+
+
+@blueprint.post("/v1/m")
+def client_metrics():
+    return {"success": True}
