@@ -52,9 +52,8 @@ class Body:
                 tail = inflater.unconsumed_tail
                 inflated += piece
                 if len(inflated) > limit:
-                    raise self._cut(
-                        bytes(inflated), "payload_too_large", f"A body may have {limit} bytes when inflated"
-                    )
+                    beginning = bytes(inflated[:KEPT_OF_UNREADABLE])
+                    raise self._cut(beginning, "payload_too_large", f"A body may have {limit} bytes when inflated")
                 if not piece and not tail:
                     raise self._cut(sent, "invalid_encoding", "The gzip data ends too early")
                 pause()

@@ -1,7 +1,10 @@
 """How gunicorn serves tracklog; found by `gunicorn wsgi:app` in this folder, and overruled by its command line."""
 
 import gc
+import signal
 import sys
+
+import flask.logging
 
 import eventlog
 import serving
@@ -33,6 +36,12 @@ def on_starting(server):
         sys.exit(str(failure))
 
 
+def post_fork(server, worker):
+    """Let a worker end that is told so while it boots: it would note the signal as the master does, and serve on."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def pre_request(worker, request):
     """Do nothing, where gunicorn would make a line for its debug log."""
 
@@ -56,3 +65,4 @@ def worker_exit(server, worker):
     """Close the log: the last worker to do so leaves all of it in its one file."""
     if worker.wsgi is not None:
         worker.wsgi.extensions["eventlog"].close()
+    flask.logging.default_handler = None  # freed any later, it would ask for a lock that gevent no longer has

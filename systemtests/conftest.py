@@ -1,7 +1,8 @@
 import base64
 
 import pytest
-from service import SOURCE_ID, Service
+from nginx import Nginx
+from service import SOURCE_ID, Service, need
 
 
 @pytest.fixture
@@ -23,3 +24,27 @@ def running(service):
 def basic():
     """Return the header that a client library sends for a source."""
     return lambda source_id: {"Authorization": "Basic " + base64.b64encode(f"{source_id}:".encode()).decode()}
+
+
+@pytest.fixture
+def start_nginx(tmp_path):
+    """Return a function that starts the shipped nginx before an upstream."""
+    need("nginx")
+    need("openssl")
+    started = []
+
+    def start(upstream, changes=()):
+        started.append(Nginx(tmp_path, upstream, changes))
+        return started[-1]
+
+    yield start
+    for nginx in started:
+        nginx.stop()
+
+
+@pytest.fixture
+def nginx(service, start_nginx):
+    """The shipped nginx before a service that trusts it."""
+    service.environment["TRACKLOG_TRUSTED_PROXIES"] = "1"
+    service.start()
+    return start_nginx(f"127.0.0.1:{service.port}")

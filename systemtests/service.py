@@ -33,11 +33,17 @@ def wait_until(condition, seconds=30):
 
 def need(program):
     """Skip a test where a program is missing; fail it where CI should have it."""
-    if shutil.which(program):
+    if shutil.which(program) or shutil.which(program, path="/usr/sbin"):
         return
     if os.environ.get("CI") == "true":
         pytest.fail(f"{program} is missing")
     pytest.skip(f"needs {program}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 class Service:
@@ -57,21 +63,21 @@ class Service:
         )
 
     def start(self, *arguments):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        # A worker that is killed while it boots does not hear that it should stop: do not wait half a minute for it.
-        command = [
-            BIN / "gunicorn",
-            "wsgi:app",
-            "--bind",
-            f"127.0.0.1:{self.port}",
-            "--graceful-timeout",
-            "3",
-            *arguments,
-        ]
+        self.port = free_port()
+        self._start("--bind", f"127.0.0.1:{self.port}", *arguments)
+
+    def start_on(self, listening, *arguments):
+        """Start on a socket that is handed over as systemd does: as descriptor 3, which is for this process."""
+        self.port = listening.getsockname()[1]
+        handed = f'exec 3<&{listening.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
+        self._start(*arguments, shell=["bash", "-c", handed], pass_fds=[listening.fileno()])
+
+    def _start(self, *arguments, shell=(), pass_fds=()):
+        command = [*shell, BIN / "gunicorn", "wsgi:app", *arguments]
         with open(self.folder / "gunicorn.log", "a") as output:
-            self.process = subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=output, stderr=output)
+            self.process = subprocess.Popen(
+                command, cwd=PROJECT, env=self.environment, stdout=output, stderr=output, pass_fds=pass_fds
+            )
         wait_until(lambda: self.process.poll() is not None or self.is_healthy())
         assert self.process.poll() is None, self.said()
 
@@ -123,12 +129,12 @@ class Service:
 class Clients:
     """Clients that post events with messageIds of their own, and remember which were acknowledged."""
 
-    def __init__(self, service, number):
+    def __init__(self, port, number):
         self.acknowledged = []
         self.refused = []
-        self.failed = 0
+        self.failed = []
         self._stop = threading.Event()
-        self._service = service
+        self._port = port
         self._threads = [threading.Thread(target=self._post, args=(client,)) for client in range(number)]
 
     def __enter__(self):
@@ -143,7 +149,7 @@ class Clients:
             assert not thread.is_alive()
 
     def _post(self, client):
-        connection = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         count = 0
         while not self._stop.is_set():
             count += 1
@@ -153,8 +159,8 @@ class Clients:
                 connection.request("POST", "/v1/track", json.dumps(event), AUTHENTICATION)
                 response = connection.getresponse()
                 answer = json.loads(response.read())
-            except (OSError, http.client.HTTPException):
-                self.failed += 1
+            except (OSError, http.client.HTTPException) as failure:
+                self.failed.append(failure)
                 connection.close()
                 continue
             (self.acknowledged if response.status == 200 else self.refused).append((message_id, answer))

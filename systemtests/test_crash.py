@@ -21,7 +21,7 @@ def kill_workers_again_and_again(service, clients, kills):
 
 @pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.full)])
 def test_workers_killed_under_64_clients_lose_no_acknowledged_event_and_store_none_twice(running, kills):
-    with Clients(running, 64) as clients:
+    with Clients(running.port, 64) as clients:
         kill_workers_again_and_again(running, clients, kills)
     stored = [message_id for (message_id,) in running.query("SELECT message_id FROM events")]
     assert len(clients.acknowledged) > 200 * kills
@@ -33,7 +33,7 @@ def test_workers_killed_under_64_clients_lose_no_acknowledged_event_and_store_no
 
 
 def test_everything_killed_at_once_loses_no_acknowledged_event(running):
-    with Clients(running, 16) as clients:
+    with Clients(running.port, 16) as clients:
         wait_until(lambda: len(clients.acknowledged) > 500)
         pids = [running.process.pid, *running.workers()]
         for pid in pids:

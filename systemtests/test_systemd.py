@@ -1,0 +1,48 @@
+"""The units that are shipped."""
+
+import subprocess
+
+from service import BIN, PROJECT, need
+
+
+def test_systemd_accepts_the_units(tmp_path):
+    need("systemd-analyze")
+    for unit in ("tracklog.socket", "tracklog.service"):
+        shipped = (PROJECT / "deploy" / unit).read_text()
+        # systemd looks whether the program is there.
+        here = shipped.replace("/opt/tracklog/.venv/bin", str(BIN)).replace("/opt/tracklog", str(PROJECT))
+        (tmp_path / unit).write_text(here)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / "tracklog.service", tmp_path / "tracklog.socket"],
+        capture_output=True,
+        text=True,
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_the_service_is_locked_in(tmp_path):
+    """By systemd's own judgement of its exposure, of which 10.0 is the worst."""
+    need("systemd-analyze")
+    judged = subprocess.run(
+        [
+            "systemd-analyze",
+            "security",
+            "--offline=yes",
+            "--no-pager",
+            "--threshold=20",
+            PROJECT / "deploy/tracklog.service",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    print(judged.stdout.splitlines()[-1])
+
+
+def test_the_example_of_the_settings_is_read(service):
+    lines = (PROJECT / "deploy" / "tracklog.env.example").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert given.pop("TRACKLOG_DATABASE").startswith("/var/lib/tracklog/")
+    service.environment.update(given)
+    service.start()
+    assert service.post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
