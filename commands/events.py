@@ -98,7 +98,9 @@ def export():
 
 def _line(event):
     user = event.user_id or event.anonymous_id or ""
-    name = (event.name or "").partition("\n")[0]
-    return f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name}"[
-        :WIDTH
-    ].rstrip()
+    name = event.name or ""
+    line = (
+        f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name[:WIDTH]}"
+    )
+    # Whoever sends must not write to the operator's terminal what it obeys.
+    return "".join(each if each.isprintable() else "?" for each in line[:WIDTH]).rstrip()

@@ -4,7 +4,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from eventlog import Unavailable
+from eventlog import NotPossible, Unavailable
 
 WIDTH = 80
 
@@ -15,8 +15,8 @@ class LogGroup(AppGroup):
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except (Unavailable, LookupError, ValueError) as failure:
-            raise click.ClickException(failure.args[0]) from failure
+        except (Unavailable, NotPossible) as failure:
+            raise click.ClickException(str(failure)) from failure
 
 
 def log():

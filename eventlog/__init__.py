@@ -11,13 +11,14 @@ from .database import Database
 from .opening import Unavailable, Unusable, create, migrate
 from .reader import Count, Reader, StoredEvent
 from .records import Event, Rejected
-from .sources import Source, Sources
+from .sources import NotPossible, Source, Sources
 from .writer import Writer
 
 __all__ = [
     "Count",
     "Event",
     "EventLog",
+    "NotPossible",
     "Rejected",
     "Source",
     "StoredEvent",

@@ -3,21 +3,17 @@
 import fcntl
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 
 from .opening import Unavailable, connect, sqlite_errors
+from .patience import PATIENCE, patiently
 
-PATIENCE = 4.0  # seconds that anything waits for its turn before it is Unavailable
-NAP = 0.001  # seconds between two tries, or slices of work; sleep(0) would not let gevent look at its sockets
 MANY_ROWS = 2000  # whose commit takes more than some milliseconds
-
-T = TypeVar("T")
 
 
 class Database:
@@ -33,7 +29,7 @@ class Database:
         self.aside: Callable[[Callable[[], object]], object] = lambda call: call()
         self.path = path
         self._connection: apsw.Connection | None = None
-        self._opened_file: tuple[int, int] | None = None
+        self._opened_files: list[tuple[int, int] | None] = []
         self._queue: int | None = None
         self._in_use = threading.Lock()
 
@@ -43,7 +39,7 @@ class Database:
         """Return all rows of `query`, or raise Unavailable, where it is not readable for `patience` seconds."""
         deadline = monotonic() + patience
         with self._connected(deadline) as connection:
-            return _patiently(lambda: connection.execute(query, bindings).fetchall(), deadline)
+            return patiently(lambda: connection.execute(query, bindings).fetchall(), deadline)
 
     @contextmanager
     def transaction(self, deadline: float) -> Iterator[apsw.Connection]:
@@ -52,7 +48,7 @@ class Database:
         Raises Unavailable where it cannot, or cannot before `deadline`, a time of the monotonic clock.
         """
         with self._connected(deadline) as connection, self._turn(deadline):
-            _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
             before = connection.total_changes()
             yield connection
             if connection.total_changes() - before < MANY_ROWS:
@@ -61,7 +57,7 @@ class Database:
                 self.aside(lambda: connection.execute("COMMIT"))
             # A file that was moved or deleted takes commits as before, and nobody would ever find them.
             if not self._is_in_place():
-                raise Unavailable(f"{self.path} was moved or deleted")
+                raise Unavailable(f"{self.path}, or the -wal beside it, was moved or deleted")
 
     def close(self) -> None:
         """Close the connection; what it had not committed is gone."""
@@ -78,7 +74,7 @@ class Database:
         try:
             with sqlite_errors(self.path):
                 if self._connection is None or not self._is_in_place():
-                    self._reopen()
+                    self._reopen(deadline)
                 assert self._connection is not None
                 yield self._connection
         except BaseException:
@@ -87,16 +83,20 @@ class Database:
         finally:
             self._in_use.release()
 
-    def _reopen(self) -> None:
+    def _reopen(self, deadline: float) -> None:
         self.close()
         before = _identity(self.path)
-        self._connection = connect(self.path)
-        self._opened_file = before
-        if before != _identity(self.path):
+        self._connection = patiently(lambda: connect(self.path), deadline)
+        self._opened_files = self._files()
+        if before != self._opened_files[0]:
             raise Unavailable(f"{self.path} was replaced while it was opened")
 
     def _is_in_place(self) -> bool:
-        return self._opened_file == _identity(self.path)
+        return self._opened_files == self._files()
+
+    def _files(self) -> list[tuple[int, int] | None]:
+        """What is at the path, and the write-ahead log beside it, without which the latest events are nowhere."""
+        return [_identity(self.path), _identity(self.path + "-wal")]
 
     @contextmanager
     def _turn(self, deadline: float) -> Iterator[None]:
@@ -108,21 +108,11 @@ class Database:
         if self._queue is None:
             self._queue = os.open(self.path + "-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         queue = self._queue
-        _patiently(lambda: fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline)
+        patiently(lambda: fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline)
         try:
             yield
         finally:
             fcntl.flock(queue, fcntl.LOCK_UN)
-
-
-def _patiently(attempt: Callable[[], T], deadline: float) -> T:
-    while True:
-        try:
-            return attempt()
-        except (apsw.BusyError, BlockingIOError):
-            if monotonic() >= deadline:
-                raise
-            time.sleep(NAP)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -4,8 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from time import monotonic
 
 import apsw
+
+from .patience import PATIENCE, patiently
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 
@@ -39,25 +42,28 @@ def sqlite_errors(path: str) -> Iterator[None]:
 
 
 def connect(path: str) -> apsw.Connection:
-    """Open the log at `path` for reading and writing; raise Unusable if there is none of this version."""
-    with sqlite_errors(path):
-        if not os.path.exists(path):
-            raise Unusable(f"There is no log at {path}. Create it with: flask sources add NAME")
-        connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
-        version = _version(connection, path)
-        if version < len(MIGRATIONS):
-            raise Unusable(
-                f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it"
-            )
-        return connection
+    """Open the log at `path` for reading and writing; raise Unusable if there is none of this version.
+
+    SQLite's own errors are the caller's to translate: one that is busy is worth a second try.
+    """
+    _require(path)
+    if os.path.exists(path + "-shm") and not os.path.exists(path + "-wal"):
+        # Who has them open writes the deleted file's events into the log when the last of them lets go.
+        raise Unavailable(f"{path}-wal was deleted while it was in use. Restart whatever has the log open")
+    connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
+    version = _version(connection, path)
+    if version < len(MIGRATIONS):
+        raise Unusable(
+            f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it"
+        )
+    return connection
 
 
 def migrate(path: str) -> None:
     """Bring the log at `path` to this version's schema; raise Unusable if there is no log."""
     with sqlite_errors(path):
-        if not os.path.exists(path):
-            raise Unusable(f"There is no log at {path}. Create it with: flask sources add NAME")
-        _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path)
+        _require(path)
+        patiently(lambda: _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path), monotonic() + PATIENCE)
 
 
 def create(path: str) -> None:
@@ -66,10 +72,21 @@ def create(path: str) -> None:
     if not os.path.isdir(folder):
         raise Unusable(f"The folder {folder} does not exist. Create it, or set TRACKLOG_DATABASE")
     with sqlite_errors(path):
-        connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
-        if _is_blank(connection):
-            connection.pragma("journal_mode", "wal")
-        _migrate(connection, path)
+        patiently(lambda: _create(path), monotonic() + PATIENCE)
+
+
+def _create(path: str) -> None:
+    connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    if _is_blank(connection):
+        connection.pragma("journal_mode", "wal")
+    _migrate(connection, path)
+
+
+def _require(path: str) -> None:
+    if not os.path.exists(path):
+        raise Unusable(
+            f"There is no log at {path}. If it was moved, move it back; create one with: flask sources add NAME"
+        )
 
 
 def _open(path: str, flags: int) -> apsw.Connection:
@@ -102,7 +119,6 @@ def _version(connection: apsw.Connection, path: str) -> int:
 
 
 def _migrate(connection: apsw.Connection, path: str) -> None:
-    connection.set_busy_timeout(4000)
     connection.execute("BEGIN IMMEDIATE")
     version = 0 if _is_blank(connection) else _version(connection, path)
     for script in MIGRATIONS[version:]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import apsw
 
-from .database import NAP
+from .patience import NAP
 
 SLICE = 500  # rows, which take some milliseconds: after as many, the other requests of the process get a turn
 

@@ -5,11 +5,16 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
-from .database import PATIENCE, Database
+from .database import Database
 from .opening import Unavailable
+from .patience import PATIENCE
 
 FRESH = 1.0  # seconds for which a source that was found is not looked up again
 LOOK_UP = 0.5  # seconds that a request waits for it, as it has to wait for its event's commit too
+
+
+class NotPossible(Exception):
+    """What was asked contradicts what is in the log, or is missing from it; the message says what."""
 
 
 class Source(NamedTuple):
@@ -55,7 +60,7 @@ class Sources:
     def add(self, name: str, id: str | None = None) -> Source:
         """Register a source, with a random id if none is given; one that is there already is returned as it is.
 
-        Raises ValueError for a name or id that cannot serve, and where another source has one of the two.
+        Raises NotPossible for a name or id that cannot serve, and where another source has one of the two.
         """
         _check(name, id)
         with self._database.transaction(monotonic() + PATIENCE) as connection:
@@ -69,15 +74,15 @@ class Sources:
             )
         (source, *others) = self._select("WHERE name = ? OR id = ?", (name, id))
         if others or source.name != name or id not in (None, source.id):
-            raise ValueError(f"The source {source.name!r} has the id {source.id} already")
+            raise NotPossible(f"The source {source.name!r} has the id {source.id} already")
         return source
 
     def set_enabled(self, name: str, enabled: bool) -> None:
-        """Let a source send, or stop it; workers that run follow within a second. Raises LookupError without one."""
+        """Let a source send, or stop it; workers that run follow within a second. Raises NotPossible without one."""
         with self._database.transaction(monotonic() + PATIENCE) as connection:
             connection.execute("UPDATE sources SET enabled = ? WHERE name = ?", (enabled, name))
             if not connection.changes():
-                raise LookupError(f"There is no source {name!r}")
+                raise NotPossible(f"There is no source {name!r}")
 
     def _select(self, condition: str, bindings: tuple[Any, ...] = (), patience: float = PATIENCE) -> list[Source]:
         rows = self._database.read(f"SELECT id, name, enabled, created_at FROM sources {condition}", bindings, patience)
@@ -86,9 +91,9 @@ class Sources:
 
 def _check(name: str, id: str | None) -> None:
     if not name.isprintable() or name != name.strip() or not name:
-        raise ValueError("A source's name is printable text without blanks around it")
+        raise NotPossible("A source's name is printable text without blanks around it")
     if id is not None and (not id.isprintable() or id != id.strip() or not id or ":" in id):
-        raise ValueError("A Source ID is printable text without a colon or blanks around it")
+        raise NotPossible("A Source ID is printable text without a colon or blanks around it")
 
 
 def _now() -> str:

@@ -6,8 +6,9 @@ from time import monotonic
 
 import apsw
 
-from .database import PATIENCE, Database
+from .database import Database
 from .opening import ROW_FAULTS, Unavailable
+from .patience import PATIENCE
 from .records import Counts, Event, Rejected, write_events, write_rejected
 
 GROUP_EVENTS = 1000  # a group that holds as many takes no further request

@@ -77,3 +77,18 @@ def test_a_log_that_was_moved_away_is_never_made_anew(running):
     away.rename(running.database)
     assert running.post("/v1/track", {"userId": "1", "event": "After"})[0] == 200
     assert running.query("SELECT name FROM events ORDER BY id")[-1] == ("After",)
+
+
+def test_a_write_ahead_log_that_was_deleted_costs_no_acknowledged_event(running):
+    with Clients(running.port, 8) as clients:
+        wait_until(lambda: len(clients.acknowledged) > 200)
+        (running.folder / "tracklog.db-wal").unlink()
+        wait_until(lambda: clients.refused)
+        seen = len(clients.acknowledged)
+        wait_until(lambda: len(clients.acknowledged) > seen + 200)
+    for pid in [running.process.pid, *running.workers()]:
+        os.kill(pid, signal.SIGKILL)
+    running.process.wait()
+    stored = {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
+    assert {message_id for message_id, _ in clients.acknowledged} - stored == set()
+    assert running.query("PRAGMA integrity_check") == [("ok",)]

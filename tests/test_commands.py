@@ -49,7 +49,10 @@ def test_every_command_ends_with_a_sentence_where_there_is_no_log(run, group, na
         assert "new" in run(group.name, name, "new")
     else:
         output = run(group.name, name, *(["example"] if needs_name else []), exit_code=1)
-        assert output == f"Error: There is no log at {path}. Create it with: flask sources add NAME\n"
+        assert (
+            output
+            == f"Error: There is no log at {path}. If it was moved, move it back; create one with: flask sources add NAME\n"
+        )
 
 
 def test_sources_are_added_listed_disabled_and_enabled(run):
@@ -123,3 +126,11 @@ def test_export_writes_every_event_as_a_line_of_json(run, post, stored):
     assert {line["source"] for line in lines} == {"example"}
     assert [line["id"] for line in lines] == sorted(line["id"] for line in lines)
     assert len(lines) == 1200
+
+
+def test_tail_shows_nothing_that_a_terminal_obeys(post, runner):
+    post("/v1/track", {"userId": "a\nb\x1b[31mRED", "event": "x\x1b]0;pwned\x07\r\ty"})
+    shown = runner.invoke(args=["events", "tail"]).output
+    assert len(shown.splitlines()) == 1
+    assert shown.strip("\n").isprintable()
+    assert "pwned" in shown

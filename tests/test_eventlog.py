@@ -14,7 +14,7 @@ import pytest
 
 import eventlog
 from eventlog import opening
-from eventlog.database import NAP
+from eventlog.patience import NAP
 from eventlog.records import Counts
 
 PROJECT = Path(__file__).parent.parent
@@ -194,6 +194,24 @@ def test_many_processes_append_and_each_event_is_stored_once(path, query):
     assert dict(query("SELECT outcome, sum(count) FROM counts GROUP BY outcome")) == {"stored": 200, "duplicate": 100}
 
 
+def open_many_times(path, client, number):
+    for n in range(number):
+        log = eventlog.EventLog(path)
+        log.append([event(f"{client}-{n}")])
+        log.close()
+
+
+def test_a_log_that_others_open_and_close_is_waited_for(path, query):
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=open_many_times, args=(path, client, 150)) for client in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert query("SELECT count(*) FROM events") == [(450,)]
+
+
 def test_a_full_group_takes_no_further_request(log):
     full = []
     log.cooperate(gather=lambda: full.append(log._writer._open is None), aside=lambda call: call())
@@ -301,12 +319,12 @@ def test_a_source_is_added_once_and_contradictions_are_refused(log):
     assert log.sources.add("website") == log.sources.add("website", first.id) == first
     assert len(first.id) >= 20
     for name, id in (("website", "other"), ("other", first.id), ("website", "ILoveData123")):
-        with pytest.raises(ValueError, match="already"):
+        with pytest.raises(eventlog.NotPossible, match="already"):
             log.sources.add(name, id)
     for name, id in (("", None), (" x", None), ("a\nb", None), ("x", ""), ("x", "a:b"), ("x", " a"), ("x", "a\0")):
-        with pytest.raises(ValueError, match="printable"):
+        with pytest.raises(eventlog.NotPossible, match="printable"):
             log.sources.add(name, id)
-    with pytest.raises(LookupError):
+    with pytest.raises(eventlog.NotPossible):
         log.sources.set_enabled("nobody", True)
 
 
@@ -348,7 +366,7 @@ def test_other_files_are_refused_with_a_sentence(tmp_path, path):
         (foreign, "not a tracklog log"),
         (path, "newer tracklog"),
     ):
-        for use in (opening.connect, opening.migrate, eventlog.create):
+        for use in (lambda file: eventlog.EventLog(file).reader.last_id(), opening.migrate, eventlog.create):
             with pytest.raises(eventlog.Unusable, match=sentence):
                 use(file)
     with pytest.raises(eventlog.Unusable, match="does not exist"):
