@@ -54,7 +54,7 @@ class Body:
                 if len(inflated) > limit:
                     beginning = bytes(inflated[:KEPT_OF_UNREADABLE])
                     raise self._cut(beginning, "payload_too_large", f"A body may have {limit} bytes when inflated")
-                if not piece and not tail:
+                if not piece and not tail and not inflater.eof:
                     raise self._cut(sent, "invalid_encoding", "The gzip data ends too early")
                 pause()
         except zlib.error as error:

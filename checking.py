@@ -32,13 +32,15 @@ class Defaults:
     def __init__(self, context=None, integrations=None, sent_at=None):
         self.objects = {name: each for name, each in (("context", context), ("integrations", integrations)) if each}
         self.sent_at = sent_at if _time(sent_at) else None
-        self.size = len(json.dumps(self.objects)) if self.objects else 0
+        self.size = _size(json.dumps(self.objects, ensure_ascii=False)) if self.objects else 0
 
     def under(self, value):
         """Return an item's value with the defaults under its own."""
         for name, default in self.objects.items():
-            own = value.get(name) or {}
-            if isinstance(own, dict):
+            own = value.get(name)
+            if own is None or own == []:
+                value = {**value, name: default}
+            elif isinstance(own, dict):
                 value = {**value, name: {**default, **own}}
         if self.sent_at is not None and not _time(value.get("sentAt")):
             value = {**value, "sentAt": self.sent_at}
@@ -63,8 +65,7 @@ class Checker:
         value, text = item
         if not isinstance(value, dict):
             raise Refused("event_not_object")
-        if _size(text) + defaults.size > self.settings.max_event_bytes:
-            raise Refused("event_too_large", f"An event may have {self.settings.max_event_bytes} bytes")
+        refuse_too_large(text, self.settings.max_event_bytes - defaults.size)
         if strictjson.may_be_too_deep(text):
             _refuse_for(strictjson.faults(value))
         codes = {}
@@ -91,25 +92,25 @@ class Checker:
         """Return the defaults of a batch; raise Refused for what is no batch or too much of one."""
         if not isinstance(envelope, dict):
             raise Refused("bad_request", "A batch must be a JSON object")
-        shared = {name: envelope.get(name) for name in ("context", "integrations")}
-        _refuse_for(strictjson.faults(shared))
         try:
             known = BATCH.check_fields(envelope)
         except ValidationError as error:
             _refuse_for(_field_errors(error.messages))
-        defaults = Defaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
         items = len(envelope["batch"])
-        if items > self.settings.max_batch_events:
-            raise Refused(
-                "batch_too_long", f"A batch may have {self.settings.max_batch_events} items, this one has {items}"
-            )
+        defaults = Defaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
+        if defaults.size > self.settings.max_event_bytes:
+            raise Refused("event_too_large", "context and integrations alone are larger than an event may be")
+        _refuse_for(strictjson.faults(defaults.objects))
         # Every item is stored with the defaults in it: a large context times many items would be more than any body.
         if defaults.size * items > 8 * self.settings.max_body_bytes:
             raise Refused("payload_too_large", "context and integrations are too large for so many items")
         return defaults
 
     def _is_too_long(self, message_id):
-        return isinstance(message_id, str | int | float) and len(str(message_id)) > self.settings.max_message_id_length
+        if not isinstance(message_id, (str, int, float)):
+            return False
+        text = str(message_id)
+        return len(text) > self.settings.max_message_id_length and bool(text.strip())  # a blank one means absent
 
     def _stamped(self, event):
         original, timestamp = self._times(event)
@@ -162,8 +163,14 @@ class Checker:
         return happened.given, iso(happened.at)
 
 
+def refuse_too_large(text, limit):
+    """Refuse an event whose JSON text has more bytes than `limit`."""
+    if _size(text) > limit:
+        raise Refused("event_too_large", f"An event may have {limit} bytes")
+
+
 def _size(text):
-    return len(text) if text.isascii() else len(text.encode())
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _field_errors(messages):

@@ -11,7 +11,7 @@ from flask import Response, current_app, request
 import strictjson
 from auth import find_source, find_source_in
 from body import Body
-from checking import Checker, iso
+from checking import Checker, iso, refuse_too_large
 from errors import Refused
 from eventlog import Rejected
 from query import Query
@@ -34,6 +34,7 @@ def accept_query(schema):
 def _store(schema, arrival):
     try:
         text = arrival.read()
+        refuse_too_large(text, arrival.settings.max_event_bytes)  # parsing it would hold up others, to no purpose
         value = strictjson.parse(text)
         event = arrival.checker(value).check_call(schema, Item(value, text))
     except Refused as refusal:
@@ -48,7 +49,7 @@ def accept_batch():
     """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt."""
     arrival = Arrival(Body(), key_in_query=True)
     try:
-        envelope = strictjson.parse_batch(arrival.read(), arrival.pace)
+        envelope = strictjson.parse_batch(arrival.read(), arrival.settings.max_batch_events, arrival.pace)
         checker = arrival.checker(envelope, _items_of(envelope))
         defaults = checker.check_envelope(envelope)
     except Refused as refusal:
@@ -61,7 +62,7 @@ def accept_batch():
         except Refused as refusal:
             rejected.append(arrival.rejected(refusal, strictjson.ascii_escaped(item.text)))
             if len(listed) < LISTED:
-                listed.append(_rejection(index, item.value, refusal))
+                listed.append(_rejection(index, item.value, refusal, arrival.settings.max_message_id_length))
         arrival.pace()
     stored = sum(arrival.log.append(events, rejected))
     receipt = {
@@ -94,14 +95,13 @@ def _items_of(envelope):
     return [item.value for item in batch] if isinstance(batch, list) else []
 
 
-def _rejection(index, value, refusal):
+def _rejection(index, value, refusal, longest_id):
     """Return a refused item's place in the answer to its batch."""
     message_id = value.get("messageId") if isinstance(value, dict) else None
+    is_id = isinstance(message_id, (str, int)) and not isinstance(message_id, bool)
     return {
         "index": index,
-        "messageId": message_id
-        if isinstance(message_id, str | int) and refusal.code != "message_id_too_long"
-        else None,
+        "messageId": str(message_id) if is_id and len(str(message_id)) <= longest_id else None,
         "code": refusal.code,
         "message": refusal.message,
         "errors": refusal.errors,

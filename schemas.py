@@ -64,6 +64,10 @@ def _read_epoch(value):
     return EPOCH + timedelta(**{unit: number})
 
 
+def _is_absent(id):
+    return id is None or (isinstance(id, str) and not id.strip())
+
+
 class Nullable(fields.Field):
     """A field in which null means absent, as does whatever a kind of field takes for blank."""
 
@@ -210,7 +214,7 @@ class Call(Checked):
         """Return the checked copy of an event: its times are Moments, its unknown fields as they came."""
         for old, new in _OLD_SPELLINGS.items():
             if old in value:
-                value = {**value, new: value[old] if value.get(new) is None else value[new]}
+                value = {**value, new: value[old] if _is_absent(value.get(new)) else value[new]}
                 del value[old]
         return {"type": self.call, **self.check_fields(value)}
 

@@ -3,12 +3,16 @@
 import email.utils
 import json
 import time
+from contextlib import suppress
 from functools import cache, lru_cache
 
 from gunicorn import util
 from gunicorn.http import wsgi
 
 from errors import Refused
+
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_SECONDS = 10
 
 
 class Response(wsgi.Response):
@@ -28,12 +32,22 @@ class Response(wsgi.Response):
     def close(self):
         self.send_headers()
         self._send(b"0\r\n\r\n" if self.chunked else b"")
+        if self.should_close():
+            self._drain()
 
     def _send(self, data):
         data, self._held = self._held + data, b""
         sent = self.sock.send(data) if data else 0  # gevent's sendall costs twice as much
         if sent < len(data):
             self.sock.sendall(data[sent:])
+
+    def _drain(self):
+        """Take the rest of the request: to close a connection on unread bytes resets it, and its answer is lost."""
+        deadline, size = time.monotonic() + DRAIN_SECONDS, 0
+        self.sock.settimeout(DRAIN_SECONDS)
+        with suppress(Exception):
+            while size < DRAIN_BYTES and time.monotonic() < deadline and (piece := self.req.body.read(65_536)):
+                size += len(piece)
 
 
 def write_error(sock, status, reason, message):

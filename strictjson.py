@@ -51,10 +51,11 @@ def parse(text):
         raise _refused(text, error) from None
 
 
-def parse_batch(text, pause):
+def parse_batch(text, most, pause):
     """Return the value of a JSON text as `parse` does, but a top-level list `batch` as a list of Items.
 
-    json.loads would hold the processor for all of a long batch; here `pause` is called after each item.
+    json.loads would hold the processor for all of a long batch; here `pause` is called after each item, and a
+    batch of more than `most` is refused without a look at the rest.
     """
     members = {}
 
@@ -73,6 +74,8 @@ def parse_batch(text, pause):
         return at
 
     def read_item(start, items):
+        if len(items) == most:
+            raise Refused("batch_too_long", f"A batch may have {most} items, this one has more")
         value, end = _read_value(text, start)
         items.append(Item(value, text[start:end]))
         pause()
@@ -103,7 +106,7 @@ def encode(value):
 
 def ascii_escaped(text):
     """Return a JSON text in ASCII. Outside of strings it is ASCII already, and inside an escape says the same."""
-    return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text).encode("ascii")
+    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text).encode("ascii")
 
 
 def may_be_too_deep(text):

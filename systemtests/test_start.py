@@ -171,3 +171,27 @@ def test_an_answer_without_a_body_leaves_the_connection_usable(shared):
             response = connection.getresponse()
             assert (response.status, response.read()) == (200, b"")
             assert int(response.headers["Content-Length"]) > 0
+
+
+def test_a_log_is_made_once_however_many_make_it(service):
+    service.database = service.folder / "other.db"
+    service.environment["TRACKLOG_DATABASE"] = str(service.database)
+    command = [BIN / "flask", "sources", "add", "website", "--source-id", "one"]
+    processes = [
+        subprocess.Popen(command, cwd=PROJECT, env=service.environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 8
+    assert service.query("SELECT id, name FROM sources") == [("one", "website")]
+
+
+@pytest.mark.parametrize(
+    ("authentication", "size", "code"),
+    [
+        (AUTHENTICATION, (8 << 20) + 1, "payload_too_large"),
+        ({"Authentication": "Basic bm9ib2R5"}, 3 << 20, "unknown_source"),
+    ],
+)
+def test_an_answer_that_comes_before_the_body_is_read_reaches_who_closes_after_it(shared, authentication, size, code):
+    for _ in range(10):
+        assert shared.post("/v1/track", b" " * size, authentication | {"Connection": "close"})[1]["code"] == code

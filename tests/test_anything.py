@@ -92,7 +92,7 @@ def test_any_bytes_are_answered(post, body, route, encoding):
 @given(value=ANY)
 def test_a_batch_is_parsed_to_what_json_loads_makes_of_it(value):
     text = json.dumps({"batch": [value, value], "other": value})
-    parsed = strictjson.parse_batch(text, lambda: None)
+    parsed = strictjson.parse_batch(text, 1000, lambda: None)
     assert repr([item.value for item in parsed["batch"]]) == repr(json.loads(text)["batch"])
     assert all(repr(json.loads(item.text)) == repr(item.value) for item in parsed["batch"])
     assert repr(parsed["other"]) == repr(json.loads(text)["other"])
@@ -110,7 +110,7 @@ def test_a_batch_is_refused_where_and_why_json_loads_refuses_it(text):
     def plain(value):
         return {**value, "batch": [item.value for item in value["batch"]]} if _has_items(value) else value
 
-    assert plain(outcome(lambda text: strictjson.parse_batch(text, lambda: None))) == outcome(strictjson.parse)
+    assert plain(outcome(lambda text: strictjson.parse_batch(text, 1000, lambda: None))) == outcome(strictjson.parse)
 
 
 def _has_items(value):

@@ -22,7 +22,7 @@ def test_one_bad_event_never_refuses_its_batch(post, stored):
     assert status == 200
     rejected = answer.pop("rejected")
     assert answer == {"success": True, "received": 3, "stored": 1, "duplicates": 1, "rejectedCount": 1}
-    assert [(each["index"], each["messageId"], each["code"]) for each in rejected] == [(2, 7, "event_not_defined")]
+    assert [(each["index"], each["messageId"], each["code"]) for each in rejected] == [(2, "7", "event_not_defined")]
     assert {error["code"] for error in rejected[0]["errors"]} == {"event_not_defined", "id_required"}
     assert len(stored()) == 1
 
@@ -137,3 +137,28 @@ def test_pace_sleeps_for_a_moment_after_every_slice_of_time(monkeypatch):
         pace()
     assert naps == [Pace.NAP] * 2
     assert Pace.NAP > 0  # sleep(0) is not enough under gevent
+
+
+@pytest.mark.parametrize("field", ["context", "integrations"])
+@pytest.mark.parametrize("wrong", ["", 0, False, "x", [1]])
+def test_an_items_own_object_is_judged_though_the_batch_has_one(post, field, wrong):
+    _, answer = post("/v1/batch", {field: {"a": 1}, "batch": [item(**{field: wrong})]})
+    assert answer["rejected"][0]["code"] == f"{field}_not_object"
+
+
+def test_what_a_batch_says_once_may_not_be_larger_than_an_event(post):
+    status, answer = post("/v1/batch", {"context": {"a": [[]] * 300_000}, "batch": [item()]})
+    assert (status, answer["code"]) == (400, "event_too_large")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("a", "a"), (7, "7"), (True, None), ("x" * 256, None), ("x" * 255, "x" * 255), ({}, None)]
+)
+def test_a_rejection_tells_the_message_id_if_it_is_one(post, given, told):
+    _, answer = post("/v1/batch", {"batch": [item(), {"type": "track", "messageId": given}]})
+    assert answer["rejected"][0]["messageId"] == told
+
+
+def test_a_batch_that_is_too_long_is_not_read_to_its_end(post):
+    status, answer = post("/v1/batch", '{"batch": [' + "10," * 1_000_000 + "this is no JSON")
+    assert (status, answer["code"]) == (400, "batch_too_long")

@@ -259,3 +259,19 @@ def test_limits_are_settings_and_exact(app, post):
     assert post("/v1/track", body)[1]["code"] == "event_too_large"
     app.extensions["config"] = dataclasses.replace(exact, max_message_id_length=9)
     assert post("/v1/track", body)[1]["code"] == "message_id_too_long"
+
+
+def test_a_blank_id_gives_way_to_its_old_spelling(post, stored):
+    for blank in ("", " ", None):
+        assert post("/v1/track", {"userId": blank, "userID": "old", "event": "e"})[0] == 200
+    assert [event["userId"] for event in stored()] == ["old"] * 3
+
+
+def test_a_blank_message_id_is_absent_however_long(post):
+    status, answer = post("/v1/track", {"userId": "1", "event": "e", "messageId": " " * 300})
+    assert status == 200
+    assert answer["messageId"].strip()
+
+
+def test_an_empty_body_may_be_zipped(post):
+    assert post("/v1/track", gzip.compress(b""), Content_Encoding="gzip")[1]["code"] == "invalid_json"
