@@ -55,12 +55,13 @@ def create_app(config=None):
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # no path is answered with a redirect
 
-    app.extensions["config"] = config or Config.from_environment()
-    app.extensions["eventlog"] = EventLog(app.extensions["config"].database)
+    config = config or Config.from_environment()
+    app.extensions["config"] = config
+    app.extensions["eventlog"] = EventLog(config.database, config.max_rejected_bytes)
     errors.register(app, Unavailable)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
-    cors.register(app, app.extensions["config"].allowed_origins)
+    cors.register(app, config.allowed_origins)
     for group in GROUPS:
         app.cli.add_command(group)
     return app

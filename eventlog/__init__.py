@@ -5,13 +5,19 @@ log.append([Event(...)])         # returns once it is on disk
 log.reader.read_after(cursor)    # what was committed since, in order
 """
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from .database import Database
-from .opening import Unavailable, Unusable, create, migrate
+from .faults import NotPossible, Unavailable, Unusable
+from .opening import create, migrate
+from .patience import PATIENCE
 from .reader import Count, Reader, StoredEvent
 from .records import Event, Rejected
-from .sources import NotPossible, Source, Sources
+from .rejections import Rejection, Rejections
+from .sources import Source, Sources
 from .writer import Writer
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "EventLog",
     "NotPossible",
     "Rejected",
+    "Rejection",
     "Source",
     "StoredEvent",
     "Unavailable",
@@ -29,16 +36,23 @@ __all__ = [
 ]
 
 
-class EventLog:
-    """The log at `path`, which `create` has made. It is opened at its first use, by the process that uses it."""
+MOST_REJECTED_BYTES = 1024 * 1024 * 1024
 
-    def __init__(self, path: str) -> None:
+
+class EventLog:
+    """The log at `path`, which `create` has made. It is opened at its first use, by the process that uses it.
+
+    Of what was refused it keeps the newest `most_rejected_bytes`.
+    """
+
+    def __init__(self, path: str, most_rejected_bytes: int = MOST_REJECTED_BYTES) -> None:
         self.path = path
         self._written = Database(path)
         self._read = Database(path)  # apart, so that sources are found while a group is committed
-        self._writer = Writer(self._written)
+        self._writer = Writer(self._written, most_rejected_bytes)
         self.reader = Reader(self._read)
         self.sources = Sources(self._read)
+        self.rejections = Rejections(self._read, self._written)
 
     def cooperate(self, gather: Callable[[], object], aside: Callable[[Callable[[], object]], object]) -> None:
         """Serve requests that take turns in one thread, as gevent's do, and not only threads.
@@ -60,3 +74,12 @@ class EventLog:
         Raises Unavailable where it could not be, or not within seconds: sent again, it is stored once.
         """
         return self._writer.append(events, rejected)
+
+    def prove_writable(self, least_free_bytes: int) -> None:
+        """Commit a write that leaves nothing, with `least_free_bytes` left on the disk; raise Unavailable if not."""
+        with self._written.transaction(monotonic() + PATIENCE) as connection:
+            connection.execute("INSERT INTO counts VALUES ('', '', 'stored', '', 0, '', '')")
+            connection.execute("DELETE FROM counts WHERE source = ''")
+        free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
+        if free < least_free_bytes:
+            raise Unavailable(f"{free} bytes are free on the disk, {least_free_bytes} are wanted")

@@ -10,7 +10,8 @@ from typing import Any
 
 import apsw
 
-from .opening import Unavailable, connect, sqlite_errors
+from .faults import Unavailable, sqlite_errors
+from .opening import connect
 from .patience import PATIENCE, patiently
 
 MANY_ROWS = 2000  # whose commit takes more than some milliseconds

@@ -1,44 +1,20 @@
 """Open a log's file: create it, check that it is one, migrate it."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from time import monotonic
 
 import apsw
 
+from . import surroundings
+from .faults import Unavailable, Unusable, sqlite_errors
 from .patience import PATIENCE, patiently
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 
 #: The schema's history: the script at index N leads from version N to N + 1. Migrations only add,
 #: so that workers of the version before can go on writing while the new ones start.
-MIGRATIONS = ("schema.sql",)
-
-#: Faults of the row itself. Everything else that SQLite reports is about the file, the disk or a lock.
-ROW_FAULTS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
-
-
-class Unavailable(Exception):
-    """The log cannot be read or written now; the same attempt may succeed later."""
-
-
-class Unusable(Unavailable):
-    """What is at the path cannot serve as the log; the message says what to do about it."""
-
-
-@contextmanager
-def sqlite_errors(path: str) -> Iterator[None]:
-    """Turn SQLite's errors into Unavailable, but for those that one row is guilty of."""
-    try:
-        yield
-    except ROW_FAULTS:
-        raise
-    except apsw.NotADBError as error:
-        raise Unusable(f"{path} is not a SQLite database; TRACKLOG_DATABASE must name a tracklog log") from error
-    except (apsw.Error, OSError) as error:
-        raise Unavailable(f"{path}: {error}") from error
+MIGRATIONS = ("schema.sql", "schema_2.sql")
 
 
 def connect(path: str) -> apsw.Connection:
@@ -60,17 +36,16 @@ def connect(path: str) -> apsw.Connection:
 
 
 def migrate(path: str) -> None:
-    """Bring the log at `path` to this version's schema; raise Unusable if there is no log."""
+    """Bring the log at `path` to this version's schema; raise Unusable if there is none, or none can be kept there."""
+    surroundings.check(path)
     with sqlite_errors(path):
         _require(path)
         patiently(lambda: _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path), monotonic() + PATIENCE)
 
 
 def create(path: str) -> None:
-    """Make a log at `path` if there is none, and migrate the one that is there."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise Unusable(f"The folder {folder} does not exist. Create it, or set TRACKLOG_DATABASE")
+    """Make a log at `path` if there is none, and migrate the one that is there; raise Unusable where none can be."""
+    surroundings.check(path)
     with sqlite_errors(path):
         patiently(lambda: _create(path), monotonic() + PATIENCE)
 

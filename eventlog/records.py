@@ -45,10 +45,10 @@ class Counts:
     def __init__(self) -> None:
         self._counted: dict[tuple[str, str, str, str], tuple[int, str, str]] = {}
 
-    def add(self, source: str, type: str, outcome: str, code: str, at: str) -> None:
+    def add(self, source: str, type: str, outcome: str, code: str, at: str, times: int = 1) -> None:
         key = source, type, outcome, code
         count, first, last = self._counted.get(key, (0, at, at))
-        self._counted[key] = count + 1, min(first, at), max(last, at)
+        self._counted[key] = count + times, min(first, at), max(last, at)
 
     def write(self, connection: apsw.Connection) -> None:
         for key, values in self._counted.items():
@@ -76,7 +76,7 @@ def write_events(connection: apsw.Connection, events: Sequence[Event], counts: C
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (dedupe_key) DO NOTHING
             """,
-            (*event, _dedupe_key(event)),
+            (*event, dedupe_key(event.source, event.message_id)),
         )
         is_new = connection.changes() == 1
         are_new.append(is_new)
@@ -86,8 +86,11 @@ def write_events(connection: apsw.Connection, events: Sequence[Event], counts: C
     return are_new
 
 
-def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], counts: Counts) -> None:
-    """Keep refused bodies; one that was kept before says why it was refused this time, and how often it was seen."""
+def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], counts: Counts, most_bytes: int) -> None:
+    """Keep refused bodies; one that was kept before says why it was refused this time, and how often it was seen.
+
+    Of all that is kept, the oldest go where it has more than `most_bytes`.
+    """
     for number, body in enumerate(rejected, 1):
         connection.execute(
             """
@@ -105,8 +108,19 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], co
         counts.add(body.source, "", "rejected", body.code, body.received_at)
         if number % SLICE == 0:
             time.sleep(NAP)
+    if rejected:
+        _drop_oldest(connection, counts, most_bytes)
 
 
-def _dedupe_key(event: Event) -> bytes:
-    """Stand for (source, message_id) in 16 bytes, half of a UUID's text in the index. No source's name holds a NUL."""
-    return blake2b(f"{event.source}\0{event.message_id}".encode(), digest_size=16).digest()
+def _drop_oldest(connection: apsw.Connection, counts: Counts, most_bytes: int) -> None:
+    while connection.execute("SELECT bytes FROM rejected_size").get > most_bytes:
+        id, source, code, times_seen, seen_at = connection.execute(
+            "SELECT id, source, code, times_seen, received_at FROM rejected ORDER BY id LIMIT 1"
+        ).get
+        connection.execute("DELETE FROM rejected WHERE id = ?", (id,))
+        counts.add(source, "", "dropped", code, seen_at, times_seen)
+
+
+def dedupe_key(source: str, message_id: str) -> bytes:
+    """Stand for both in 16 bytes, half of a UUID's text in the index. No source's name holds a NUL."""
+    return blake2b(f"{source}\0{message_id}".encode(), digest_size=16).digest()

@@ -6,15 +6,11 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from .database import Database
-from .opening import Unavailable
+from .faults import NotPossible, Unavailable
 from .patience import PATIENCE
 
 FRESH = 1.0  # seconds for which a source that was found is not looked up again
 LOOK_UP = 0.5  # seconds that a request waits for it, as it has to wait for its event's commit too
-
-
-class NotPossible(Exception):
-    """What was asked contradicts what is in the log, or is missing from it; the message says what."""
 
 
 class Source(NamedTuple):

@@ -7,7 +7,7 @@ from time import monotonic
 import apsw
 
 from .database import Database
-from .opening import ROW_FAULTS, Unavailable
+from .faults import ROW_FAULTS, Unavailable
 from .patience import PATIENCE
 from .records import Counts, Event, Rejected, write_events, write_rejected
 
@@ -20,11 +20,12 @@ class Writer:
     No thread of its own does it: the request that opens a group commits it for all that join.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, most_rejected_bytes: int) -> None:
         #: Returns when every request that is ready has joined the group. Threads have no such moment: theirs
         #: join while the group before is committed. Under gevent it is when the loop is idle.
         self.gather: Callable[[], object] = lambda: None
         self._database = database
+        self._most_rejected_bytes = most_rejected_bytes
         self._open: _Group | None = None
         self._joining = threading.Lock()
         self._committing = threading.Lock()
@@ -83,7 +84,7 @@ class Writer:
             with self._database.transaction(deadline) as connection:
                 # Only now: what became ready while other processes wrote has joined.
                 self._close(group)
-                group.write(connection)
+                group.write(connection, self._most_rejected_bytes)
         except _PartAtFault:
             return False
         return True
@@ -106,11 +107,11 @@ class _Group:
         self._parts.append(part)
         self.size += len(part.events) + len(part.rejected)
 
-    def write(self, connection: apsw.Connection) -> None:
+    def write(self, connection: apsw.Connection, most_rejected_bytes: int) -> None:
         counts = Counts()
         for part in self._parts:
             if not part.fault:
-                part.write(connection, counts)
+                part.write(connection, counts, most_rejected_bytes)
         counts.write(connection)
 
 
@@ -123,10 +124,10 @@ class _Part:
         self.are_new: list[bool] = []
         self.fault: Exception | None = None  # its own, which its neighbours do not share
 
-    def write(self, connection: apsw.Connection, counts: Counts) -> None:
+    def write(self, connection: apsw.Connection, counts: Counts, most_rejected_bytes: int) -> None:
         try:
             self.are_new = write_events(connection, self.events, counts)
-            write_rejected(connection, self.rejected, counts)
+            write_rejected(connection, self.rejected, counts, most_rejected_bytes)
         except (*ROW_FAULTS, TypeError, ValueError) as fault:
             self.fault = fault
             raise _PartAtFault from fault
