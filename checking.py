@@ -8,7 +8,7 @@ from uuid6 import uuid7
 
 import strictjson
 from errors import Refused, field_error
-from eventlog import Event
+from eventlog import Event, Rejected
 from schemas import BATCH, CALLS, UNTYPED, read_time
 
 TITLES = {"track": "event", "page": "name", "screen": "name"}  # the field that the log's column `name` shows
@@ -53,12 +53,13 @@ NO_DEFAULTS = Defaults()
 class Checker:
     """Checks what one request brings: from this source, at this time, within the limits of the settings."""
 
-    def __init__(self, settings, source_name, received_at, requester):
+    def __init__(self, settings, source_name, received_at, requester, make_id=uuid7):
         self.settings = settings
         self.source_name = source_name
         self.received_at = received_at
         self.received_at_text = iso(received_at)
         self.requester = requester
+        self.make_id = make_id  # a messageId for an event that has none
 
     def check_call(self, schema, item, defaults=NO_DEFAULTS):
         """Return the Event that `item` stands for; raise Refused with every field at fault."""
@@ -88,6 +89,27 @@ class Checker:
         schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
         return self.check_call(schema, item, defaults)
 
+    def check_batch(self, envelope, pause):
+        """Return the events of a batch, and for each item that is refused its index, the item and why.
+
+        Raises Refused for what is no batch. `pause` is called after each item.
+        """
+        defaults = self.check_envelope(envelope)
+        events, refusals = [], []
+        for index, item in enumerate(envelope["batch"]):
+            try:
+                events.append(self.check_item(item, defaults))
+            except Refused as refusal:
+                refusals.append((index, item, refusal))
+            pause()
+        return events, refusals
+
+    def check_body(self, value, text, pause):
+        """Return the same of a body that is a batch, or one call that says its type."""
+        if isinstance(value, dict) and "batch" in value:
+            return self.check_batch(value, pause)
+        return [self.check_item(strictjson.Item(value, text), NO_DEFAULTS)], []
+
     def check_envelope(self, envelope):
         """Return the defaults of a batch; raise Refused for what is no batch or too much of one."""
         if not isinstance(envelope, dict):
@@ -114,7 +136,7 @@ class Checker:
 
     def _stamped(self, event):
         original, timestamp = self._times(event)
-        type, message_id = event["type"], event.get("messageId") or str(uuid7())
+        type, message_id = event["type"], event.get("messageId") or str(self.make_id())
         event.pop("writeKey", None)
         self._add_address(event)
         payload = {
@@ -161,6 +183,20 @@ class Checker:
         with suppress(OverflowError):  # a correction out of the years 1 to 9999 is none
             return happened.given, iso(self.received_at - (sent - happened.at) if sent else happened.at)
         return happened.given, iso(happened.at)
+
+
+def rejected(source_name, received_at, route, refusal, content, is_cut=False):
+    """Return what the log keeps of a refused body, or of a refused item of one."""
+    return Rejected(
+        source=source_name,
+        received_at=iso(received_at),
+        route=route,
+        code=refusal.code,
+        message=refusal.message,
+        errors=json.dumps(refusal.errors),
+        body=content,
+        cut=is_cut,
+    )
 
 
 def refuse_too_large(text, limit):

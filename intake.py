@@ -11,9 +11,9 @@ from flask import Response, current_app, request
 import strictjson
 from auth import find_source, find_source_in
 from body import Body
-from checking import Checker, iso, refuse_too_large
+from checking import Checker, refuse_too_large, rejected
 from errors import Refused
-from eventlog import Rejected
+from eventlog import Unavailable
 from query import Query
 from requester import Requester
 from strictjson import Item
@@ -49,32 +49,47 @@ def accept_batch():
     """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt."""
     arrival = Arrival(Body(), key_in_query=True)
     try:
-        envelope = strictjson.parse_batch(arrival.read(), arrival.settings.max_batch_events, arrival.pace)
-        checker = arrival.checker(envelope, _items_of(envelope))
-        defaults = checker.check_envelope(envelope)
+        envelope = arrival.parse_batch()
+        events, refusals = arrival.checker(envelope, _items_of(envelope)).check_batch(envelope, arrival.pace)
     except Refused as refusal:
         arrival.keep(refusal)
         raise
-    events, listed, rejected = [], [], []
-    for index, item in enumerate(envelope["batch"]):
-        try:
-            events.append(checker.check_item(item, defaults))
-        except Refused as refusal:
-            rejected.append(arrival.rejected(refusal, strictjson.ascii_escaped(item.text)))
-            if len(listed) < LISTED:
-                listed.append(_rejection(index, item.value, refusal, arrival.settings.max_message_id_length))
-        arrival.pace()
-    stored = sum(arrival.log.append(events, rejected))
+    kept = [arrival.rejected_item(item, refusal) for _, item, refusal in refusals]
+    stored = sum(arrival.log.append(events, kept))
     receipt = {
         "received": len(envelope["batch"]),
         "stored": stored,
         "duplicates": len(events) - stored,
-        "rejected": listed,
-        "rejectedCount": len(rejected),
+        "rejected": [_rejection(*each, arrival.settings.max_message_id_length) for each in refusals[:LISTED]],
+        "rejectedCount": len(refusals),
     }
     if not events:
         raise Refused("empty_batch_result", **receipt)
     return _answer({"success": True, **receipt})
+
+
+def validate():
+    """Answer with all that would be refused of this request's call or batch, and keep nothing of it."""
+    arrival = Arrival(Body(), key_in_query=True)
+    try:
+        value = arrival.parse_batch()
+        checker = arrival.checker(value, _items_of(value))
+        _, refusals = checker.check_body(value, arrival.text, arrival.pace)
+    except Refused as refusal:
+        if refusal.status == 401:
+            raise
+        refusals = [(None, None, refusal)]
+    errors = [error for index, _, refusal in refusals for error in _errors_at(index, refusal)]
+    return _answer({"success": True, "valid": not errors, "errors": errors[:LISTED]})
+
+
+def prove_ready():
+    """Raise Refused, with what is wrong, unless an event would be stored now."""
+    settings = current_app.extensions["config"]
+    try:
+        current_app.extensions["eventlog"].prove_writable(settings.min_free_bytes)
+    except Unavailable as failure:
+        raise Refused("storage_unavailable", str(failure)) from failure
 
 
 class Receipt(Response):
@@ -95,9 +110,16 @@ def _items_of(envelope):
     return [item.value for item in batch] if isinstance(batch, list) else []
 
 
-def _rejection(index, value, refusal, longest_id):
+def _errors_at(index, refusal):
+    """Return a refusal as field errors, of the item at `index` if it is one of a batch."""
+    item = "" if index is None else f"batch[{index}]"
+    for error in refusal.errors or [{"field": "", "code": refusal.code, "message": refusal.message}]:
+        yield {**error, "field": ".".join(filter(None, (item, error["field"])))}
+
+
+def _rejection(index, item, refusal, longest_id):
     """Return a refused item's place in the answer to its batch."""
-    message_id = value.get("messageId") if isinstance(value, dict) else None
+    message_id = item.value.get("messageId") if isinstance(item.value, dict) else None
     is_id = isinstance(message_id, (str, int)) and not isinstance(message_id, bool)
     return {
         "index": index,
@@ -127,7 +149,12 @@ class Arrival:
             with suppress(Refused):  # it is kept as far as it can be read, but not looked at
                 self._read_body()
             raise Refused("source_disabled")
-        return strictjson.decode(self._read_body())
+        self.text = strictjson.decode(self._read_body())
+        return self.text
+
+    def parse_batch(self):
+        """Return the body's value, the items of its batch one by one."""
+        return strictjson.parse_batch(self.read(), self.settings.max_batch_events, self.pace)
 
     def checker(self, value, items=()):
         """Return the checker for this source's events; where no header has named the source, the body's value does."""
@@ -140,20 +167,15 @@ class Arrival:
     def keep(self, refusal):
         """Keep the body that was refused, if its source is known."""
         if self.source:
-            self.log.append([], [self.rejected(refusal, self.body.content, self.body.is_cut)])
+            self.log.append([], [self._rejected(refusal, self.body.content, self.body.is_cut)])
 
-    def rejected(self, refusal, content, is_cut=False):
-        """Return what the log keeps of a refused body, or of a refused item of one."""
-        return Rejected(
-            source=self.source.name,
-            received_at=iso(self.at),
-            route=self.request.path.rstrip("/"),
-            code=refusal.code,
-            message=refusal.message,
-            errors=json.dumps(refusal.errors),
-            body=content,
-            cut=is_cut,
-        )
+    def rejected_item(self, item, refusal):
+        """Return what the log keeps of a refused item of a batch."""
+        self.pace()
+        return self._rejected(refusal, strictjson.ascii_escaped(item.text))
+
+    def _rejected(self, refusal, content, is_cut=False):
+        return rejected(self.source.name, self.at, self.request.path.rstrip("/"), refusal, content, is_cut)
 
     def _read_body(self):
         return self.body.read(self.request, self.settings.max_body_bytes, self.pace)

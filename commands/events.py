@@ -6,7 +6,7 @@ import time
 
 import click
 
-from commands.group import WIDTH, LogGroup, log, print_table, short
+from commands.group import WIDTH, LogGroup, log, plain, print_table, short
 from schemas import CALLS
 
 POLL = 0.25  # seconds between two looks at a log that is followed
@@ -96,11 +96,26 @@ def export():
             cursor = chunk[-1].id
 
 
+@events.command()
+def check():
+    """Read all of the log: whether it is whole, and whether its counts are those of its rows.
+
+    \b
+    Example:
+      flask events check
+    """
+    problems = log().reader.problems()
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise click.exceptions.Exit(1)
+    click.echo(f"The log is whole, and its counts agree with its rows; the last event is {log().reader.last_id()}")
+
+
 def _line(event):
     user = event.user_id or event.anonymous_id or ""
     name = event.name or ""
     line = (
         f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name[:WIDTH]}"
     )
-    # Whoever sends must not write to the operator's terminal what it obeys.
-    return "".join(each if each.isprintable() else "?" for each in line[:WIDTH]).rstrip()
+    return plain(line[:WIDTH]).rstrip()

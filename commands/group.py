@@ -39,3 +39,8 @@ def print_table(headers, rows):
 def short(time):
     """Return a time of the log without its seconds."""
     return time[:16].replace("T", " ")
+
+
+def plain(text, keep=""):
+    """Return text without what a terminal would obey, which senders must not write to an operator's."""
+    return "".join(each if each.isprintable() or each in keep else "?" for each in text)

@@ -80,3 +80,28 @@ class Reader:
             """
         )
         return [Count(*row) for row in rows]
+
+    def problems(self) -> list[str]:
+        """Read the whole log, and return what is wrong with the file, or where counts are not those of rows."""
+        problems = [str(text) for (text,) in self._database.read("PRAGMA integrity_check") if text != "ok"]
+        miscounted = self._database.read(
+            """
+            SELECT source, type, sum(there), sum(counted) FROM (
+                SELECT source, type, count(*) AS there, 0 AS counted FROM events GROUP BY source, type
+                UNION ALL
+                SELECT source, type, 0, iif(outcome = 'stored', count, -count) FROM counts
+                WHERE outcome IN ('stored', 'removed')
+            )
+            GROUP BY source, type HAVING sum(there) <> sum(counted)
+            """
+        )
+        problems += [
+            f"There are {there} events {type} of {source}, and {counted} are counted"
+            for source, type, there, counted in miscounted
+        ]
+        ((kept, counted),) = self._database.read(
+            "SELECT (SELECT coalesce(sum(length(body)), 0) FROM rejected), (SELECT bytes FROM rejected_size)"
+        )
+        if kept != counted:
+            problems.append(f"There are {kept} bytes rejected, and {counted} are counted")
+        return problems

@@ -49,6 +49,12 @@ class Sources:
         self._found[id] = found[0], monotonic() + FRESH
         return found[0]
 
+    def named(self, name: str) -> Source:
+        """Return the source with this name; raise NotPossible if there is none."""
+        for source in self._select("WHERE name = ?", (name,)):
+            return source
+        raise NotPossible(f"There is no source {name!r}")
+
     def all(self) -> list[Source]:
         """Return all sources by name."""
         return self._select("ORDER BY name")

@@ -1,7 +1,6 @@
-"""One blueprint per call type, and one for those who operate the service."""
+"""One blueprint per call type, and some for those who write senders or operate the service."""
 
-from . import alias, batch, client_metrics, group, identify, ops, page, pixel, screen, track
+from . import alias, batch, client_metrics, group, identify, ops, page, pixel, screen, track, validate
 
-BLUEPRINTS = [
-    each.blueprint for each in (identify, track, page, screen, group, alias, batch, pixel, client_metrics, ops)
-]
+CALLS = (identify, track, page, screen, group, alias, batch, pixel)
+BLUEPRINTS = [each.blueprint for each in (*CALLS, validate, client_metrics, ops)]

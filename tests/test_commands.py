@@ -44,11 +44,15 @@ def test_every_command_ends_with_a_sentence_where_there_is_no_log(run, group, na
     log.close()
     for file in os.listdir(os.path.dirname(path)):
         os.remove(os.path.join(os.path.dirname(path), file))
-    needs_name = any(isinstance(each, click.Argument) for each in group.commands[name].params)
+    arguments = [
+        "1" if each.type is click.INT else "example"
+        for each in group.commands[name].params
+        if isinstance(each, click.Argument)
+    ]
     if name == "add":
         assert "new" in run(group.name, name, "new")
     else:
-        output = run(group.name, name, *(["example"] if needs_name else []), exit_code=1)
+        output = run(group.name, name, *arguments, exit_code=1)
         assert (
             output
             == f"Error: There is no log at {path}. If it was moved, move it back; create one with: flask sources add NAME\n"

@@ -13,6 +13,7 @@ from config import Config
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
 DEPLOY = (PROJECT / "docs" / "deploy.md").read_text()
+OPERATE = (PROJECT / "docs" / "operate.md").read_text()
 API = (PROJECT / "docs" / "api.md").read_text()
 
 
@@ -47,10 +48,12 @@ def test_every_route_is_documented(app):
 
 @pytest.mark.parametrize("command", [f"flask {group.name} {name}" for group in GROUPS for name in group.commands])
 def test_every_command_is_documented(command):
-    assert command in README
+    assert command in README + OPERATE
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/api.md", "docs/deploy.md", "docs/design.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "docs/api.md", "docs/deploy.md", "docs/design.md", "docs/operate.md", "CHANGELOG.md"]
+)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / path).read_text()):
         assert (PROJECT / path).parent.joinpath(target).exists(), target

@@ -1,0 +1,144 @@
+"""Whether it would work: readiness, the checks before a start, and of a whole log."""
+
+import os
+
+import apsw
+import pytest
+
+import eventlog
+from app import create_app
+from config import Config
+from eventlog import surroundings
+
+
+def test_it_is_ready_when_a_write_succeeds_and_leaves_nothing(client, log, query):
+    log.append([])
+    before = query("SELECT * FROM counts"), query("SELECT * FROM sqlite_sequence")
+    assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ready"})
+    assert (query("SELECT * FROM counts"), query("SELECT * FROM sqlite_sequence")) == before
+
+
+def test_it_commits_to_find_out(app, client, monkeypatch):
+    def fail(*_):
+        raise apsw.FullError("database or disk is full")
+
+    class Connection(apsw.Connection):
+        def execute(self, statement, *rest):
+            return fail() if statement == "COMMIT" else super().execute(statement, *rest)
+
+    monkeypatch.setattr("eventlog.opening.apsw.Connection", Connection)
+    assert client.get("/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("trouble", ["moved", "locked", "full", "foreign"])
+def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
+    monkeypatch.setattr("eventlog.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.database.PATIENCE", 0.1)
+    locker = None
+    if trouble == "moved":
+        os.rename(path, path + ".away")
+    if trouble == "locked":
+        locker = apsw.Connection(path)
+        locker.execute("BEGIN EXCLUSIVE")
+    if trouble == "foreign":
+        log.close()
+        os.remove(path)
+        apsw.Connection(path).execute("CREATE TABLE theirs (x)")
+    client = create_app(Config(database=path, min_free_bytes=1 << 60 if trouble == "full" else 1)).test_client()
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json["code"] == "storage_unavailable"
+    reason = {
+        "moved": "There is no log at",
+        "locked": "locked",
+        "full": "bytes are free on the disk",
+        "foreign": "not a tracklog log",
+    }
+    assert reason[trouble] in response.json["message"]
+    assert int(response.headers["Retry-After"]) > 0
+    if locker:
+        locker.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "good"), [("3.51.2", False), ("3.40.1", False), ("3.51.3", True), ("3.54.0", True), ("4.0.0", True)]
+)
+def test_a_sqlite_that_can_corrupt_a_log_is_refused(version, good):
+    if good:
+        surroundings.check_sqlite(version)
+    else:
+        with pytest.raises(eventlog.Unusable, match=r"Install one that brings 3\.51\.3"):
+            surroundings.check_sqlite(version)
+
+
+MOUNTS = r"""
+/dev/vda / ext4 rw 0 0
+server:/share /mnt/nfs nfs4 rw 0 0
+/dev/vdb /mnt/nfs/disk xfs rw 0 0
+//server/share /mnt/with\040blank cifs rw 0 0
+me@host: /home/me/far fuse.sshfs rw 0 0
+""".strip()
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/var/lib/tracklog", None), ("/mnt/nfs", "nfs4"), ("/mnt/nfs/a/b", "nfs4"), ("/mnt/nfs/disk/a", None),
+        ("/mnt/nfsother", None), ("/mnt/with blank/x", "cifs"), ("/home/me/far", "fuse.sshfs"),
+    ],
+)  # fmt: skip
+def test_a_network_file_system_is_refused(folder, kind):
+    if kind is None:
+        surroundings.check_file_system(folder, MOUNTS)
+    else:
+        with pytest.raises(eventlog.Unusable, match=f"network file system \\({kind}\\)"):
+            surroundings.check_file_system(folder, MOUNTS)
+
+
+def test_what_cannot_be_written_is_refused(path, monkeypatch):
+    for denied in (os.path.dirname(path), path):
+        monkeypatch.setattr(os, "access", lambda asked, mode, denied=denied: asked != denied)
+        for use in (eventlog.migrate, eventlog.create):
+            with pytest.raises(eventlog.Unusable, match=f"{denied} cannot be written"):
+                use(path)
+
+
+def test_a_whole_log_is_checked(runner, post, path, log):
+    post("/v1/track", {"userId": "1", "event": "Added File"})
+    post("/v1/track", {"userId": "1"})
+    result = runner.invoke(args=["events", "check"])
+    assert (result.exit_code, result.output) == (
+        0,
+        "The log is whole, and its counts agree with its rows; the last event is 1\n",
+    )
+
+
+def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
+    post("/v1/track", {"userId": "1", "event": "Added File"})
+    post("/v1/track", {"userId": "1"})
+    connection = apsw.Connection(path)
+    connection.execute("UPDATE counts SET count = 5 WHERE outcome = 'stored'; UPDATE rejected_size SET bytes = 3")
+    connection.close()
+    result = runner.invoke(args=["events", "check"])
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "There are 1 events track of example, and 5 are counted",
+        "There are 15 bytes rejected, and 3 are counted",
+    ]
+
+
+def test_a_damaged_log_is_told(runner, log, path):
+    at = "2015-11-10T00:45:23.412Z"
+    log.append(
+        [
+            eventlog.Event("example", str(n), "track", "1", None, "e", at, at, '{"x": "' + "y" * 500 + '"}')
+            for n in range(500)
+        ]
+    )
+    log.close()
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xff" * 20_000)
+    result = runner.invoke(args=["events", "check"])
+    assert result.exit_code == 1

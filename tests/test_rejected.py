@@ -1,0 +1,182 @@
+"""What was refused is looked through, mended, replayed, and bounded."""
+
+import json
+
+import pytest
+
+import eventlog
+from app import create_app
+from config import Config
+
+GOOD = {"userId": "1", "event": "Added File", "timestamp": "2015-11-10T00:45:23.412Z"}
+
+
+@pytest.fixture
+def run(runner):
+    def run(*arguments, exit_code=0, stdin=None):
+        result = runner.invoke(args=["rejected", *map(str, arguments)], input=stdin)
+        assert result.exit_code == exit_code, result.output
+        return result.output
+
+    return run
+
+
+@pytest.fixture
+def refuse(post, query):
+    """Send what is refused, and return the id under which it is kept."""
+
+    def refuse(url, body, **headers):
+        status, _ = post(url, body, **headers)
+        assert status in (400, 401)
+        return query("SELECT max(id) FROM rejected")[0][0]
+
+    return refuse
+
+
+def test_a_mended_body_becomes_an_event_that_was_received_when_it_came(run, refuse, query, stored, tmp_path):
+    id = refuse("/v1/track", "{'userId': '1', 'event': 'Added File'}")
+    mended = tmp_path / "mended.json"
+    mended.write_text(json.dumps(GOOD))
+    assert "invalid_json" in run("replay", id, exit_code=1)
+    assert run("replay", id, "--body", mended) == f"{id} became event 1\n"
+    ((received_at, became),) = query("SELECT received_at, became FROM rejected")
+    (event,) = stored()
+    assert (event["receivedAt"], event["timestamp"], became) == (received_at, GOOD["timestamp"], 1)
+
+
+def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run, refuse, query):
+    id = refuse("/v1/track", "{'userId': '1'}")
+    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} became event 1\n"
+    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored already, as event 1\n"
+    assert (
+        run("replay", id, "--body", "-", stdin=json.dumps(GOOD | {"event": "x"}))
+        == f"{id} is stored already, as event 1\n"
+    )
+    batch = refuse("/v1/batch", "[1]")
+    items = {"batch": [GOOD | {"type": "track"}, GOOD | {"type": "track"}]}
+    run("replay", batch, "--body", "-", stdin=json.dumps(items))
+    ((second, _),) = query("SELECT min(id), max(id) FROM events WHERE id > 1")
+    assert (
+        run("replay", batch, "--body", "-", stdin=json.dumps(items))
+        == f"{batch} is stored already, as event {second}\n"
+    )
+    assert query("SELECT count(*) FROM events") == [(3,)]
+    assert query("SELECT became FROM rejected WHERE id = ?", batch) == [(second,)]
+
+
+def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refuse, log, stored):
+    log.sources.set_enabled("example", False)
+    ids = [
+        refuse("/v1/track", GOOD | {"messageId": "a"}),
+        refuse("/v1/t", GOOD | {"messageId": "b"}),
+        refuse("/v1/page/", {"userId": "1", "messageId": "c"}),
+        refuse(
+            "/v1/batch", {"sentAt": "2015-11-10T00:45:23.412Z", "batch": [GOOD | {"type": "track", "messageId": "d"}]}
+        ),
+    ]
+    output = run("replay", "--code", "source_disabled", exit_code=1)
+    assert output.count("source_disabled") == 4
+    log.sources.set_enabled("example", True)
+    output = run("replay", "--code", "source_disabled")
+    assert output.splitlines() == [f"{id} became event {event}" for event, id in enumerate(ids, 1)]
+    events = stored()
+    assert [(event["messageId"], event["type"]) for event in events] == [
+        ("a", "track"),
+        ("b", "track"),
+        ("c", "page"),
+        ("d", "track"),
+    ]
+    assert (
+        events[3]["timestamp"] == events[3]["receivedAt"]
+    )  # as sent now, by the sender's clock: its batch's sentAt counts
+    assert run("replay", "--all") == ""
+
+
+def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, post, query, stored):
+    post("/v1/batch", {"batch": [GOOD | {"type": "track"}, {"type": "track", "userId": "1"}]})
+    client.get("/v1/pixel/track?writeKey=ILoveData123&userId=1")
+    for id in (1, 2):
+        body = json.loads(run("show", id, "--raw"))
+        run("replay", id, "--body", "-", stdin=json.dumps(body | {"event": "Mended"}))
+    assert [event["event"] for event in stored()] == ["Added File", "Mended", "Mended"]
+
+
+def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
+    id = refuse("/v1/batch", '{"batch": nothing}')
+    mended = {"batch": [GOOD | {"type": "track"}, {"type": "track"}]}
+    assert run("replay", id, "--body", "-", stdin=json.dumps(mended)) == f"{id} became event 1\n"
+    assert query("SELECT code, route FROM rejected ORDER BY id") == [
+        ("invalid_json", "/v1/batch"),
+        ("event_not_defined", "/v1/batch"),
+    ]
+    nothing = {"batch": [{"type": "track"}]}
+    assert "event_not_defined" in run("replay", id, "--body", "-", stdin=json.dumps(nothing), exit_code=1)
+
+
+def test_a_body_of_which_the_beginning_was_kept_needs_the_whole(run, refuse):
+    id = refuse("/v1/track", b"no gzip", Content_Encoding="gzip")
+    assert "Only the beginning of this body was kept" in run("replay", id, exit_code=1)
+    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} became event 1\n"
+
+
+def test_a_raised_limit_lets_in_what_was_too_large(refuse, path, query):
+    id = refuse("/v1/track", GOOD | {"text": "x" * 600_000})
+    app = create_app(Config(database=path, max_event_bytes=1_000_000))
+    result = app.test_cli_runner().invoke(args=["rejected", "replay", str(id)])
+    assert result.output == f"{id} became event 1\n"
+
+
+def test_rejections_are_listed_until_they_are_replayed(run, refuse, log):
+    assert run("list") == "ID  RECEIVED  SOURCE  ROUTE  CODE  SEEN  EVENT\n"
+    first = refuse("/v1/track", {"userId": "1"})
+    refuse("/v1/track", {"userId": "1"})
+    refuse("/v1/page", "{")
+    lines = run("list").splitlines()
+    assert len(lines) == 3
+    assert lines[1].split() == ["1", *lines[1].split()[1:3], "example", "/v1/track", "event_not_defined", "2"]
+    assert len(run("list", "--code", "invalid_json").splitlines()) == 2
+    assert len(run("list", "--source", "nobody").splitlines()) == 1
+    run("replay", first, "--body", "-", stdin=json.dumps(GOOD))
+    assert len(run("list").splitlines()) == 2
+    assert len(run("list", "--replayed").splitlines()) == 3
+
+
+def test_a_rejection_is_shown_with_its_reasons_and_raw_to_the_byte(run, refuse, runner):
+    body = b'{"event": 5, "\xc3\xa9\\u001b": "\x1b"}'.replace(b"\x1b", b"x")
+    id = refuse("/v1/track", body)
+    shown = run("show", id)
+    assert "event: event_not_string: event must be a string" in shown
+    assert "userId: id_required" in shown
+    assert "by /v1/track from example" in shown
+    assert runner.invoke(args=["rejected", "show", str(id), "--raw"]).stdout_bytes == body
+    hostile = refuse("/v1/track", b"\x1b]0;pwned\x07")
+    assert "\x1b" not in run("show", hostile)
+    assert "There is nothing rejected with the id 99" in run("show", 99, exit_code=1)
+
+
+def test_rejections_are_deleted_by_id_by_code_or_all(run, refuse, query):
+    ids = [refuse("/v1/track", f'{{"number": {number}}}') for number in range(3)]
+    refuse("/v1/track", "{")
+    assert run("delete", *ids[:2]) == "2 deleted\n"
+    assert run("delete", "--code", "invalid_json") == "1 deleted\n"
+    assert run("delete", "--all") == "1 deleted\n"
+    assert query("SELECT count(*), (SELECT bytes FROM rejected_size) FROM rejected") == [(0, 0)]
+    assert "Give ids, or --code, or --all" in run("delete", exit_code=2)
+
+
+def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, query):
+    small = eventlog.EventLog(path, most_rejected_bytes=2500)
+
+    def refused(number):
+        return eventlog.Rejected(
+            "example", "2015-11-10T00:45:23.412Z", "/v1/track", "code", "", "[]", b"%04d" % number * 250, False
+        )
+
+    for number in range(5):
+        small.append([], [refused(number)])
+    small.append([], [refused(4)])
+    small.close()
+    assert query("SELECT id, times_seen FROM rejected") == [(4, 1), (5, 2)]
+    assert query("SELECT bytes FROM rejected_size") == [(2000,)]
+    assert query("SELECT outcome, count FROM counts ORDER BY outcome") == [("dropped", 3), ("rejected", 6)]
+    assert log.reader.problems() == []

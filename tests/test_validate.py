@@ -1,0 +1,44 @@
+"""POST /v1/validate says all that would be refused, and keeps nothing."""
+
+import pytest
+
+TRACK = {"type": "track", "userId": "1", "event": "Added File"}
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        (TRACK, []),
+        ({"batch": [TRACK, TRACK]}, []),
+        ({"userId": "1", "event": "e"}, [("type", "unknown_type")]),
+        ({"type": "track", "properties": 1}, [("properties", "properties_not_object"), ("event", "event_not_defined"), ("userId", "id_required")]),
+        ({"batch": [TRACK, 1, {"type": "page"}]}, [("batch[1]", "event_not_object"), ("batch[2].userId", "id_required")]),
+        ({"batch": []}, [("batch", "empty_batch")]),
+        ({"batch": 1, "context": 2}, [("batch", "batch_not_list"), ("context", "context_not_object")]),
+        ([], [("", "event_not_object")]),
+        ("{'type': 'track'}", [("", "invalid_json")]),
+    ],
+)  # fmt: skip
+def test_every_problem_is_named_and_nothing_is_kept(post, query, body, errors):
+    status, answer = post("/v1/validate", body)
+    assert (status, answer["success"], answer["valid"]) == (200, True, not errors)
+    assert [(error["field"], error["code"]) for error in answer["errors"]] == errors
+    assert all(error["message"] for error in answer["errors"])
+    assert query("SELECT count(*) FROM events") == query("SELECT count(*) FROM rejected") == [(0,)]
+    assert query("SELECT count(*) FROM counts") == [(0,)]
+
+
+def test_it_needs_a_key_as_a_call_does(post, log, monkeypatch):
+    monkeypatch.setattr("eventlog.sources.FRESH", -1)
+    assert post("/v1/validate", TRACK, Authentication=None)[1]["code"] == "missing_write_key"
+    assert post("/v1/validate", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[1]["valid"] is True
+    assert post("/v1/validate", TRACK, Authentication="Basic ???")[0] == 401
+    log.sources.set_enabled("example", False)
+    assert (
+        post("/v1/validate", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[1]["code"] == "source_disabled"
+    )
+
+
+def test_a_long_list_of_problems_is_cut(post):
+    _, answer = post("/v1/validate", {"batch": [1] * 1500})
+    assert len(answer["errors"]) == 1000
