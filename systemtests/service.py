@@ -31,13 +31,13 @@ def wait_until(condition, seconds=30):
     return result
 
 
-def need(program):
-    """Skip a test where a program is missing; fail it where CI should have it."""
-    if shutil.which(program) or shutil.which(program, path="/usr/sbin"):
+def need(part):
+    """Skip a test where a program, or a folder of the checkout, is missing; fail it where CI should have it."""
+    if shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir():
         return
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{program} is missing")
-    pytest.skip(f"needs {program}")
+        pytest.fail(f"{part} is missing")
+    pytest.skip(f"needs {part}")
 
 
 def free_port():
