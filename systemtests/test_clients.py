@@ -15,7 +15,7 @@ LIBRARIES = ["astronomer", "segment_python", "analytics_node", "analytics_next",
 REFUSED_CALL = "property: a lone surrogate"
 
 
-@pytest.fixture(params=["direct"])  # and "nginx"
+@pytest.fixture(params=["direct", "nginx"])
 def endpoint(request):
     """Return the URL of a running tracklog."""
     fixture = {"direct": "running", "nginx": "nginx"}[request.param]

@@ -2,21 +2,17 @@
 // With no call the page makes the one that every page makes, of its being seen; it stays open until standard input ends.
 
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { calls } from './calls.mjs'
 
 const [url, writeKey, address, ...names] = process.argv.slice(2)
 const say = (words) => console.log(JSON.stringify(words))
 const flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking']
-const profile = await mkdtemp(join(tmpdir(), 'chromium-'))
-const browser = await chromium.launchPersistentContext(profile, {
+const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
   args: [...flags, '--disable-component-update', '--disable-sync'],
 })
-const [page] = browser.pages()
+const page = await browser.newPage()
 
 page.on('pageerror', (error) => say({ error: String(error) }))
 page.on('console', (message) => message.type() === 'log' && console.log(message.text()))
@@ -25,7 +21,7 @@ page.on('response', (response) => {
   if (response.url().startsWith(url)) say({ answer: response.status(), url: response.url(), body: request.postData() })
 })
 
-const network = await browser.newCDPSession(page)
+const network = await page.context().newCDPSession(page)
 await network.send('Network.enable')
 network.on('Network.responseReceived', ({ type, response }) => {
   if (type === 'Preflight') say({ preflight: response.status, url: response.url })
@@ -46,4 +42,3 @@ const queue = `persisted-queue:v1:${writeKey}:dest-Segment.io:items`
 const held = await page.evaluate((key) => JSON.parse(localStorage.getItem(key) ?? '[]'), queue)
 say({ held: held.map(({ event }) => event.messageId) })
 await browser.close()
-await rm(profile, { recursive: true })
