@@ -6,6 +6,7 @@ import sqlite3
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 from library import CLIENTS, Library
@@ -213,10 +214,12 @@ def test_the_legacy_library_gives_up_an_event_after_five_tries_in_a_moment(start
 def test_a_web_page_of_another_origin_records_that_it_was_seen(start, service, site):
     with start("analytics_next") as library:
         wait_until(lambda: stored(service))
+        wait_until(lambda: {"/v1/p", "/v1/m"} <= {urlsplit(line["url"]).path for line in library.said("answer")})
         library.wait_for("preflight")
-    ((event,)) = stored(service).values()
+    (event,) = stored(service).values()
     assert event["type"] == "page"
     assert event["context"]["page"]["url"].startswith(f"{site}/analytics_next.html")
     assert event["context"]["page"]["title"] == "Tours of the galaxy"
     assert event["context"]["ip"] == "127.0.0.1"
     assert {line["preflight"] for line in library.said("preflight")} == {204}
+    assert {line["answer"] for line in library.said("answer")} == {200}
