@@ -9,7 +9,7 @@ from werkzeug.routing import Rule
 
 import cors
 import errors
-from commands import GROUPS
+from commands import COMMANDS
 from config import Config
 from eventlog import EventLog, Unavailable
 from routes import BLUEPRINTS
@@ -62,6 +62,6 @@ def create_app(config=None):
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     cors.register(app, config.allowed_origins)
-    for group in GROUPS:
-        app.cli.add_command(group)
+    for command in COMMANDS:
+        app.cli.add_command(command)
     return app

@@ -1,7 +1,10 @@
-"""What an operator types: one Flask CLI group a file."""
+"""What an operator types: one command of Flask's CLI, or one group of them, a file."""
 
+from .destinations import destinations
 from .events import events
+from .forward import forward
 from .rejected import rejected
 from .sources import sources
 
-GROUPS = [sources, events, rejected]
+GROUPS = [sources, events, rejected, destinations]
+COMMANDS = [*GROUPS, forward]

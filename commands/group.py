@@ -1,5 +1,7 @@
 """What all command groups share: the log, failures as one sentence, and output for an 80-column terminal."""
 
+from contextlib import contextmanager
+
 import click
 from flask import current_app
 from flask.cli import AppGroup
@@ -13,10 +15,17 @@ class LogGroup(AppGroup):
     """Commands on the log, which end with a sentence where it cannot do what they ask."""
 
     def invoke(self, context):
-        try:
+        with sentences():
             return super().invoke(context)
-        except (Unavailable, NotPossible) as failure:
-            raise click.ClickException(str(failure)) from failure
+
+
+@contextmanager
+def sentences():
+    """End the program with a sentence where the log cannot do what was asked."""
+    try:
+        yield
+    except (Unavailable, NotPossible) as failure:
+        raise click.ClickException(str(failure)) from failure
 
 
 def log():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from .database import Database
+from .destinations import DeadLetter, Destination, Destinations
 from .faults import NotPossible, Unavailable, Unusable
 from .opening import create, migrate
 from .patience import PATIENCE
@@ -22,6 +23,8 @@ from .writer import Writer
 
 __all__ = [
     "Count",
+    "DeadLetter",
+    "Destination",
     "Event",
     "EventLog",
     "NotPossible",
@@ -53,6 +56,7 @@ class EventLog:
         self.reader = Reader(self._read)
         self.sources = Sources(self._read)
         self.rejections = Rejections(self._read, self._written)
+        self.destinations = Destinations(self._read, self._written)
 
     def cooperate(self, gather: Callable[[], object], aside: Callable[[Callable[[], object]], object]) -> None:
         """Serve requests that take turns in one thread, as gevent's do, and not only threads.

@@ -67,6 +67,38 @@ class Reader:
         )
         return [StoredEvent(*row) for row in reversed(rows)]
 
+    def read_next(self, cursor: int, limit: int, most_bytes: int) -> list[StoredEvent]:
+        """Return the next events above `cursor`: those with payloads of `most_bytes` together, but at least one."""
+        sizes = self._database.read(
+            "SELECT id, octet_length(payload) FROM events WHERE id > ? ORDER BY id LIMIT ?", (cursor, limit)
+        )
+        last, total = cursor, 0
+        for id, size in sizes:
+            total += size
+            if total > most_bytes and last > cursor:
+                break
+            last = id
+        return self.read_range(cursor, last)
+
+    def read_range(self, cursor: int, last: int) -> list[StoredEvent]:
+        """Return the events above `cursor` up to `last`."""
+        rows = self._database.read(
+            f"SELECT {_COLUMNS} FROM events WHERE id > ? AND id <= ? ORDER BY id", (cursor, last)
+        )
+        return [StoredEvent(*row) for row in rows]
+
+    def waiting(self, cursor: int, most: int) -> tuple[int, str | None]:
+        """Return how many events are above `cursor`, counted up to `most`, and when the oldest was received."""
+        ((count, oldest),) = self._database.read(
+            """
+            SELECT
+                (SELECT count(*) FROM (SELECT 1 FROM events WHERE id > :cursor LIMIT :most)),
+                (SELECT received_at FROM events WHERE id > :cursor ORDER BY id LIMIT 1)
+            """,
+            {"cursor": cursor, "most": most},
+        )
+        return count, oldest
+
     def last_id(self) -> int:
         """Return the newest event's id, or 0 in an empty log."""
         return int(self._database.read("SELECT coalesce(max(id), 0) FROM events")[0][0])

@@ -1,7 +1,6 @@
 """What was refused: looked through, replayed, deleted. Only appending to it is elsewhere, with the events."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from .database import Database
 from .faults import NotPossible
 from .patience import PATIENCE
 from .records import Event, dedupe_key
+from .times import now
 
 
 class Rejection(NamedTuple):
@@ -75,8 +75,7 @@ class Rejections:
         with self._written.transaction(monotonic() + PATIENCE) as connection:
             found = [connection.execute("SELECT id FROM events WHERE dedupe_key = ?", (key,)).get for key in keys]
             became = min(each for each in found if each is not None)
-            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            connection.execute("UPDATE rejected SET replayed_at = ?, became = ? WHERE id = ?", (now, became, id))
+            connection.execute("UPDATE rejected SET replayed_at = ?, became = ? WHERE id = ?", (now(), became, id))
         return int(became)
 
     def delete(self, ids: Sequence[int]) -> int:

@@ -1,13 +1,13 @@
 """The sources that may send: looked up at every call, changed by commands while the service runs."""
 
 import secrets
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
 from .database import Database
 from .faults import NotPossible, Unavailable
 from .patience import PATIENCE
+from .times import now
 
 FRESH = 1.0  # seconds for which a source that was found is not looked up again
 LOOK_UP = 0.5  # seconds that a request waits for it, as it has to wait for its event's commit too
@@ -72,7 +72,7 @@ class Sources:
                 VALUES (?, ?, ?)
                 ON CONFLICT DO NOTHING
                 """,
-                (id or secrets.token_urlsafe(16), name, _now()),
+                (id or secrets.token_urlsafe(16), name, now()),
             )
         (source, *others) = self._select("WHERE name = ? OR id = ?", (name, id))
         if others or source.name != name or id not in (None, source.id):
@@ -96,7 +96,3 @@ def _check(name: str, id: str | None) -> None:
         raise NotPossible("A source's name is printable text without blanks around it")
     if id is not None and (not id.isprintable() or id != id.strip() or not id or ":" in id):
         raise NotPossible("A Source ID is printable text without a colon or blanks around it")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 
 import errors
-from commands import GROUPS
+from commands import COMMANDS, GROUPS
 from config import Config
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
 DEPLOY = (PROJECT / "docs" / "deploy.md").read_text()
 OPERATE = (PROJECT / "docs" / "operate.md").read_text()
+FORWARD = (PROJECT / "docs" / "forward.md").read_text()
 API = (PROJECT / "docs" / "api.md").read_text()
+
+
+ALL_COMMANDS = [f"flask {group.name} {name}" for group in GROUPS for name in group.commands]
+ALL_COMMANDS += [f"flask {command.name}" for command in COMMANDS if command not in GROUPS]
 
 
 def test_the_readme_is_read_in_two_minutes():
@@ -46,13 +51,22 @@ def test_every_route_is_documented(app):
         assert f"`{path}`" in API or any(f"`{method} {path}`" in API for method in ("GET", "POST")), path
 
 
-@pytest.mark.parametrize("command", [f"flask {group.name} {name}" for group in GROUPS for name in group.commands])
+@pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_every_command_is_documented(command):
-    assert command in README + OPERATE
+    assert command in README + OPERATE + FORWARD
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "docs/api.md", "docs/deploy.md", "docs/design.md", "docs/operate.md", "CHANGELOG.md"]
+    "path",
+    [
+        "README.md",
+        "docs/api.md",
+        "docs/deploy.md",
+        "docs/design.md",
+        "docs/forward.md",
+        "docs/operate.md",
+        "CHANGELOG.md",
+    ],
 )
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / path).read_text()):

@@ -1,0 +1,60 @@
+"""flask forward: bring the events to their destinations."""
+
+import logging
+import signal
+import sys
+import threading
+
+import click
+from flask.cli import with_appcontext
+
+import forwarding
+from commands.group import log, sentences
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--once", is_flag=True, help="Deliver what is there, and end; with 1 if anything is left, or dead.")
+@click.option(
+    "--give-up-after",
+    metavar="HOURS",
+    type=float,
+    default=24,
+    show_default=True,
+    help="Of faults, before one event is blamed.",
+)
+@with_appcontext
+def forward(names, once, give_up_after):
+    """Deliver events to their destinations, to all or those named, until told to stop.
+
+    A destination that is added while it runs is delivered to within a second. Only one forwarder at a time
+    delivers to a destination.
+
+    \b
+    Example:
+      flask forward
+      flask forward warehouse --once
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with sentences():
+        destinations = [log().destinations.get(name) for name in names] or log().destinations.all()
+        last = log().reader.last_id()
+        waiting = sum(max(0, last - each.position) for each in destinations)
+        lock = threading.Lock()
+        hidden = not (once and sys.stderr.isatty())
+        with click.progressbar(length=waiting, label="Forwarding", file=sys.stderr, hidden=hidden) as progress:
+
+            def report(settled):
+                with lock:
+                    progress.update(settled)
+
+            is_done = forwarding.forward(
+                log().path, names, stop=stop, once=once, give_up_after=give_up_after * 3600, report=report
+            )
+        dead = sum(log().destinations.count_dead(each.name) for each in destinations)
+    if once and (dead or not is_done):
+        click.echo(f"{'All is' if is_done else 'Not all is'} delivered; {dead} dead letters", err=True)
+        raise click.exceptions.Exit(1)
