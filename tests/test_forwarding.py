@@ -1,0 +1,302 @@
+"""Each destination gets every event, in order, until it is acknowledged or refused for good."""
+
+import json
+import threading
+
+import apsw
+import pytest
+
+import eventlog
+from forwarding import Forwarder, Later, Refused, Settled, hide_secrets, kind_of, open_kind
+from forwarding.backoff import delay
+from forwarding.delivery import Nowhere
+
+AT = "2015-11-10T00:45:23.412Z"
+
+
+def event(number, **fields):
+    payload = {"type": "track", "messageId": str(number), "userId": "1", "event": "e"} | fields
+    return eventlog.Event(
+        fields.get("source", "example"), str(number), payload["type"], "1", None, "e", AT, AT, json.dumps(payload)
+    )
+
+
+class Scripted(Nowhere):
+    """Takes what is not poisoned; before that, does what the script says, a step a delivery."""
+
+    most_events = 8
+
+    def __init__(self, *script, poison=lambda event: None):
+        super().__init__()
+        self.script = list(script)
+        self.poison = poison
+        self.tries = []
+
+    def deliver(self, events):
+        self.tries.append([event.id for event in events])
+        if self.script and (failure := self.script.pop(0)):
+            raise failure
+        for each in events:
+            if failure := self.poison(each):
+                raise failure
+        return super().deliver(events)
+
+    def ids(self):
+        return [event.id for event in self.delivered]
+
+
+@pytest.fixture
+def add(log):
+    """Add a destination and events; return a function that forwards them once by a kind."""
+
+    def add(number=20, types=(), sources=(), start=0, events=None):
+        log.append(events or [event(n) for n in range(1, number + 1)])
+        log.destinations.add("there", "webhook+http://nowhere", types, sources, start)
+
+        def forward(kind, **options):
+            forwarder = Forwarder(
+                log, "there", stop=threading.Event(), once=True, open_kind=lambda url: kind, **options
+            )
+            return forwarder.run()
+
+        return forward
+
+    return add
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch):
+    """Wait for nothing, and tell for how long it would have been."""
+    waited = []
+    monkeypatch.setattr("forwarding.runner.Forwarder._wait", lambda self, seconds: waited.append(seconds))
+    return waited
+
+
+def position(log):
+    return log.destinations.get("there").position
+
+
+def test_all_is_delivered_in_order_and_its_position_noted(add, log):
+    kind = Scripted()
+    assert add(20)(kind) is True
+    assert kind.ids() == list(range(1, 21))
+    assert [len(each) for each in kind.tries] == [8, 8, 4]
+    destination = log.destinations.get("there")
+    assert (destination.position, destination.delivered, destination.failures) == (20, 20, 0)
+    assert destination.last_success_at
+
+
+@pytest.mark.parametrize(
+    ("options", "delivered"),
+    [
+        ({"types": ["page"]}, [2, 4]),
+        ({"sources": ["other"]}, [3]),
+        ({"start": 2}, [3, 4]),
+        ({"types": ["screen"]}, []),
+    ],
+)
+def test_only_what_is_wanted_is_delivered_and_the_rest_is_passed(add, log, options, delivered):
+    events = [event(1), event(2, type="page"), event(3, source="other"), event(4, type="page")]
+    kind = Scripted()
+    assert add(events=events, **options)(kind) is True
+    assert kind.ids() == delivered
+    assert position(log) == 4
+
+
+@pytest.mark.parametrize(
+    ("integrations", "is_wanted"),
+    [
+        (None, True), ({}, True), ({"All": True}, True), ({"All": False}, False), ({"All": False, "there": True}, True),
+        ({"there": False}, False), ({"there": {"option": 1}}, True), ({"elsewhere": False}, True),
+    ],
+)  # fmt: skip
+def test_an_event_says_by_integrations_where_it_may_go(add, integrations, is_wanted):
+    kind = Scripted()
+    add(events=[event(1, integrations=integrations)])(kind)
+    assert kind.ids() == ([1] if is_wanted else [])
+
+
+def test_what_cannot_be_taken_now_is_tried_again_as_it_was(add, log, waits):
+    kind = Scripted(Later("503 busy", 17.0, is_server_fault=True), Later("no connection"), None)
+    assert add(3)(kind) is True
+    assert kind.tries == [[1, 2, 3]] * 3
+    assert kind.ids() == [1, 2, 3]
+    assert waits[0] == 17.0
+    assert 1 <= waits[1] <= 2
+    destination = log.destinations.get("there")
+    assert (destination.failures, destination.last_error) == (2, None)
+
+
+def test_one_that_is_to_drain_and_end_gives_up_a_dead_destination(add, log):
+    kind = Scripted(*[Later("no connection")] * 99)
+    assert add(3)(kind) is False
+    assert len(kind.tries) == 5
+    destination = log.destinations.get("there")
+    assert (destination.position, destination.last_error) == (0, "no connection")
+
+
+def test_a_refused_batch_is_split_until_the_guilty_stand_alone(add, log):
+    kind = Scripted(poison=lambda event: Refused("400", "no thirteens") if event.id in (5, 13) else None)
+    assert add(20)(kind) is True
+    assert kind.ids() == [n for n in range(1, 21) if n not in (5, 13)]
+    letters = log.destinations.dead_letters("there")
+    assert [(letter.event.id, letter.code, letter.message) for letter in letters] == [
+        (5, "400", "no thirteens"),
+        (13, "400", "no thirteens"),
+    ]
+    assert json.loads(letters[0].event.payload)["messageId"] == "5"
+    assert letters[0].attempts == 4  # in eight, in four, in two, alone
+    assert position(log) == 20
+
+
+def test_what_the_destination_names_as_refused_is_not_split_for(add, log):
+    class Judging(Scripted):
+        def deliver(self, events):
+            super().deliver(events)
+            return Settled({index: ("bad", "is bad") for index, each in enumerate(events) if each.id == 3})
+
+    kind = Judging()
+    assert add(8)(kind) is True
+    assert len(kind.tries) == 1
+    assert [letter.event.id for letter in log.destinations.dead_letters("there")] == [3]
+    assert log.destinations.get("there").delivered == 7
+
+
+def fault(event):
+    return Later("500 oops", is_server_fault=True) if event.id == 6 else None
+
+
+def test_an_event_that_is_the_cause_of_server_faults_dies_when_its_successor_is_taken(add, log):
+    kind = Scripted(poison=fault)
+    assert add(12)(kind, give_up_after=0) is True
+    assert [letter.event.id for letter in log.destinations.dead_letters("there")] == [6]
+    assert sorted(set(kind.ids())) == [n for n in range(1, 13) if n != 6]
+    assert position(log) == 12
+
+
+def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fail(add, log, waits):
+    kind = Scripted(poison=fault)
+    assert add(12)(kind) is False
+    assert log.destinations.dead_letters("there") == []
+    assert position(log) == 0
+    dead = Scripted(poison=lambda event: Later("500", is_server_fault=True))
+
+    class Enough(Exception):
+        pass
+
+    def enough(self, seconds):
+        waits.append(seconds)
+        if len(waits) > 30:
+            raise Enough
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("forwarding.runner.Forwarder._wait", enough)
+        forwarder = Forwarder(log, "there", stop=threading.Event(), open_kind=lambda url: dead, give_up_after=0)
+        with pytest.raises(Enough):
+            forwarder.run()
+    assert log.destinations.dead_letters("there") == []
+
+
+def test_a_second_forwarder_of_a_destination_ends_with_a_sentence(add, log, path):
+    forward = add(1)
+
+    class Meanwhile(Scripted):
+        def deliver(self, events):
+            with pytest.raises(eventlog.NotPossible, match="Another forwarder"):
+                forward(Scripted())
+            return super().deliver(events)
+
+    assert forward(Meanwhile()) is True
+
+
+def test_no_transaction_is_open_while_it_is_delivered(add, log, path):
+    class Checkpointing(Scripted):
+        def deliver(self, events):
+            connection = apsw.Connection(path)
+            busy, in_wal, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+            assert (busy, in_wal, moved) == (0, 0, 0)
+            connection.close()
+            return super().deliver(events)
+
+    assert add(20)(Checkpointing()) is True
+
+
+def test_a_paused_destination_keeps_its_position(add, log):
+    forward = add(3)
+    log.destinations.pause("there", True)
+    assert forward(Scripted()) is False
+    assert position(log) == 0
+    log.destinations.pause("there", False)
+    assert forward(Scripted()) is True
+
+
+def test_what_is_reserved_is_repeated_as_it_was(add, log):
+    class Writing(Scripted):
+        reserves = True
+        patience = 3600.0
+
+    forward = add(5)
+    with pytest.raises(ZeroDivisionError):
+        forward(Writing(ZeroDivisionError()))
+    assert log.destinations.get("there").reserved == 5
+    log.append([event(6)])
+    kind = Writing()
+    assert forward(kind) is True
+    assert kind.tries == [[1, 2, 3, 4, 5], [6]]
+    assert log.destinations.get("there").reserved is None
+
+
+def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
+    class Small(Scripted):
+        most_bytes = 250
+
+    events = [event(1), event(2), event(3, text="x" * 1000), event(4)]
+    kind = Small()
+    assert add(events=events)(kind) is True
+    assert kind.tries == [[1, 2], [3], [4]]
+
+
+def test_delays_grow_to_five_minutes_and_heed_what_was_asked():
+    assert 0.5 <= delay(1) <= 1
+    assert 8 <= delay(5) <= 16
+    assert 150 <= delay(50) <= 300
+    assert delay(1, 40) == 40
+    assert delay(1, 1e9) == 3600
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://KEY@host/v1/batch?gzip=true", "https://***@host/v1/batch?gzip=true"),
+        ("https://KEY:@host:8443/v1/batch", "https://***@host:8443/v1/batch"),
+        ("https://${KEY}@host/v1/batch", "https://${KEY}@host/v1/batch"),
+        (
+            "kafka://a:9092,b:9092/topic?sasl.password=x&acks=all",
+            "kafka://a:9092,b:9092/topic?sasl.password=***&acks=all",
+        ),
+        ("webhook+https://host/path", "webhook+https://host/path"),
+    ],
+)
+def test_secrets_in_urls_are_not_shown(url, shown):
+    assert hide_secrets(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ftp://host", "no kind of destination"),
+        ("host", "no kind of destination"),
+        ("https://host/v1/batch", "it needs a key"),
+        ("https://${NOT_THERE}@host", "NOT_THERE"),
+        ("webhook+http:///path", "it names no host"),
+    ],
+)
+def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
+    with pytest.raises(eventlog.NotPossible, match=sentence):
+        open_kind(url)
+
+
+def test_a_secret_is_read_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "abc")
+    assert open_kind("https://${SECRET_KEY}@host/v1/batch")._headers["Authorization"] == "Basic YWJjOg=="
+    assert kind_of("archive+s3://bucket/prefix") == "archive"
