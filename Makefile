@@ -33,6 +33,7 @@ types: .venv/tested  ## Check types where mistakes would be silent
 
 bench: install  ## Measure against the naive version, in turns (needs wrk; strace for disk syncs)
 	$(BIN)/python bench/bench.py
+	$(BIN)/python bench/forward.py
 
 lock:  ## Pin the newest dependencies in requirements*.txt
 	$(BIN)/pip install --quiet uv

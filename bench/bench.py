@@ -52,9 +52,13 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / TICK
 
-    def stored(self):
+    def query(self, sql):
+        """Return the one value that the log answers with."""
         with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
-            return connection.execute("SELECT count(*) FROM events").fetchone()[0]
+            return connection.execute(sql).fetchone()[0]
+
+    def stored(self):
+        return self.query("SELECT count(*) FROM events")
 
     def run(self, connections, seconds):
         """Load it for one round; return what wrk and the system saw."""
@@ -92,7 +96,7 @@ class Server:
         )
 
 
-def wrk(port, connections, seconds):
+def wrk(port, connections, seconds, script="track.lua"):
     output = subprocess.run(
         [
             "wrk",
@@ -102,7 +106,7 @@ def wrk(port, connections, seconds):
             "--timeout",
             "10s",
             "-s",
-            HERE / "track.lua",
+            HERE / script,
             f"http://127.0.0.1:{port}",
         ],
         env=os.environ | {"BENCH_RUN": str(time.time_ns())},

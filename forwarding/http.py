@@ -21,7 +21,7 @@ class Poster:
         host = parts.netloc.rpartition("@")[2]
         scheme = parts.scheme.removeprefix("webhook+")
         self.url = parts._replace(scheme=scheme, netloc=host, query=urlencode(options), fragment="").geturl()
-        self._pool = urllib3.PoolManager(maxsize=1, timeout=TIMEOUT, retries=False)
+        self._pool = urllib3.PoolManager(maxsize=8, timeout=TIMEOUT, retries=False)
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         """Return the answer if it is one of success or refusal; raise Later for all else."""

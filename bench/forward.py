@@ -1,0 +1,57 @@
+"""Measure how fast a log is drained into another tracklog, over how fast that one takes batches from wrk, in turns."""
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import BIN, PROJECT, serving, tracklog, wrk
+
+ROUNDS = 5
+SECONDS = 5
+BATCH = 100
+CONNECTIONS = 16
+
+
+def main():
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
+        source = stack.enter_context(serving(tracklog(folder, name="source")))
+        target = stack.enter_context(serving(tracklog(folder, name="target")))
+        flask(source, "destinations", "add", "target", f"http://ILoveData123@127.0.0.1:{target.port}/v1/batch")
+        ingested, drained = [], []
+        for number in range(ROUNDS + 1):
+            ingested.append(ingest(target))
+            ingest(source)
+            drained.append(drain(source))
+            print(f"round {number}: {ingested[-1]:.0f} events/s ingested, {drained[-1]:.0f} drained", flush=True)
+        # The first round was to warm up.
+        ratios = [each / other for each, other in zip(drained[1:], ingested[1:], strict=True)]
+        print(f"\nevents/s ingested from wrk   {statistics.median(ingested[1:]):.0f}")
+        print(f"events/s drained into it     {statistics.median(drained[1:]):.0f}")
+        print(
+            f"drained over ingested        {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+def ingest(server):
+    result = wrk(server.port, CONNECTIONS, SECONDS, "batch.lua")
+    return (result["requests"] - result["failed"]) * BATCH / result["seconds"]
+
+
+def drain(server):
+    waiting, began = server.stored() - server.query("SELECT delivered FROM destinations"), time.monotonic()
+    flask(server, "forward", "--once")
+    return waiting / (time.monotonic() - began)
+
+
+def flask(server, *arguments):
+    environment = os.environ | {"TRACKLOG_DATABASE": str(server.database)}
+    subprocess.run([BIN / "flask", *arguments], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()

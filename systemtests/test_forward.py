@@ -1,0 +1,284 @@
+"""Events are brought to other services by a forwarder that dies, through a network that fails."""
+
+import hashlib
+import hmac
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from service import BIN, PROJECT, Clients, Service, wait_until
+
+USERS = 50
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Hands each POST to the server's `answer`, which returns status, headers and body, or None to cut it off."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = self.server.answer(self, body)
+        if answer is None:
+            self.close_connection = True
+            return
+        status, headers, content = answer
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def answering(answer):
+    """Serve `answer` on loopback; yield the port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.handle_error = lambda *_: None  # of connections that a killed forwarder leaves
+    server.answer = answer
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@contextmanager
+def forwarder(service, *arguments):
+    """Run flask forward; at the end of the block tell it to stop."""
+    with open(service.folder / "forward.log", "a") as output:
+        process = subprocess.Popen(
+            [BIN / "flask", "forward", *arguments], cwd=PROJECT, env=service.environment, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture
+def second(tmp_path):
+    """Another tracklog, to forward to."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    service = Service(folder)
+    service.flask("sources", "add", "first", "--source-id", "SecondKey")
+    service.start()
+    yield service
+    service.stop()
+
+
+def position(service, name):
+    return service.query("SELECT position FROM destinations WHERE name = ?", name)[0][0]
+
+
+def last_id(service):
+    return service.query("SELECT max(id) FROM events")[0][0]
+
+
+def post_events(service, number):
+    """Post events of USERS users, half of them with a timestamp and a sentAt that is hours off."""
+    for start in range(0, number, 1000):
+        batch = []
+        for n in range(start, start + 1000):
+            event = {
+                "type": "track",
+                "userId": f"user {n % USERS}",
+                "event": "Posted",
+                "messageId": f"event {n}",
+                "properties": {"n": n},
+            }
+            if n % 2:
+                event |= {"timestamp": "2015-11-10T00:45:23.412Z", "sentAt": "2015-11-10T05:00:00+02:00"}
+            batch.append(event)
+        assert service.post("/v1/batch", {"batch": batch})[1]["stored"] == 1000
+
+
+class Relay:
+    """Passes requests on to a service, and fails half of them in every way that a network and a server can."""
+
+    WAYS = (500, 503, 429, "cut before", "cut after")
+
+    def __init__(self, service, seed):
+        self.service = service
+        self.random = random.Random(seed)
+        self.failed = dict.fromkeys(self.WAYS, 0)
+
+    def __call__(self, handler, body):
+        way = self.random.choice(self.WAYS) if self.random.random() < 0.5 else "pass"
+        if way != "pass":
+            self.failed[way] += 1
+        if way in (500, 503, 429):
+            return way, {"Retry-After": "0"}, b"{}"
+        if way == "cut before":
+            return None
+        with self.service.connection() as connection:
+            connection.request("POST", handler.path, body, {"Authorization": handler.headers["Authorization"]})
+            answer = connection.getresponse()
+            content = answer.read()
+        return None if way == "cut after" else (answer.status, {}, content)
+
+
+@pytest.mark.parametrize("number", [4000, pytest.param(20_000, marks=pytest.mark.full)])
+def test_a_second_tracklog_has_every_event_once_in_order_with_its_times(running, second, number):
+    post_events(running, number)
+    relay = Relay(second, seed=number)
+    kills = 0
+    with answering(relay) as port:
+        running.flask("destinations", "add", "second", f"http://SecondKey@127.0.0.1:{port}/v1/batch")
+        while kills < 10 and position(running, "second") < last_id(running):
+            with forwarder(running) as process:
+                seen, failures = position(running, "second"), sum(relay.failed.values())
+                wait_until(
+                    lambda seen=seen, failures=failures: (
+                        position(running, "second") > seen or sum(relay.failed.values()) > failures
+                    )
+                )
+                process.kill()
+                kills += 1
+        with forwarder(running):
+            wait_until(lambda: position(running, "second") == last_id(running), 120)
+    columns = "message_id, user_id, timestamp, json_extract(payload, '$.originalTimestamp')"
+    sent = running.query(f"SELECT {columns} FROM events ORDER BY id")
+    arrived = second.query(f"SELECT {columns} FROM events ORDER BY id")
+    assert sorted(arrived) == sorted(sent)
+    for user in range(USERS):
+        assert [row for row in arrived if row[1] == f"user {user}"] == [row for row in sent if row[1] == f"user {user}"]
+    assert running.query("SELECT count(*) FROM dead_letters") == [(0,)]
+    print(f"{number} events once, each user's in order; {kills} kills, relay failed: {relay.failed}")
+
+
+def test_a_poison_event_is_a_dead_letter_until_the_destination_is_mended(running):
+    post_events(running, 1000)
+    taken, is_mended = [], threading.Event()
+
+    def answer(handler, body):
+        batch = json.loads(body)["batch"]
+        if not is_mended.is_set() and any(event["messageId"] == "event 500" for event in batch):
+            return 400, {}, b'{"error": "poison"}'
+        taken.extend(event["messageId"] for event in batch)
+        return 200, {}, b"{}"
+
+    with answering(answer) as port:
+        running.flask("destinations", "add", "fussy", f"http://KEY@127.0.0.1:{port}/in")
+        ended = running.flask("forward", "--once", check=False)
+        assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "All is delivered; 1 dead letters")
+        assert taken == [f"event {n}" for n in range(1000) if n != 500]
+        assert "poison" in running.flask("destinations", "dead", "fussy").stdout
+        assert running.flask("destinations", "replay", "fussy", "--dead", check=False).returncode == 1
+        is_mended.set()
+        assert running.flask("destinations", "replay", "fussy", "--dead").stdout == "1 delivered\n"
+        assert taken[-1] == "event 500"
+        assert running.flask("forward", "--once").returncode == 0
+
+
+def test_a_dead_destination_slows_no_other_and_catches_up_when_it_is_back(running):
+    """With about a thousand events a second coming in."""
+    is_back, taken, late = threading.Event(), [], set()
+
+    def live(handler, body):
+        taken.extend(event["messageId"] for event in json.loads(body)["batch"])
+        return 200, {}, b"{}"
+
+    def dead(handler, body):
+        if not is_back.is_set():
+            return 503, {"Retry-After": "0"}, b"{}"
+        late.update(event["messageId"] for event in json.loads(body)["batch"])
+        return 200, {}, b"{}"
+
+    lags = []
+    with answering(live) as live_port, answering(dead) as dead_port:
+        running.flask("destinations", "add", "live", f"http://KEY@127.0.0.1:{live_port}/in")
+        running.flask("destinations", "add", "dead", f"http://KEY@127.0.0.1:{dead_port}/in")
+        with forwarder(running), Clients(running.port, 4) as clients:
+            wait_until(lambda: taken)
+            for _ in range(10):
+                reached, began = len(clients.acknowledged), time.monotonic()
+                wait_until(lambda reached=reached: len(taken) >= reached)
+                lags.append(time.monotonic() - began)
+                wait_until(lambda reached=reached: len(clients.acknowledged) > reached + 300)
+            assert not late
+            is_back.set()
+            wait_until(lambda: len(late) > 1000, 60)
+    print(f"{len(clients.acknowledged)} events, lag of the live one {max(lags):.2f} s at most")
+    assert max(lags) < 2
+    assert running.query("SELECT failures > 0 FROM destinations WHERE name = 'dead'") == [(1,)]
+
+
+def test_a_webhook_gets_each_event_signed_and_with_a_key_that_tells_a_repeat(running):
+    posts = []
+
+    def answer(handler, body):
+        posts.append((handler.path, dict(handler.headers), body))
+        return (500, {"Retry-After": "0"}, b"") if len(posts) == 2 else (200, {}, b"")
+
+    ids = ["a", "b", "\u00fc\u2603"]
+    for id in ids:
+        assert running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": id})[0] == 200
+    with answering(answer) as port:
+        running.environment["HOOK_SECRET"] = "hush"
+        running.flask("destinations", "add", "hook", f"webhook+http://${{HOOK_SECRET}}@127.0.0.1:{port}/in?a=b")
+        assert running.flask("forward", "--once").returncode == 0
+    assert [json.loads(body)["messageId"] for _, _, body in posts] == ["a", "b", "b", ids[2]]
+    assert {path for path, _, _ in posts} == {"/in?a=b"}
+    assert [headers["Idempotency-Key"] for _, headers, _ in posts] == ["a", "b", "b", "%C3%BC%E2%98%83"]
+    for _, headers, body in posts:
+        assert headers["X-Signature"] == f"sha256={hmac.new(b'hush', body, hashlib.sha256).hexdigest()}"
+
+
+def test_a_running_forwarder_hears_of_destinations_and_events_within_seconds_and_is_idle_without(running):
+    taken = []
+
+    def answer(handler, body):
+        taken.extend(event["messageId"] for event in json.loads(body)["batch"])
+        return 200, {}, b"{}"
+
+    with answering(answer) as port, forwarder(running) as process:
+        running.flask("destinations", "add", "new", f"http://KEY@127.0.0.1:{port}/in?gzip=false", "--type", "track")
+        assert running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": "a"})[0] == 200
+        wait_until(lambda: taken == ["a"], 5)
+        before = cpu_seconds(process.pid)
+        for number in range(5):
+            time.sleep(0.4)
+            assert running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": str(number)})[0] == 200
+            wait_until(lambda number=number: taken[-1] == str(number), 2)
+        assert cpu_seconds(process.pid) - before < 1
+        assert "ok" in running.flask("destinations", "list").stdout
+        assert "KEY" not in running.flask("destinations", "list").stdout
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_gzipped_batch_is_understood(running, second):
+    post_events(running, 1000)
+    running.flask("destinations", "add", "second", f"http://SecondKey@127.0.0.1:{second.port}/v1/batch?gzip=true")
+    assert running.flask("destinations", "test", "second").stdout.startswith("Destination second took the event test-")
+    assert running.flask("forward", "--once").returncode == 0
+    assert second.query("SELECT count(*) FROM events") == [(1001,)]
+
+
+def test_several_sources_need_a_source_of_a_destination_that_has_one_key(running):
+    running.flask("sources", "add", "other")
+    refused = running.flask("destinations", "add", "second", "http://KEY@127.0.0.1:1/v1/batch", check=False)
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "Error: A destination of this kind carries one source: say which with --source\n",
+    )
+    running.flask("destinations", "add", "second", "http://KEY@127.0.0.1:1/v1/batch", "--source", "other")
