@@ -43,28 +43,29 @@ class Segment(AtOnce):
         self._compress = compress
         self._poster = poster
         self._threads = ThreadPoolExecutor(LANES)
+        # What was taken, or why it was refused, by event: where one lane fails, the others need not go again.
+        self._settled: dict[int, tuple[str, str] | None] = {}
 
     def deliver(self, events: Sequence[StoredEvent]) -> Settled:
-        lanes: list[list[int]] = [[] for _ in range(LANES)]
-        for index, event in enumerate(events):
-            lanes[crc32((event.user_id or event.anonymous_id or "").encode()) % LANES].append(index)
-        under_way = [self._threads.submit(self._deliver_lane, events, lane) for lane in lanes if lane]
+        lanes: list[list[StoredEvent]] = [[] for _ in range(LANES)]
+        for event in events:
+            if event.id not in self._settled:
+                lanes[crc32((event.user_id or event.anonymous_id or "").encode()) % LANES].append(event)
+        under_way = [self._threads.submit(self._deliver_lane, lane) for lane in lanes if lane]
         wait(under_way)  # all of them, though one fails: what comes next must not overtake the others
-        refused: dict[int, tuple[str, str]] = {}
         for lane in under_way:
-            refused |= lane.result()
-        return Settled(refused)
+            lane.result()
+        outcomes = [self._settled.pop(event.id) for event in events]
+        return Settled({index: why for index, why in enumerate(outcomes) if why})
 
     def close(self) -> None:
         self._threads.shutdown()
         self._poster.close()
 
-    def _deliver_lane(self, events: Sequence[StoredEvent], lane: Sequence[int]) -> dict[int, tuple[str, str]]:
-        refused: dict[int, tuple[str, str]] = {}
-        for batch in _batches(events, lane):
-            found = self._post([events[index].payload for index in batch])
-            refused |= {batch[index]: why for index, why in found.items()}
-        return refused
+    def _deliver_lane(self, lane: Sequence[StoredEvent]) -> None:
+        for batch in _batches(lane):
+            refused = self._post([event.payload for event in batch])
+            self._settled |= {event.id: refused.get(index) for index, event in enumerate(batch)}
 
     def _post(self, payloads: Sequence[str]) -> dict[int, tuple[str, str]]:
         body = ('{"batch":[' + ",".join(payloads) + "]}").encode()
@@ -75,16 +76,16 @@ class Segment(AtOnce):
         return refused
 
 
-def _batches(events: Sequence[StoredEvent], lane: Sequence[int]) -> Iterator[list[int]]:
-    """Cut a lane, of indexes, into batches that the destination takes."""
-    batch: list[int] = []
+def _batches(lane: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
+    """Cut a lane into batches that the destination takes."""
+    batch: list[StoredEvent] = []
     size = 0
-    for index in lane:
-        length = len(events[index].payload.encode())
+    for event in lane:
+        length = len(event.payload.encode())
         if batch and (len(batch) == MOST_EVENTS or size + length > MOST_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(index)
+        batch.append(event)
         size += length
     yield batch
 
