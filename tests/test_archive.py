@@ -1,0 +1,341 @@
+"""The archive has each event once, in whole objects with names that tell what is in them."""
+
+import gzip
+import json
+import os
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
+
+import eventlog
+from eventlog import NotPossible, StoredEvent
+from forwarding import Forwarder, Later, open_kind
+
+AT = "2015-11-10T00:45:23.412Z"
+LONG_AGO = "2015-11-10"
+
+
+def stored(id, source="example", received_at=AT, text="x"):
+    payload = json.dumps({"event": text, "messageId": str(id)})
+    return StoredEvent(id, source, str(id), "track", "1", None, text, AT, received_at, payload)
+
+
+def event(number, received_at=AT):
+    return eventlog.Event("example", str(number), "track", "1", None, "e", AT, received_at, '{"event":"e"}')
+
+
+def objects(folder):
+    """Return the lines of each object in a folder of this machine, by name."""
+    return {
+        str(path.relative_to(folder)): gzip.decompress(path.read_bytes()).decode().splitlines()
+        for path in sorted(folder.rglob("*.ndjson.gz"))
+    }
+
+
+def ids(folder):
+    return [[json.loads(line)["id"] for line in lines] for lines in objects(folder).values()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def archive(folder):
+    return open_kind(f"archive+file://{folder}")
+
+
+@pytest.fixture(autouse=True)
+def memory():
+    """What fsspec keeps in memory, for one test."""
+    MemoryFileSystem.store.clear()
+    yield MemoryFileSystem.store
+    MemoryFileSystem.store.clear()
+
+
+class Once(threading.Event):
+    """Stops a forwarder when it has nothing to do."""
+
+    def wait(self, timeout=None):
+        self.set()
+        return True
+
+
+@pytest.fixture
+def forward(log, folder):
+    """Return a function that forwards until all is done or waits for more, by an archive with these options."""
+    log.destinations.add("archive", f"archive+file://{folder}", [], [], 0)
+
+    def forward(options="", wrap=lambda kind: kind):
+        kind = open_kind(f"archive+file://{folder}{options}")
+        Forwarder(log, "archive", stop=Once(), open_kind=lambda url: wrap(kind)).run()
+
+    return forward
+
+
+def test_each_source_and_date_has_an_object_of_its_own(archive, folder):
+    archive.deliver(
+        [
+            stored(9, received_at="2015-11-10T23:59:59.999Z"),
+            stored(10, "website", received_at="2015-11-11T00:00:00.000Z"),
+            stored(11, received_at="2015-11-11T00:00:00.000Z"),
+            stored(12, received_at="2015-11-10T23:59:59.998Z"),
+        ]
+    )
+    assert {name: [json.loads(line)["id"] for line in lines] for name, lines in objects(folder).items()} == {
+        "example/2015-11-10/000000000009-000000000012.ndjson.gz": [9, 12],
+        "example/2015-11-11/000000000011-000000000011.ndjson.gz": [11],
+        "website/2015-11-11/000000000010-000000000010.ndjson.gz": [10],
+    }
+
+
+def test_the_lines_are_those_that_events_export_writes(log, runner, forward, folder):
+    log.append([event(n) for n in range(1, 4)] + [event("é ☃")._replace(source="a ☃", payload='{"event":"☃ é"}')])
+    forward()
+    exported = runner.invoke(args=["events", "export"]).stdout.splitlines()
+    assert len(exported) == 4
+    assert sorted(exported) == sorted(line for lines in objects(folder).values() for line in lines)
+
+
+def test_names_sort_as_ids_do(archive, folder):
+    for id in (9, 10, 999_999, 1_000_000):
+        archive.deliver([stored(id)])
+    assert ids(folder) == [[9], [10], [999_999], [1_000_000]]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("..", "%2E."),
+        (".", "%2E"),
+        ("../../etc", "%2E.%2F..%2Fetc"),
+        ("/etc", "%2Fetc"),
+        ("a b*[c]?", "a%20b%2A%5Bc%5D%3F"),
+        ("my.site_1-2~", "my.site_1-2~"),
+        ("é", "%C3%A9"),
+        ("☃" * 300, ("%E2%98%83" * 300)[:200]),
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_no_source_writes_outside_of_its_folder(folder, memory, place, source, name):
+    open_kind(f"archive+{place}://{folder}").deliver([stored(1, source)])
+    expected = folder / name / LONG_AGO / "000000000001-000000000001.ndjson.gz"
+    written = [str(path) for path in folder.parent.rglob("*.gz")] if place == "file" else list(memory)
+    assert written == [str(expected)]
+    assert expected.parent.parent.parent == folder
+
+
+def test_the_same_events_have_the_same_bytes_whenever_they_are_written(archive, folder):
+    events = [stored(n, text=f"text {n}") for n in range(1, 500)]
+    archive.deliver(events)
+    (path,) = folder.rglob("*.gz")
+    first = path.read_bytes()
+    path.unlink()
+    archive.deliver(events)
+    assert path.read_bytes() == first
+    assert first[4:8] == bytes(4)  # where gzip has the time
+
+
+def test_an_object_has_no_more_payload_than_was_asked_for(log, forward, folder):
+    log.append([event(n) for n in range(1, 6)])
+    forward("?bytes=30")
+    assert ids(folder) == [[1, 2], [3, 4], [5]]
+
+
+def test_fewer_events_wait_until_the_oldest_has_waited_long_enough(log, forward, folder):
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    log.append([event(1, now), event(2, now)])
+    forward("?seconds=3600")
+    assert ids(folder) == []
+    forward("?seconds=0")
+    assert ids(folder) == [[1, 2]]
+
+
+def test_a_full_object_waits_for_nothing(log, forward, folder):
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    log.append([event(n, now) for n in range(1, 6)])
+    forward("?seconds=3600&bytes=30")
+    assert ids(folder) == [[1, 2], [3, 4]]
+
+
+class Killed(BaseException):
+    """Stands for a death that nothing in the forwarder can do anything about."""
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_forwarder_that_died_over_an_object_writes_the_same_one_again(log, forward, folder, is_written):
+    class Dying:
+        def __init__(self, kind):
+            self.kind = kind
+            self.most_events, self.most_bytes = kind.most_events, kind.most_bytes
+            self.patience, self.reserves = kind.patience, kind.reserves
+
+        def deliver(self, events):
+            if is_written:
+                self.kind.deliver(events)
+            raise Killed
+
+        def close(self):
+            pass
+
+    log.append([event(1), event(2)])
+    with pytest.raises(Killed):
+        forward(wrap=Dying)
+    before = ids(folder)
+    assert before == ([[1, 2]] if is_written else [])
+    log.append([event(3)])
+    forward()
+    assert ids(folder) == [[1, 2], [3]]
+    assert log.destinations.get("archive").position == 3
+
+
+def test_an_object_is_under_its_name_only_when_it_is_whole(archive, folder, monkeypatch):
+    moved = []
+
+    def replace(part, name):
+        moved.append((gzip.decompress(part.read_bytes()), os.path.exists(name)))
+        raise OSError(5, "the cable was pulled")
+
+    monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(Later, match="the cable was pulled"):
+        archive.deliver([stored(1)])
+    assert moved == [(b'{"id":1,"source":"example","event":' + stored(1).payload.encode() + b"}\n", False)]
+    monkeypatch.undo()
+    archive.deliver([stored(1)])
+    assert ids(folder) == [[1]]
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["000000000001-000000000001.ndjson.gz"]
+
+
+def test_a_file_and_its_folders_are_on_the_disk_before_it_is_acknowledged(archive, folder, monkeypatch):
+    synced = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(descriptor):
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), folder))
+        sync(descriptor)
+
+    def remember(part, name):
+        synced.append("moved")
+        replace(part, name)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("os.replace", remember)
+    archive.deliver([stored(1)])
+    date = f"example/{LONG_AGO}"
+    assert synced == [f"{date}/.000000000001-000000000001.ndjson.gz.part", "moved", date, "example", "."]
+
+
+class Failing(MemoryFileSystem):
+    """A store that takes whole objects, once it has said all that it has to say."""
+
+    protocol = "s3"
+    failures = []
+    opened = 0
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        Failing.opened += 1
+
+    def pipe_file(self, path, value, **options):
+        if self.failures:
+            raise self.failures.pop(0)
+        super().pipe_file(path, value, **options)
+
+    def mv(self, *paths, **options):
+        raise AssertionError("an object store copies what it is to move")
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    monkeypatch.setattr(Failing, "failures", [])
+    monkeypatch.setattr(Failing, "opened", 0)
+    monkeypatch.setitem(_registry, "s3", Failing)
+    return Failing
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        PermissionError(13, "Access Denied"),
+        FileNotFoundError(2, "The specified bucket does not exist"),
+        TimeoutError("nobody answers"),
+        OSError(16, "Please reduce your request rate."),
+        Exception("what only this library raises"),
+    ],
+)
+def test_what_a_place_cannot_take_now_is_written_later(failing, memory, failure):
+    failing.failures.append(failure)
+    archive = open_kind("archive+s3://bucket/prefix")
+    with pytest.raises(Later, match=type(failure).__name__) as later:
+        archive.deliver([stored(1)])
+    assert not later.value.is_server_fault  # of which no event can be the cause
+    assert not memory
+    archive.deliver([stored(1)])
+    assert list(memory) == [f"s3://bucket/prefix/example/{LONG_AGO}/000000000001-000000000001.ndjson.gz"]
+    assert failing.opened == 2  # once more after the failure
+
+
+def test_a_place_is_connected_to_once(failing):
+    archive = open_kind("archive+s3://bucket")
+    archive.deliver([stored(1)])
+    archive.deliver([stored(2)])
+    assert failing.opened == 1
+
+
+def test_a_place_that_cannot_be_connected_to_is_tried_later(failing, monkeypatch):
+    archive = open_kind("archive+s3://bucket")
+    monkeypatch.setattr(Failing, "__init__", lambda self, **options: 1 / 0)
+    with pytest.raises(Later, match="ZeroDivisionError"):
+        archive.deliver([stored(1)])
+
+
+def test_other_options_are_the_librarys(failing):
+    archive = open_kind("archive+s3://bucket?seconds=1&endpoint_url=http://127.0.0.1:9000&bytes=1000")
+    archive.deliver([stored(1)])
+    assert archive._place._connected[0].storage_options == {"endpoint_url": "http://127.0.0.1:9000"}
+    assert (archive.patience, archive.most_bytes) == (1, 1000)
+
+
+def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_whole(memory, monkeypatch):
+    archive = open_kind("archive+memory://there")
+    monkeypatch.setattr(MemoryFileSystem, "mv", lambda *arguments, **options: 1 / 0)
+    with pytest.raises(Later):
+        archive.deliver([stored(1)])
+    assert list(memory) == [f"/there/example/{LONG_AGO}/.000000000001-000000000001.ndjson.gz.part"]
+    monkeypatch.undo()
+    archive.deliver([stored(1)])
+    assert list(memory) == [f"/there/example/{LONG_AGO}/000000000001-000000000001.ndjson.gz"]
+
+
+def test_a_folder_that_is_not_there_is_not_made(folder):
+    archive = open_kind(f"archive+file://{folder}/unmounted")
+    with pytest.raises(Later, match="No such file"):
+        archive.deliver([stored(1)])
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("archive+s3://", "it names no place"),
+        ("archive+file:///", "it names no place"),
+        ("archive+simplecache::s3://bucket", "it names no place"),
+        ("archive+file://folder", "three slashes"),
+        ("archive+file:///folder?second=5", "no such option"),
+        ("archive+memory://there?bytes=0", "bytes is a number, and 1 or more"),
+        ("archive+memory://there?bytes=many", "bytes is a number"),
+        ("archive+memory://there?seconds=-1", "seconds is a number, and 0 or more"),
+        ("archive+memory://there?seconds=nan", "seconds is a number"),
+        ("archive+gopher://there", "Protocol not known: gopher"),
+        ("archive+dropbox://there", "install"),
+    ],
+)
+def test_a_wrong_url_of_an_archive_is_refused_with_a_sentence(url, sentence):
+    with pytest.raises(NotPossible, match=sentence):
+        open_kind(url)
