@@ -1,0 +1,111 @@
+"""A real Kafka gets every event, each user's in order, whatever dies on the way."""
+
+import json
+import random
+import subprocess
+
+import pytest
+from broker import Broker, Topic
+from service import BIN, PROJECT, wait_until
+
+USERS = 50
+EVENTS = 20_000
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    broker = Broker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def start_forwarder(service):
+    """Return a function that starts a forwarder of all destinations."""
+    started = []
+
+    def start():
+        with open(service.folder / "forwarder.log", "a") as output:
+            command = [BIN / "flask", "forward"]
+            started.append(
+                subprocess.Popen(command, cwd=PROJECT, env=service.environment, stdout=output, stderr=output)
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def post_events(service, number):
+    """Post events of users, half of whom have no userId; a messageId is the event's number."""
+    for start in range(0, number, 1000):
+        batch = [
+            {
+                "type": "track",
+                "messageId": str(n),
+                "userId" if n % 2 else "anonymousId": f"user-{n % USERS}",
+                "event": "Added File",
+                "properties": {"fileType": "PDF"},
+            }
+            for n in range(start, start + 1000)
+        ]
+        status, answer = service.post("/v1/batch", {"batch": batch})
+        assert (status, answer.get("rejected", [])) == (200, []), answer
+
+
+def positions(service):
+    return [position for (position,) in service.query("SELECT position FROM destinations")]
+
+
+def test_all_events_arrive_in_order_while_the_broker_and_the_forwarder_are_killed(running, broker, start_forwarder):
+    post_events(running, EVENTS)
+    broker.add_topic("events", 6)
+    # Many small requests, so that something is always under way.
+    running.flask("destinations", "add", "kafka", f"kafka://{broker.address}/events?batch.num.messages=10")
+    forwarder = start_forwarder()
+    with Topic(broker.address, "events") as topic:
+        for number, more in enumerate([700, 2500, 1500, 3300, 900, 2800, 400]):
+            seen = topic.size()
+            wait_until(lambda seen=seen, more=more: topic.size() > seen + more)
+            assert positions(running) < [EVENTS]
+            if number in (1, 4):
+                broker.kill()
+                broker.start()
+                wait_until(topic.size)
+            else:
+                forwarder.kill()
+                forwarder.wait()
+                forwarder = start_forwarder()
+        wait_until(lambda: positions(running) == [EVENTS], 120)
+        records = topic.read()
+    values, numbers = {}, {}
+    for record in records:
+        event = json.loads(record.value)
+        assert record.headers == {"type": "track", "source": "example", "messageId": event["messageId"]}
+        assert record.key == event.get("userId", event.get("anonymousId"))
+        if values.setdefault(event["messageId"], record.value) == record.value:
+            numbers.setdefault(record.key, {}).setdefault(int(event["messageId"]))
+    assert len(values) == EVENTS
+    assert len(numbers) == USERS
+    assert all(list(each) == sorted(each) for each in numbers.values())
+    assert len({(record.key, record.partition) for record in records}) == USERS
+    assert running.query("SELECT count(*) FROM dead_letters") == [(0,)]
+
+
+def test_an_event_that_the_topic_does_not_take_becomes_a_dead_letter_and_the_others_arrive(running, broker):
+    broker.add_topic("small", 1, max_message_bytes="5000")
+    random.seed(1)
+    for n in range(10):
+        text = random.randbytes(8000 if n == 4 else 80).hex()
+        event = {"userId": "1", "event": "Posted", "messageId": str(n), "properties": {"text": text}}
+        assert running.post("/v1/track", event)[0] == 200
+    running.flask("destinations", "add", "kafka", f"kafka://{broker.address}/small")
+    ended = running.flask("forward", "--once", check=False)
+    assert ended.returncode == 1
+    assert "1 dead letters" in ended.stderr
+    assert "MSG_SIZE_TOO_LARGE" in running.flask("destinations", "dead", "kafka").stdout
+    with Topic(broker.address, "small") as topic:
+        arrived = dict.fromkeys(record.headers["messageId"] for record in topic.read())
+    assert list(arrived) == [str(n) for n in range(10) if n != 4]
