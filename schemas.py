@@ -126,7 +126,7 @@ class Object(Nullable):
 
 
 class Time(Nullable):
-    """A Moment."""
+    """A Moment: ISO 8601, or the epoch in seconds or milliseconds."""
 
     default_error_messages = {"invalid": "timestamp_invalid"}
 

@@ -11,4 +11,5 @@ blueprint = Blueprint("alias", __name__)
 @blueprint.post("/v1/alias")
 @blueprint.post("/v1/a")
 def alias():
+    """Record that two ids are one user's."""
     return accept(CALLS["alias"])

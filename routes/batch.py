@@ -12,4 +12,5 @@ blueprint = Blueprint("batch", __name__)
 @blueprint.post("/v1/import")
 @blueprint.post("/beacon/v1/batch")
 def batch():
+    """Record many calls of any type: what is good of them, in one transaction."""
     return accept_batch()

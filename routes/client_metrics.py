@@ -7,4 +7,5 @@ blueprint = Blueprint("client_metrics", __name__)
 
 @blueprint.post("/v1/m")
 def client_metrics():
+    """Thank a browser library for its own metrics, and forget them."""
     return {"success": True}

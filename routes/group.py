@@ -11,4 +11,5 @@ blueprint = Blueprint("group", __name__)
 @blueprint.post("/v1/group")
 @blueprint.post("/v1/g")
 def group():
+    """Record that a user belongs to a group."""
     return accept(CALLS["group"])

@@ -11,4 +11,5 @@ blueprint = Blueprint("identify", __name__)
 @blueprint.post("/v1/identify")
 @blueprint.post("/v1/i")
 def identify():
+    """Record who a user is."""
     return accept(CALLS["identify"])

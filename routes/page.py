@@ -11,4 +11,5 @@ blueprint = Blueprint("page", __name__)
 @blueprint.post("/v1/page")
 @blueprint.post("/v1/p")
 def page():
+    """Record a page that was viewed."""
     return accept(CALLS["page"])

@@ -15,6 +15,7 @@ blueprint = Blueprint("pixel", __name__)
 
 @blueprint.get("/v1/pixel/<type>")
 def pixel(type):
+    """Record the one event that stands in the query; answer with a picture of one transparent pixel."""
     if request.method == "HEAD":  # from those who check links; nobody has seen the picture
         raise MethodNotAllowed(["GET", "OPTIONS"])
     return accept_query(CALLS.get(type.lower(), UNTYPED))

@@ -11,4 +11,5 @@ blueprint = Blueprint("screen", __name__)
 @blueprint.post("/v1/screen")
 @blueprint.post("/v1/s")
 def screen():
+    """Record a screen of an app that was viewed."""
     return accept(CALLS["screen"])

@@ -11,4 +11,5 @@ blueprint = Blueprint("track", __name__)
 @blueprint.post("/v1/track")
 @blueprint.post("/v1/t")
 def track():
+    """Record what a user did."""
     return accept(CALLS["track"])

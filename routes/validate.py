@@ -9,4 +9,5 @@ blueprint = Blueprint("validate", __name__)
 
 @blueprint.post("/v1/validate")
 def validate():
+    """Tell all that would be refused of a call, which needs its type, or of a batch; keep nothing."""
     return intake.validate()
