@@ -18,6 +18,7 @@ worker_processes 2;
 worker_rlimit_nofile 16384;
 events {{ worker_connections 8192; }}
 http {{
+    types {{ text/html html; }}  # as Debian's nginx.conf has it
     access_log off;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
