@@ -20,6 +20,16 @@ def running(service):
     return service
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A tracklog that serves all tests of a module."""
+    service = Service(tmp_path_factory.mktemp("shared"))
+    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
+    service.start()
+    yield service
+    service.stop()
+
+
 @pytest.fixture
 def basic():
     """Return the header that a client library sends for a source."""

@@ -154,16 +154,6 @@ def test_a_client_that_asks_too_often_is_told_to_wait_where_the_limit_is_on(serv
     assert answers[-1][1]["Retry-After"] == "1"
 
 
-@pytest.mark.parametrize("line", ["Content-Length: ten", "bad header", "A: " + "x" * 40_000])
-def test_what_is_no_http_is_answered_in_json(nginx, line):
-    with socket.create_connection(("127.0.0.1", nginx.port), 10) as connection:
-        connection.sendall(f"POST /v1/track HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode())
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 400
-        assert_refusal(json.loads(response.read()), response.headers, "bad_request")
-
-
 @contextmanager
 def upstream(answer):
     """Be an app that gets one request a connection, and does `answer` with it; yield the requests that came."""

@@ -1,11 +1,9 @@
 """How it starts, and how it does not."""
 
-import http.client
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 
 import pytest
@@ -87,81 +85,6 @@ def test_after_a_stop_the_whole_log_is_in_its_one_file(service, tmp_path):
     shutil.copy(running.database, alone)
     running.database = alone
     assert running.query("SELECT count(*) FROM events") == [(1,)]
-
-
-BAD_HTTP = {
-    "no HTTP": b"hello\r\n\r\n",
-    "no version": b"POST /v1/track\r\n\r\n",
-    "bad header": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n",
-    "folded header": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
-    "long line": b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "long header": b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 70_000 + b"\r\n\r\n",
-    "bad length": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: ten\r\n\r\n",
-    "two lengths": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    "length and chunks": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "unknown coding": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: rot13\r\n\r\n",
-    "expectation": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nExpect: wonders\r\n\r\n",
-    "script name": b"POST /v1/track HTTP/1.1\r\nHost: x\r\nSCRIPT_NAME: /x\r\nContent-Length: 0\r\n\r\n",
-    "odd host": b"POST /v1/track HTTP/1.1\r\nHost: [::::]:x y\r\nContent-Length: 0\r\n\r\n",
-    "odd path": b"POST /v1/%ff%00%0d%0a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-    "odd method": b"BREW /v1/track HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-    "schemes": b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off\r\n\r\n",
-}
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    service = Service(tmp_path_factory.mktemp("shared"))
-    service.flask("sources", "add", "example", "--source-id", "ILoveData123")
-    service.start()
-    yield service
-    service.stop()
-
-
-def converse(service, sent, shut=False):
-    with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
-        connection.sendall(sent)
-        if shut:
-            connection.shutdown(socket.SHUT_WR)
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        return response.status, response.headers, json.loads(response.read())
-
-
-@pytest.mark.parametrize("case", BAD_HTTP)
-def test_what_is_no_good_http_is_answered_in_json_and_never_with_500(shared, case):
-    status, headers, answer = converse(shared, BAD_HTTP[case])
-    assert 400 <= status < 500
-    assert status not in (410, 413, 422)
-    assert headers["Content-Type"] == "application/json"
-    assert answer["success"] is False
-    assert isinstance(answer["code"], str)
-    assert shared.request("GET", "/healthz")[0] == 200
-
-
-HEAD = f"POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthentication: {AUTHENTICATION['Authentication']}\r\n".encode()
-BROKEN_BODIES = {
-    "cut": HEAD + b"Content-Length: 1000\r\n\r\n{",
-    "bad chunk size": HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n",
-    "chunk without end": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}abc",
-    "chunks cut": HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
-}
-
-
-@pytest.mark.parametrize("case", BROKEN_BODIES)
-def test_a_body_that_breaks_off_is_refused_and_kept(shared, case):
-    status, _, answer = converse(shared, BROKEN_BODIES[case], shut=True)
-    assert (status, answer["code"]) == (400, "invalid_encoding")
-
-
-def test_chunks_are_read_to_their_end_and_within_the_limit(shared):
-    body = json.dumps(EVENT).encode()
-    chunks = b"".join(b"%x\r\n%b\r\n" % (1, bytes([byte])) for byte in body)
-    status, _, answer = converse(shared, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
-    assert (status, answer["success"]) == (200, True)
-    large = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20)) * 9
-    status, _, answer = converse(shared, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + large + b"0\r\n\r\n")
-    assert (status, answer["code"]) == (400, "payload_too_large")
 
 
 def test_an_answer_without_a_body_leaves_the_connection_usable(shared):
