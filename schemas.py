@@ -82,7 +82,7 @@ class Id(Nullable):
 
     def _deserialize(self, value, attr, data, **kwargs):
         if isinstance(value, NUMBER) and not isinstance(value, bool):
-            if not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):  # an int of 310 digits is none, and no float
                 raise ValidationError("invalid_number")
             return json.dumps(value)
         if not isinstance(value, str):
