@@ -1,6 +1,5 @@
 """Every code is provoked over HTTP, and every error has the one shape."""
 
-import gzip
 import json
 import os
 
@@ -178,10 +177,3 @@ def test_what_json_cannot_hold_is_reported_where_it_stands(post):
         ("properties.list[1].size", "invalid_number"),
         ("properties.te\ud800xt", "invalid_text"),
     }
-
-
-def test_a_gzip_bomb_is_refused_at_the_limit(post, query):
-    bomb = gzip.compress(b" " * 200 * 1024 * 1024)
-    status, answer = post("/v1/track", bomb, Content_Encoding="gzip")
-    assert (status, answer["code"]) == (400, "payload_too_large")
-    assert query("SELECT length(body), cut FROM rejected") == [(64 * 1024, 1)]
