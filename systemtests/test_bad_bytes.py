@@ -1,13 +1,9 @@
 """Bytes that are no good HTTP: answered in JSON and in time, and no request is smuggled in by another."""
 
-import http.client
-import io
-import json
-import socket
-
 import pytest
 from nginx import Nginx
 from service import AUTHENTICATION, need
+from wire import converse
 
 KEY = f"Authentication: {AUTHENTICATION['Authentication']}\r\n".encode()
 EVENT = b'{"userId": "1", "event": "Posted"}'
@@ -196,66 +192,6 @@ def nginx_port(front):
     return front.port
 
 
-class Received(io.BytesIO):
-    """What came over a connection, in the place of its socket."""
-
-    def makefile(self, mode):
-        return self
-
-    def close(self):
-        pass
-
-
-def converse(port, sent, then_shut=False):
-    """Return all that is answered until the connection is closed."""
-    received = b""
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
-        try:
-            connection.sendall(sent)
-            if then_shut:
-                connection.shutdown(socket.SHUT_WR)
-            while piece := connection.recv(65536):
-                received += piece
-        except ConnectionError:  # it was closed while we were still sending
-            while piece := _rest(connection):
-                received += piece
-    return received
-
-
-def _rest(connection):
-    try:
-        return connection.recv(65536)
-    except ConnectionError:
-        return b""
-
-
-def read_answers(received, method="POST"):
-    """Return the code of each answer, having seen that it is one of the API's."""
-    codes, received = [], Received(received)
-    if received.getvalue().startswith(b"{"):  # HTTP/0.9 has no head
-        return [json.loads(received.getvalue())["code"]]
-    while received.tell() < len(received.getvalue()):
-        response = http.client.HTTPResponse(received, method=method)
-        response.begin()
-        codes.append(read_code(response, response.read()))
-        method = "GET"
-    return codes
-
-
-def read_code(response, body):
-    assert response.status in (200, 204, 400, 401, 404, 405)
-    if response.status == 204:
-        return "nothing"
-    if response.headers["Content-Type"] == "image/gif":
-        return "gif"
-    assert response.headers["Content-Type"] == "application/json"
-    if not body:  # of a HEAD
-        return {404: "not_found", 405: "method_not_allowed"}[response.status]
-    answer = json.loads(body)
-    assert answer["success"] is (response.status == 200)
-    return "ok" if answer["success"] else answer["code"]
-
-
 def count(service, condition):
     ((number,),) = service.query(f"SELECT count(*) FROM events WHERE {condition}")
     return number
@@ -263,8 +199,9 @@ def count(service, condition):
 
 def check(service, port, sent, expected, then_shut=False):
     before = count(service, "true")
-    method = "HEAD" if sent.startswith(b"HEAD") else "POST"
-    codes = read_answers(converse(port, sent if then_shut else sent + END, then_shut), method)
+    method = sent.partition(b" ")[0].decode("latin-1")
+    answers = converse(port, sent if then_shut else sent + END, then_shut=then_shut, method=method)
+    codes = [answer.code for answer in answers]
     stored = count(service, "true") - before
     assert stored == codes.count("ok")
     assert count(service, "name = 'Smuggled'") == 0
@@ -290,4 +227,4 @@ def test_what_breaks_off_is_refused_or_dropped(request, survivor, way, case):
 
 
 def test_plain_http_is_refused_in_json_where_tls_is_spoken(survivor, front):
-    assert read_answers(converse(front.tls_port, post())) == ["bad_request"]
+    assert [answer.code for answer in converse(front.tls_port, post())] == ["bad_request"]
