@@ -1,6 +1,8 @@
 """Whatever is sent: an answer of ours, and in the log only what SQLite can read and equals what was sent."""
 
 import json
+from base64 import b64encode
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,8 +22,12 @@ KNOWN = st.sampled_from(
     ["type", "userId", "anonymousId", "userID", "groupID", "messageId", "timestamp", "originalTimestamp", "sentAt", "context",
      "integrations", "event", "properties", "traits", "name", "category", "section", "groupId", "previousId", "writeKey"]
 )  # fmt: skip
-GOOD = st.sampled_from(["track", "Page", "1", 1, "2015-11-10T00:45:23.412Z", 1447116323412, {}, {"a": [1]}, [], None])
+GOOD = st.sampled_from(
+    ["track", "Page", "1", 1, "2015-11-10T00:45:23.412Z", 1447116323412, 10**400, {}, {"a": [1]}, [], None]
+)
 EVENT = st.dictionaries(KNOWN | TEXT, GOOD | ANY, max_size=8)
+GOOD_ITEM = EVENT.map(lambda event: {"type": "page", "userId": "1", **event})
+DOTTED = st.lists(TEXT, min_size=1, max_size=3).map(".".join)
 ROUTES = st.sampled_from(["identify", "track", "page", "screen", "group", "alias"])
 
 many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -33,43 +39,101 @@ def assert_answer(status, answer):
     assert status == 200 or answer["code"] in CODES
 
 
+# What the server may change of an event; of all other fields what is stored is what was sent.
+CHANGED = {
+    "type",
+    "messageId",
+    "timestamp",
+    "originalTimestamp",
+    "receivedAt",
+    "writeKey",
+    "userID",
+    "anonymousID",
+    "groupID",
+}
+
+# Fields that mean nothing where they are null or blank, and are left out.
+BLANK_IS_ABSENT = {
+    *["userId", "anonymousId", "groupId", "previousId", "event", "properties", "traits", "name", "category", "section"],
+    *["context", "integrations"],
+}
+
+
+@pytest.fixture
+def added(query):
+    """Return the payloads that came to the log since it was asked last, having seen that SQLite can read them."""
+    last = [0]
+
+    def added():
+        rows = query("SELECT id, payload, json_valid(payload) FROM events WHERE id > ? ORDER BY id", *last)
+        assert all(is_valid for _, _, is_valid in rows)
+        last[0] = max([last[0], *(id for id, _, _ in rows)])
+        return [json.loads(payload) for _, payload, _ in rows]
+
+    return added
+
+
+def assert_kept(sent, stored):
+    for name, value in sent.items():
+        if name in stored and name not in CHANGED:
+            assert stored[name] == value or stored[name] == json.dumps(value) or (stored[name], value) == ({}, [])
+        else:
+            assert name in CHANGED or name in BLANK_IS_ABSENT, name
+
+
 @many
 @given(route=ROUTES, event=EVENT | ANY)
-def test_any_json_value_is_answered_and_stored_as_it_was_sent(post, query, route, event):
-    before = query("SELECT count(*) FROM events")[0][0]
+def test_any_json_value_is_answered_and_stored_as_it_was_sent(post, added, route, event):
     status, answer = post(f"/v1/{route}", json.dumps(event))
     assert_answer(status, answer)
-    rows = query("SELECT payload, json_valid(payload), message_id FROM events WHERE id > 0 ORDER BY id")[before:]
-    if status == 200 and not answer.get("duplicate"):
-        ((payload, is_valid, message_id),) = rows
-        stored = json.loads(payload)
-        assert (is_valid, message_id, stored["type"]) == (1, answer["messageId"], route)
-        known = {
-            "type",
-            "messageId",
-            "timestamp",
-            "originalTimestamp",
-            "receivedAt",
-            "writeKey",
-            "userID",
-            "anonymousID",
-            "groupID",
-        }
-        for name, value in event.items():
-            if name in stored and name not in known:
-                assert stored[name] == value or stored[name] == json.dumps(value) or (stored[name], value) == ({}, [])
+    stored = added()
+    assert len(stored) == (status == 200 and not answer.get("duplicate"))
+    for each in stored:
+        assert (each["messageId"], each["type"]) == (answer["messageId"], route)
+        assert_kept(event, each)
 
 
 @many
 @given(
-    batch=st.lists(EVENT | ANY, max_size=4),
+    batch=st.lists(EVENT | ANY | GOOD_ITEM, max_size=4),
     envelope=st.dictionaries(st.sampled_from(["context", "integrations", "sentAt"]), ANY),
 )
-def test_any_batch_is_answered_and_adds_up(post, batch, envelope):
+def test_any_batch_is_answered_and_adds_up_and_is_stored_as_it_was_sent(post, added, batch, envelope):
     status, answer = post("/v1/batch", json.dumps({**envelope, "batch": batch}))
     assert_answer(status, answer)
+    stored = added()
+    assert len(stored) == answer.get("stored", 0)
     if "received" in answer:
         assert answer["received"] == len(batch) == answer["stored"] + answer["duplicates"] + answer["rejectedCount"]
+        refused = {each["index"] for each in answer["rejected"]}
+        good = [item for index, item in enumerate(batch) if index not in refused]
+        if not answer["duplicates"]:
+            for item, each in zip(good, stored, strict=True):
+                assert_kept({name: value for name, value in item.items() if name not in envelope}, each)
+
+
+@many
+@given(route=ROUTES | TEXT, fields=st.dictionaries(KNOWN | DOTTED, TEXT, max_size=6))
+def test_any_query_of_a_pixel_is_answered_with_a_picture_and_stored_as_it_was_sent(client, log, added, route, fields):
+    query = urlencode({**fields, "writeKey": "ILoveData123"}, encoding="utf-8", errors="surrogatepass")
+    response = client.get(f"/v1/pixel/{quote(route, safe='', errors='surrogatepass')}?{query}")
+    assert response.status_code in (200, 400, 404)
+    assert response.content_type == "image/gif" or response.status_code == 404
+    stored = added()
+    assert len(stored) <= (response.status_code == 200)
+    for each in stored:
+        assert_kept({name: value for name, value in fields.items() if "." not in name}, each)
+
+
+@many
+@given(
+    data=st.text("ABCDefgh0123+/-_= %", max_size=20)
+    | EVENT.map(lambda event: b64encode(json.dumps(event).encode()).decode())
+)
+def test_any_data_of_a_pixel_is_answered_with_a_picture(client, log, added, data):
+    response = client.get("/v1/pixel/page?" + urlencode({"data": data, "writeKey": "ILoveData123"}))
+    assert (response.status_code in (200, 400), response.content_type) == (True, "image/gif")
+    assert len(added()) <= (response.status_code == 200)
 
 
 @many
