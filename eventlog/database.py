@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from .faults import Unavailable, sqlite_errors
-from .opening import connect
+from .opening import can_write, connect
 from .patience import PATIENCE, patiently
 
 MANY_ROWS = 2000  # whose commit takes more than some milliseconds
@@ -31,6 +31,7 @@ class Database:
         self.path = path
         self._connection: apsw.Connection | None = None
         self._opened_files: list[tuple[int, int] | None] = []
+        self._can_write = False
         self._queue: int | None = None
         self._in_use = threading.Lock()
 
@@ -78,6 +79,9 @@ class Database:
                     self._reopen(deadline)
                 assert self._connection is not None
                 yield self._connection
+                if not self._can_write:
+                    # While it is open, whatever this process opens beside it could not write either.
+                    self.close()
         except BaseException:
             self.close()
             raise
@@ -91,6 +95,7 @@ class Database:
         self._opened_files = self._files()
         if before != self._opened_files[0]:
             raise Unavailable(f"{self.path} was replaced while it was opened")
+        self._can_write = can_write(self._connection)
 
     def _is_in_place(self) -> bool:
         return self._opened_files == self._files()

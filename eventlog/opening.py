@@ -1,6 +1,8 @@
 """Open a log's file: create it, check that it is one, migrate it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from time import monotonic
 
@@ -27,12 +29,25 @@ def connect(path: str) -> apsw.Connection:
         # Who has them open writes the deleted file's events into the log when the last of them lets go.
         raise Unavailable(f"{path}-wal was deleted while it was in use. Restart whatever has the log open")
     connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
-    version = _version(connection, path)
-    if version < len(MIGRATIONS):
-        raise Unusable(
-            f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it"
-        )
+    with _closed_on_error(connection):
+        version = _version(connection, path)
+        if version < len(MIGRATIONS):
+            raise Unusable(
+                f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it"
+            )
     return connection
+
+
+def can_write(connection: apsw.Connection) -> bool:
+    """Tell whether SQLite has opened all the files for writing; where it could not, it has opened them for reading."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")  # looks at the -wal and the -shm, but not at the file itself
+        connection.execute("ROLLBACK")
+    except apsw.ReadOnlyError:
+        return False
+    except apsw.BusyError:
+        pass
+    return not connection.readonly("main")
 
 
 def migrate(path: str) -> None:
@@ -66,13 +81,24 @@ def _require(path: str) -> None:
 
 def _open(path: str, flags: int) -> apsw.Connection:
     connection = apsw.Connection(path, flags=flags)
-    connection.pragma("synchronous", "full")
-    connection.pragma("secure_delete", True)
-    connection.pragma("cache_size", -64 * 1024)  # KiB
-    connection.pragma("wal_autocheckpoint", 2000)  # pages of 4 KiB
-    # Well above the WAL's steady size: one that is cut short has to grow again, and then a commit takes twice as long.
-    connection.pragma("journal_size_limit", 64 * 1024 * 1024)
+    with _closed_on_error(connection):
+        connection.pragma("synchronous", "full")
+        connection.pragma("secure_delete", True)
+        connection.pragma("cache_size", -64 * 1024)  # KiB
+        connection.pragma("wal_autocheckpoint", 2000)  # pages of 4 KiB
+        # Well above the WAL's steady size: one that is cut short has to grow again, and a commit takes twice as long.
+        connection.pragma("journal_size_limit", 64 * 1024 * 1024)
     return connection
+
+
+@contextmanager
+def _closed_on_error(connection: apsw.Connection) -> Iterator[None]:
+    """Close a connection that failed at once, since those that come after it share what it has opened."""
+    try:
+        yield
+    except BaseException:
+        connection.close(True)
+        raise
 
 
 def _is_blank(connection: apsw.Connection) -> bool:
