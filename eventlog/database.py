@@ -12,6 +12,7 @@ import apsw
 
 from .faults import Unavailable, sqlite_errors
 from .opening import can_write, connect
+from .pairing import Files, files_at, note
 from .patience import PATIENCE, patiently
 
 MANY_ROWS = 2000  # whose commit takes more than some milliseconds
@@ -30,7 +31,7 @@ class Database:
         self.aside: Callable[[Callable[[], object]], object] = lambda call: call()
         self.path = path
         self._connection: apsw.Connection | None = None
-        self._opened_files: list[tuple[int, int] | None] = []
+        self._opened: Files = (None, None)
         self._can_write = False
         self._queue: int | None = None
         self._in_use = threading.Lock()
@@ -63,6 +64,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; what it had not committed is gone."""
+        with suppress(apsw.Error, OSError, Unavailable):
+            self._let_go(monotonic())
         if self._connection is not None:
             with suppress(apsw.Error):
                 self._connection.close(True)
@@ -83,26 +86,59 @@ class Database:
                     # While it is open, whatever this process opens beside it could not write either.
                     self.close()
         except BaseException:
-            self.close()
+            with suppress(apsw.Error, OSError, Unavailable):
+                self._let_go(monotonic())
             raise
         finally:
             self._in_use.release()
 
     def _reopen(self, deadline: float) -> None:
-        self.close()
-        before = _identity(self.path)
+        self._let_go(deadline)
+        before, _ = files_at(self.path)
         self._connection = patiently(lambda: connect(self.path), deadline)
-        self._opened_files = self._files()
-        if before != self._opened_files[0]:
+        self._opened = files_at(self.path)
+        if before != self._opened[0]:
             raise Unavailable(f"{self.path} was replaced while it was opened")
         self._can_write = can_write(self._connection)
+        note(self.path, self._opened)
 
     def _is_in_place(self) -> bool:
-        return self._opened_files == self._files()
+        return self._opened == files_at(self.path)
 
-    def _files(self) -> list[tuple[int, int] | None]:
-        """What is at the path, and the write-ahead log beside it, without which the latest events are nowhere."""
-        return [_identity(self.path), _identity(self.path + "-wal")]
+    def _let_go(self, deadline: float) -> None:
+        """Close the connection; where its file is no longer at the path, not before all events are in it, or raise."""
+        if self._connection is None:
+            return
+        if self._left_wal_behind():
+            with self._turn(deadline):
+                self._settle(self._connection, deadline)
+        if files_at(self.path)[1] not in (self._opened[1], None):
+            # SQLite deletes a -wal by its name: this one has the events of others.
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._connection.close(True)
+        self._connection = None
+        if files_at(self.path)[1] is None:  # the number of a file that is gone will be another's
+            note(self.path, (None, None))
+
+    def _left_wal_behind(self) -> bool:
+        """Tell whether another file is at the path, or none, beside the write-ahead log of this one."""
+        (file, wal), (file_now, wal_now) = self._opened, files_at(self.path)
+        return file_now != file and wal_now == wal
+
+    def _settle(self, connection: apsw.Connection, deadline: float) -> None:
+        """Bring all events of a file that was moved into it, and remove what it has left behind.
+
+        SQLite would take that for what belongs to the next file at the path, and make one broken log of the two.
+        """
+        if not self._left_wal_behind():  # somebody else was quicker
+            return
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        patiently(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), deadline)
+        # In this order, since a -shm without a -wal means that somebody deleted the -wal.
+        for end in ("-shm", "-wal"):
+            with suppress(FileNotFoundError):
+                os.unlink(self.path + end)
 
     @contextmanager
     def _turn(self, deadline: float) -> Iterator[None]:
@@ -119,12 +155,3 @@ class Database:
             yield
         finally:
             fcntl.flock(queue, fcntl.LOCK_UN)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """What tells the file at `path` from any other, or None where there is none."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino

@@ -8,7 +8,7 @@ from time import monotonic
 
 import apsw
 
-from . import surroundings
+from . import pairing, surroundings
 from .faults import Unavailable, Unusable, sqlite_errors
 from .patience import PATIENCE, patiently
 
@@ -25,6 +25,7 @@ def connect(path: str) -> apsw.Connection:
     SQLite's own errors are the caller's to translate: one that is busy is worth a second try.
     """
     _require(path)
+    pairing.check(path)
     if os.path.exists(path + "-shm") and not os.path.exists(path + "-wal"):
         # Who has them open writes the deleted file's events into the log when the last of them lets go.
         raise Unavailable(f"{path}-wal was deleted while it was in use. Restart whatever has the log open")
@@ -55,7 +56,9 @@ def migrate(path: str) -> None:
     surroundings.check(path)
     with sqlite_errors(path):
         _require(path)
-        patiently(lambda: _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path), monotonic() + PATIENCE)
+        deadline = monotonic() + PATIENCE
+        patiently(lambda: pairing.check(path), deadline)
+        patiently(lambda: _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path), deadline)
 
 
 def create(path: str) -> None:
@@ -66,6 +69,7 @@ def create(path: str) -> None:
 
 
 def _create(path: str) -> None:
+    pairing.check(path)
     connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
     if _is_blank(connection):
         connection.pragma("journal_mode", "wal")

@@ -239,6 +239,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr("eventlog.database.PATIENCE", 0.1)
     monkeypatch.setattr("eventlog.writer.PATIENCE", 0.1)
     monkeypatch.setattr("eventlog.sources.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.opening.PATIENCE", 0.1)
 
 
 WRITES = {
@@ -294,6 +295,95 @@ def test_what_is_committed_while_the_file_is_moved_is_not_acknowledged(log, path
     )
     with pytest.raises(eventlog.Unavailable, match="moved or deleted"):
         log.append([event("a")])
+
+
+def ids(path):
+    log = eventlog.EventLog(path)
+    try:
+        return [each.message_id for each in log.reader.read_after(0)]
+    finally:
+        log.close()
+
+
+@pytest.mark.parametrize("then", ["it is used", "it is closed"])
+def test_a_log_that_was_moved_has_all_its_events_and_leaves_nothing_behind(log, path, then):
+    log.append([event("old")])
+    os.rename(path, path + ".away")
+    if then == "it is used":
+        with pytest.raises(eventlog.Unavailable):
+            log.append([event("new")])
+    log.close()
+    assert not os.path.exists(path + "-wal")
+    assert not os.path.exists(path + "-shm")
+    assert ids(path + ".away") == ["old"]
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """The file of a log of another place."""
+    fresh = str(tmp_path / "fresh.db")
+    eventlog.create(fresh)
+    return fresh
+
+
+def test_a_fresh_log_in_the_place_of_one_that_was_moved_is_used_and_kept_apart_from_it(log, path, fresh):
+    log.append([event("old")])
+    os.rename(path, path + ".away")
+    os.rename(fresh, path)
+    assert log.append([event("new")]) == [True]
+    log.close()
+    assert (ids(path), ids(path + ".away")) == (["new"], ["old"])
+
+
+USES = {
+    "opened": lambda path: eventlog.EventLog(path).append([event("new")]),
+    "migrated": eventlog.migrate,
+    "created": eventlog.create,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_log_beside_the_write_ahead_log_of_another_is_refused_until_that_is_closed(log, path, fresh, impatient, use):
+    log.append([event("old")])
+    os.rename(path, path + ".away")
+    if use != "created":
+        os.rename(fresh, path)
+    with pytest.raises(eventlog.Unavailable, match="belongs to the log that was here before"):
+        USES[use](path)
+    log.close()
+    USES[use](path)
+    assert ids(path + ".away") == ["old"]
+
+
+def move_and_put_back(path):
+    log = eventlog.EventLog(path)
+    log.append([event("before")])
+    os.rename(path, path + ".away")
+    with pytest.raises(eventlog.Unavailable):
+        log.append([event("meanwhile")])
+    os.rename(path + ".away", path)
+    log.append([event("after")])
+    os._exit(0)
+
+
+def test_a_log_that_was_put_back_is_not_robbed_by_who_has_not_noticed(log, path):
+    log.append([event("first")])
+    process = multiprocessing.get_context("spawn").Process(target=move_and_put_back, args=(path,))
+    process.start()
+    process.join()
+    log.close()
+    assert ids(path) == ["first", "before", "after"]
+
+
+def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_is_no_matter(log, path, fresh):
+    log.append([event("old")])
+    os.link(path + "-wal", path + ".number")
+    log.close()
+    os.rename(fresh, path)
+    os.truncate(path + ".number", 0)
+    os.rename(path + ".number", path + "-wal")
+    log.append([event("new")])
+    assert ids(path) == ["new"]
 
 
 def test_a_source_found_before_stays_good_while_the_log_is_gone(log, path, monkeypatch):
