@@ -58,3 +58,13 @@ def nginx(service, start_nginx):
     service.environment["TRACKLOG_TRUSTED_PROXIES"] = "1"
     service.start()
     return start_nginx(f"127.0.0.1:{service.port}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Show what each fault cost."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    lines = [value for report in reports for name, value in report.user_properties if name == "fault"]
+    if lines:
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.line(line)

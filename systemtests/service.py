@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -33,8 +34,12 @@ def wait_until(condition, seconds=30):
 
 def need(part):
     """Skip a test where a program, or a folder of the checkout, is missing; fail it where CI should have it."""
-    if shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir():
-        return
+    if not (shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir()):
+        lack(part)
+
+
+def lack(part):
+    """End a test that cannot be done here: a failure in CI, which should have all that it needs."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{part} is missing")
     pytest.skip(f"needs {part}")
@@ -49,9 +54,9 @@ def free_port():
 class Service:
     """A gunicorn that serves tracklog from its checkout, on a port that the system picked."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, database=None):
         self.folder = folder
-        self.database = folder / "tracklog.db"
+        self.database = database or folder / "tracklog.db"
         self.environment = os.environ | {"TRACKLOG_DATABASE": str(self.database)}
         self.process = None
         self.port = None
@@ -62,9 +67,10 @@ class Service:
             [BIN / "flask", *arguments], cwd=PROJECT, env=self.environment, check=check, capture_output=True, text=True
         )
 
-    def start(self, *arguments):
+    def start(self, *arguments, under=()):
+        """Start gunicorn, `under` a command that runs it if one is given."""
         self.port = free_port()
-        self._start("--bind", f"127.0.0.1:{self.port}", *arguments)
+        self._start("--bind", f"127.0.0.1:{self.port}", *arguments, shell=under)
 
     def start_on(self, listening, *arguments):
         """Start on a socket that is handed over as systemd does: as descriptor 3, which is for this process."""
@@ -126,13 +132,33 @@ class Service:
             connection.close()
 
 
-class Clients:
-    """Clients that post events with messageIds of their own, and remember which were acknowledged."""
+class Answer(NamedTuple):
+    """What a client got for one event, and how long it had to wait for it."""
 
-    def __init__(self, port, number):
+    message_id: str
+    status: int
+    body: dict
+    retry_after: str | None
+    seconds: float
+
+
+def posted(client, count):
+    """Return the event that a client posts when it has posted `count`."""
+    return {"userId": str(client), "event": "Posted", "messageId": f"{client}-{count}"}
+
+
+class Clients:
+    """Clients that post events with messageIds of their own, each once, and remember what became of them.
+
+    They keep their connections, or open another after `per_connection` events, and so reach every worker.
+    """
+
+    def __init__(self, port, number, event=posted, per_connection=None):
         self.acknowledged = []
         self.refused = []
-        self.failed = []
+        self.failed = []  # messageIds without an answer, of which nothing can be said
+        self._event = event
+        self._per_connection = per_connection
         self._stop = threading.Event()
         self._port = port
         self._threads = [threading.Thread(target=self._post, args=(client,)) for client in range(number)]
@@ -148,20 +174,41 @@ class Clients:
             thread.join(60)
             assert not thread.is_alive()
 
+    def go_on(self, number=200):
+        """Wait until as many further events are acknowledged."""
+        seen = len(self.acknowledged)
+        wait_until(lambda: len(self.acknowledged) > seen + number)
+
+    def are_refused(self, number=1):
+        """Wait until as many further events are refused."""
+        seen = len(self.refused)
+        wait_until(lambda: len(self.refused) >= seen + number)
+
+    def acknowledged_ids(self):
+        return {answer.message_id for answer in self.acknowledged}
+
     def _post(self, client):
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         count = 0
         while not self._stop.is_set():
             count += 1
-            message_id = f"{client}-{count}"
-            event = {"userId": str(client), "event": "Posted", "messageId": message_id}
+            if self._per_connection and count % self._per_connection == 0:
+                connection.close()
+            event = self._event(client, count)
+            started = time.monotonic()
             try:
                 connection.request("POST", "/v1/track", json.dumps(event), AUTHENTICATION)
                 response = connection.getresponse()
-                answer = json.loads(response.read())
-            except (OSError, http.client.HTTPException) as failure:
-                self.failed.append(failure)
+                body = json.loads(response.read())
+            except (OSError, http.client.HTTPException):
+                self.failed.append(event.get("messageId"))
                 connection.close()
-                continue
-            (self.acknowledged if response.status == 200 else self.refused).append((message_id, answer))
+            else:
+                message_id = event.get("messageId", body.get("messageId"))
+                wait = time.monotonic() - started
+                answer = Answer(message_id, response.status, body, response.headers["Retry-After"], wait)
+                (self.acknowledged if response.status == 200 else self.refused).append(answer)
+                if response.status == 200:
+                    continue
+            self._stop.wait(0.05)  # nobody tries again at once
         connection.close()

@@ -68,7 +68,7 @@ def test_a_reload_loses_no_request_of_clients_that_keep_their_connections(runnin
             wait_until(lambda before=before: not before & set(running.workers()))
             wait_until(lambda seen=seen: len(clients.acknowledged) > seen + 100)
     stored = {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
-    assert {message_id for message_id, _ in clients.acknowledged} <= stored
+    assert clients.acknowledged_ids() <= stored
     assert clients.refused == []
     assert clients.failed == []
 

@@ -1,0 +1,478 @@
+"""Nothing that was acknowledged is lost, whatever fails: each fault is done to a service that clients post to.
+
+What each costs is shown at the end of a run: events acknowledged, stored and lost, and the longest answer.
+"""
+
+import http.client
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from service import SOURCE_ID, Clients, Service, lack, need, posted, wait_until
+
+LONGEST = 5  # seconds, until what cannot be stored has to be answered
+
+
+@pytest.fixture
+def compare(record_property):
+    """Return a function that compares what clients were told with what the services' logs hold."""
+
+    def compare(fault, clients, *services):
+        clients = clients if isinstance(clients, list) else [clients]
+        acknowledged = {answer.message_id for each in clients for answer in each.acknowledged}
+        logs = [service.query("SELECT message_id FROM events") for service in services]
+        stored = {message_id for log in logs for (message_id,) in log}
+        lost = acknowledged - stored
+        unavailable = [answer for each in clients for answer in each.refused if answer.status == 503]
+        longest = max((answer.seconds for answer in unavailable), default=0)
+        longest_of_all = max(answer.seconds for each in clients for answer in each.acknowledged + each.refused)
+        record_property(
+            "fault",
+            f"{fault}: {len(acknowledged)} acknowledged, {len(stored)} stored, {len(lost)} lost, "
+            f"longest answer {longest_of_all:.1f} s, longest of {len(unavailable)} with 503 {longest:.1f} s",
+        )
+        assert lost == set()
+        assert all(len(log) == len(set(log)) for log in logs)
+        assert {(answer.body["code"], answer.retry_after) for answer in unavailable} <= {("storage_unavailable", "5")}
+        assert longest <= LONGEST
+        for service in services:
+            check_counts(service)
+
+    return compare
+
+
+def load(service, number, event=posted):
+    """Return clients that put every worker under load."""
+    return Clients(service.port, number, event, per_connection=20)
+
+
+def check_counts(service):
+    """Compare what is counted with the rows, and see that SQLite finds no fault."""
+    assert service.query("PRAGMA integrity_check") == [("ok",)]
+    counted = dict(service.query("SELECT outcome, sum(count) FROM counts GROUP BY outcome"))
+    ((events,),) = service.query("SELECT count(*) FROM events")
+    ((rejected,),) = service.query("SELECT coalesce(sum(times_seen), 0) FROM rejected")
+    assert (counted.get("stored", 0), counted.get("rejected", 0)) == (events, rejected)
+    sums = re.search(
+        r"(\d+) received = (\d+) stored \+ (\d+) duplicates \+ (\d+) rejected", service.flask("events", "stats").stdout
+    )
+    received, *parts = map(int, sums.groups())
+    assert parts == [events, counted.get("duplicate", 0), rejected]
+    assert received == sum(parts)
+
+
+def send_again(service, *clients):
+    """Send what was not acknowledged again, as clients do; each is stored once, however often it was sent."""
+    ids = [answer.message_id for each in clients for answer in each.refused if answer.status == 503]
+    ids += [message_id for each in clients for message_id in each.failed]
+    batch = [{"type": "track", "userId": "1", "event": "Again", "messageId": message_id} for message_id in ids]
+    status, receipt = service.post("/v1/batch", {"batch": batch}) if batch else (200, {"received": 0})
+    assert (status, receipt["received"]) == (200, len(ids))
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+
+
+def kill_worker(service):
+    """Kill a worker, and return when another one has taken its place."""
+    victim, *others = wait_until(service.workers)
+    kill(victim)
+    wait_until(lambda: set(service.workers()) - {victim, *others})
+
+
+# The process
+
+
+def repeated_and_broken(client, count):
+    """Return an event that was sent before, or is not one, once in a while."""
+    event = posted(client, count - 1 if count % 5 == 0 else count)
+    if count % 7 == 0:
+        del event["event"]
+    return event
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.full)])
+def test_workers_killed_again_and_again(running, compare, kills):
+    with load(running, 64, repeated_and_broken) as clients:
+        for _ in range(kills):
+            clients.go_on(200)
+            kill_worker(running)
+    assert {answer.status for answer in clients.refused} == {400}
+    compare(f"{kills} workers killed", clients, running)
+    counted = dict(running.query("SELECT outcome, sum(count) FROM counts GROUP BY outcome"))
+    duplicates = sum("duplicate" in answer.body for answer in clients.acknowledged)
+    unknown = len(clients.failed)  # some of those were counted
+    assert duplicates <= counted["duplicate"] <= duplicates + unknown
+    assert len(clients.refused) <= counted["rejected"] <= len(clients.refused) + unknown
+    send_again(running, clients)
+    check_counts(running)
+
+
+def test_everything_killed_at_once(running, compare):
+    with load(running, 16) as clients:
+        clients.go_on(500)
+        for pid in [running.process.pid, *running.workers()]:
+            kill(pid)
+        running.process.wait()
+    running.start()
+    send_again(running, clients)
+    compare("everything killed at once", clients, running)
+
+
+def locks(pid):
+    """Return the locks that a process holds: pairs of a file's inode and the first byte that is locked."""
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
+    return {(int(line[5].split(":")[2]), line[6]) for line in lines if int(line[4]) == pid and line[3] == "WRITE"}
+
+
+@contextmanager
+def a_worker_stopped_in_a_transaction(service):
+    """Stop a worker while it writes, which a large batch makes it do for long enough; let it go on at the end."""
+    batch = [posted("batch", count) | {"type": "track"} for count in range(20_000)]
+    thread = threading.Thread(target=post_in_vain, args=(service, {"batch": batch}))
+    thread.start()
+    right_to_write = os.stat(f"{service.database}-shm").st_ino, "120"  # SQLite's, as a lock on this byte
+
+    def stop_who_has_it():
+        for pid in service.workers():
+            if right_to_write in locks(pid):
+                os.kill(pid, signal.SIGSTOP)
+                if right_to_write in locks(pid):
+                    return pid
+                os.kill(pid, signal.SIGCONT)
+        return None
+
+    stopped = wait_until(stop_who_has_it)
+    try:
+        yield stopped
+    finally:
+        if stopped in service.workers():
+            os.kill(stopped, signal.SIGCONT)
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def post_in_vain(service, batch):
+    """Post a batch, whose answer may never come."""
+    with suppress(OSError, http.client.HTTPException):
+        service.post("/v1/batch", batch)
+
+
+@pytest.mark.parametrize("end", ["goes on", "is killed by gunicorn"])
+def test_a_worker_stopped_in_a_transaction(service, compare, end):
+    """Whom it serves must wait for it, and all others are told in time."""
+    service.start("--timeout", "60" if end == "goes on" else "10")
+    with load(service, 4) as before:
+        before.go_on()
+        with a_worker_stopped_in_a_transaction(service) as stopped, load(service, 8, posted_meanwhile) as clients:
+            clients.are_refused(16)
+            assert service.is_healthy()
+            if end != "goes on":
+                wait_until(lambda: stopped not in service.workers())
+                clients.go_on()
+        before.go_on()
+    send_again(service, before, clients)
+    compare(f"a worker stopped in a transaction {end}", [before, clients], service)
+
+
+def posted_meanwhile(client, count):
+    return posted(f"meanwhile-{client}", count)
+
+
+# The disk
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        lack(f"the right to mount a file system ({mounted.stderr.strip()})")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture
+def on_disk(disk, tmp_path):
+    """A service whose log is on the small file system."""
+    service = Service(tmp_path, disk / "tracklog.db")
+    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
+    yield service
+    service.stop()
+
+
+def fill(disk):
+    """Take all the space there is, and return the file that has it."""
+    filler = disk / "filler"
+    with open(filler, "ab", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    return filler
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.full)])
+def test_a_disk_filled_by_something_else(on_disk, disk, compare, rounds):
+    on_disk.start()
+    with load(on_disk, 8) as clients:
+        for _ in range(rounds):
+            clients.go_on()
+            filler = fill(disk)
+            clients.are_refused(20)
+            assert on_disk.is_healthy()
+            filler.unlink()
+            clients.go_on()
+    send_again(on_disk, clients)
+    compare("disk full", clients, on_disk)
+
+
+def test_a_disk_filled_by_the_log_itself(on_disk, disk, compare):
+    filler = disk / "filler"
+    filler.write_bytes(b"x" * 12 * 1024 * 1024)
+    on_disk.start()
+    with load(on_disk, 8, large) as clients:
+        clients.are_refused(20)
+        seen = len(clients.acknowledged)
+        filler.unlink()
+        wait_until(lambda: len(clients.acknowledged) > seen + 20)
+    compare("disk filled by the log", clients, on_disk)
+
+
+def large(client, count):
+    return posted(client, count) | {"properties": {"text": f"{client}-{count} " * 1500}}
+
+
+@contextmanager
+def no_workers(service, how):
+    """End the workers, and let their master start others only at the end of the block."""
+    os.kill(service.process.pid, signal.SIGSTOP)
+    try:
+        workers = service.workers()
+        for pid in workers:
+            os.kill(pid, how)
+        wait_until(
+            lambda: all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z" for pid in workers)
+        )
+        yield
+    finally:
+        os.kill(service.process.pid, signal.SIGCONT)
+
+
+def test_a_file_system_that_is_read_only(on_disk, disk, compare):
+    """It cannot become so while its files are open for writing, hence in a moment without workers."""
+    on_disk.start()
+    with load(on_disk, 8) as clients:
+        clients.go_on()
+        with no_workers(on_disk, signal.SIGKILL):
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        clients.are_refused(20)
+        assert on_disk.is_healthy()
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        clients.go_on()
+    send_again(on_disk, clients)
+    compare("file system read-only", clients, on_disk)
+
+
+@pytest.mark.parametrize("what", ["files", "folder"])
+def test_permissions_taken_away(service, tmp_path, compare, what):
+    """They bind who opens the files, hence new workers; and root only if it gives up to be above them.
+
+    A folder matters where there is something to be made in it, so the workers end by themselves and clear up.
+    """
+    service.database = tmp_path / "log" / "tracklog.db"
+    service.environment["TRACKLOG_DATABASE"] = str(service.database)
+    service.database.parent.mkdir()
+    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
+    need("setpriv")
+    service.start(under=["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else ())
+    with load(service, 8) as clients:
+        clients.go_on()
+        with no_workers(service, signal.SIGKILL if what == "files" else signal.SIGTERM):
+            paths = list(service.database.parent.iterdir()) if what == "files" else [service.database.parent]
+            modes = [path.stat().st_mode for path in paths]
+            for path, mode in zip(paths, modes, strict=True):
+                path.chmod(mode & 0o555)
+        clients.are_refused(20)
+        assert service.is_healthy()
+        for path, mode in zip(paths, modes, strict=True):
+            path.chmod(mode)
+        clients.go_on()
+    send_again(service, clients)
+    compare(f"{what} read-only", clients, service)
+
+
+# The log's file
+
+
+def test_a_log_moved_away_and_back(running, compare):
+    """It is never made anew, not even by a worker that starts meanwhile."""
+    away = running.folder / "away.db"
+    with load(running, 8) as clients:
+        clients.go_on()
+        running.database.rename(away)
+        clients.are_refused(20)
+        for _ in range(2):
+            kill_worker(running)
+            clients.are_refused(20)
+        assert running.is_healthy()
+        assert not running.database.exists()
+        away.rename(running.database)
+        clients.go_on()
+    send_again(running, clients)
+    compare("log moved away and back", clients, running)
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A log of another place that knows the same source."""
+    (tmp_path / "fresh").mkdir()
+    fresh = Service(tmp_path / "fresh")
+    fresh.flask("sources", "add", "example", "--source-id", SOURCE_ID)
+    return fresh
+
+
+@pytest.mark.parametrize("meanwhile", ["a while later", "with a worker started meanwhile", "at once"])
+def test_a_log_deleted_and_a_fresh_one_put_in_its_place(running, fresh, compare, meanwhile):
+    """A link keeps the deleted log, so that its events can be counted: they are in it, and not in the fresh one."""
+    kept = Service(running.folder, running.folder / "kept.db")
+    os.link(running.database, kept.database)
+    with load(running, 8) as clients:
+        clients.go_on()
+        before = clients.acknowledged_ids()
+        if meanwhile != "at once":
+            running.database.unlink()
+            clients.are_refused(20)
+        if meanwhile == "with a worker started meanwhile":
+            kill_worker(running)
+            clients.are_refused(20)
+        fresh.database.replace(running.database)
+        clients.go_on(500)
+    send_again(running, clients)
+    compare(f"log deleted, a fresh one put in its place {meanwhile}", clients, running, kept)
+    assert before <= {message_id for (message_id,) in kept.query("SELECT message_id FROM events")}
+    assert not before & {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
+
+
+def test_a_write_ahead_log_deleted(running, compare):
+    with load(running, 8) as clients:
+        clients.go_on()
+        (running.folder / "tracklog.db-wal").unlink()
+        clients.are_refused()
+        clients.go_on()
+    for pid in [running.process.pid, *running.workers()]:
+        kill(pid)
+    running.process.wait()
+    compare("write-ahead log deleted", clients, running)
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.full)])
+def test_a_log_locked_by_somebody_else(running, compare, seconds):
+    with load(running, 8) as clients, closing(sqlite3.connect(running.database, isolation_level=None)) as other:
+        clients.go_on()
+        wait_until(lambda: begin_exclusive(other))
+        until = time.monotonic() + seconds
+        while time.monotonic() < until or not clients.refused:
+            asked = time.monotonic()
+            assert running.is_healthy()
+            assert time.monotonic() - asked < 2
+            time.sleep(0.05)
+        other.execute("ROLLBACK")
+        clients.go_on()
+    send_again(running, clients)
+    compare(f"log locked for {seconds} s", clients, running)
+
+
+def begin_exclusive(connection):
+    try:
+        return connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        return None
+
+
+@pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.full)])
+def test_a_reader_that_holds_a_snapshot(running, compare, seconds):
+    """What is written must stay beside the log, since the reader may not see it; after it, the space is used again."""
+    wal = Path(f"{running.database}-wal")
+    with load(running, 8, large) as clients:
+        clients.go_on()
+        with closing(sqlite3.connect(running.database, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            ((seen,),) = reader.execute("SELECT count(*) FROM events")
+            until = time.monotonic() + seconds
+            wait_until(lambda: time.monotonic() > until and wal.stat().st_size > 24 * 1024 * 1024, 120)
+            assert reader.execute("SELECT count(*) FROM events").fetchall() == [(seen,)]
+        clients.go_on(100)
+        size = wal.stat().st_size
+        clients.go_on(2000)  # some 24 MB
+        assert wal.stat().st_size <= max(size, 64 * 1024 * 1024)
+    assert clients.refused == []
+    compare(f"a snapshot held for {seconds} s", clients, running)
+
+
+def poisoned(client, count):
+    return posted(client, count) | ({"messageId": f"poison-{client}-{count}"} if count % 10 == 0 else {})
+
+
+def test_rows_that_cannot_be_stored(running, compare):
+    """Nothing that can be sent is known to be one, so a trigger makes them; their neighbours in a group are stored."""
+    with closing(sqlite3.connect(running.database)) as other:
+        other.execute(
+            "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.message_id LIKE 'poison-%' "
+            "BEGIN SELECT RAISE(ABORT, 'poisoned'); END"
+        )
+    with load(running, 32, poisoned) as clients:
+        clients.go_on(1000)
+    assert len(clients.refused) > 50
+    assert {(answer.status, answer.message_id[:7]) for answer in clients.refused} == {(500, "poison-")}
+    assert clients.failed == []
+    compare("poisoned rows", clients, running)
+
+
+# The clock
+
+
+def test_a_clock_set_back_an_hour(service, compare):
+    (library, *_) = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")) or [None]
+    if library is None:
+        lack("libfaketime")
+    clock = service.folder / "clock"
+    clock.write_text("+0")
+    # The library breaks the call that Python sleeps with.
+    (service.folder / "sitecustomize.py").write_text(
+        "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
+    )
+    service.environment |= {
+        "PYTHONPATH": str(service.folder),
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+    service.start()
+    with load(service, 8, without_message_id) as clients:
+        clients.go_on()
+        clock.write_text("-3600")
+        clients.go_on()
+    assert clients.refused == clients.failed == []
+    compare("clock set back an hour", clients, service)
+    times = service.query("SELECT received_at FROM events ORDER BY id")
+    assert times != sorted(times)
+    assert len(clients.acknowledged_ids()) == len(clients.acknowledged)
+    last = {}
+    for client, count in service.query("SELECT user_id, name FROM events ORDER BY id"):
+        assert int(count) == last.get(client, 0) + 1
+        last[client] = int(count)
+
+
+def without_message_id(client, count):
+    return {"userId": str(client), "event": str(count)}
