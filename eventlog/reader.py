@@ -69,6 +69,10 @@ class Reader:
 
     def read_next(self, cursor: int, limit: int, most_bytes: int) -> list[StoredEvent]:
         """Return the next events above `cursor`: those with payloads of `most_bytes` together, but at least one."""
+        return self.read_range(cursor, self.measure(cursor, limit, most_bytes)[0])
+
+    def measure(self, cursor: int, limit: int, most_bytes: int) -> tuple[int, bool]:
+        """Return the last id of what `read_next` would return, and whether it is full: one more were too many."""
         sizes = self._database.read(
             "SELECT id, octet_length(payload) FROM events WHERE id > ? ORDER BY id LIMIT ?", (cursor, limit)
         )
@@ -76,9 +80,9 @@ class Reader:
         for id, size in sizes:
             total += size
             if total > most_bytes and last > cursor:
-                break
+                return last, True
             last = id
-        return self.read_range(cursor, last)
+        return last, len(sizes) == limit or total >= most_bytes
 
     def read_range(self, cursor: int, last: int) -> list[StoredEvent]:
         """Return the events above `cursor` up to `last`."""

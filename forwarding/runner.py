@@ -19,6 +19,7 @@ from .urls import open_kind
 
 POLL = 0.5  # seconds between two looks at a log of which everything is delivered
 GIVE_UP_AFTER = 24 * 3600.0  # seconds of server faults before it is asked whether one event is their cause
+TROUBLED = 10.0  # seconds before a destination that could not even be opened is tried again
 TRIES_ONCE = 5  # in a row, of a forwarder that is to drain and end
 
 logger = logging.getLogger("tracklog.forwarding")
@@ -113,12 +114,12 @@ class Forwarder:
         reader, kind = self._log.reader, self._kind
         if destination.reserved is not None:
             return reader.read_range(destination.position, destination.reserved)
-        events = reader.read_next(destination.position, kind.most_events, kind.most_bytes)
-        if events and kind.patience and not self._once and reader.last_id() == events[-1].id:
-            waiting = datetime.now(UTC) - datetime.fromisoformat(events[0].received_at)
-            if waiting.total_seconds() < kind.patience:
+        last, is_full = reader.measure(destination.position, kind.most_events, kind.most_bytes)
+        if kind.patience and not is_full and not self._once:
+            _, oldest = reader.waiting(destination.position, 0)
+            if oldest is None or _age(oldest) < kind.patience:
                 return []
-        return events
+        return reader.read_range(destination.position, last)
 
     def _settle(
         self, events: Sequence[StoredEvent], settled: Callable[[int, int, Sequence[DeadLetter]], object]
@@ -250,6 +251,10 @@ def forward(
             ).run()
         except NotPossible as failure:
             logger.error("%s", failure)
+            stop.wait(0 if once else TROUBLED)
+        except Exception:
+            logger.exception("the forwarder of %s has failed", name)
+            stop.wait(0 if once else TROUBLED)
         finally:
             own.close()
 
@@ -278,6 +283,11 @@ def _is_wanted(event: StoredEvent, destination: Destination) -> bool:
         return True
     integrations = json.loads(event.payload).get("integrations") or {}
     return bool(integrations.get(destination.name, integrations.get("All", True)))
+
+
+def _age(received_at: str) -> float:
+    """Return how long ago, in seconds, an event was received."""
+    return (datetime.now(UTC) - datetime.fromisoformat(received_at)).total_seconds()
 
 
 def _halves(events: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:

@@ -21,7 +21,7 @@ LANES = 4  # batches that are under way together
 
 
 def open(parts: SplitResult, options: dict[str, str]) -> "Segment":
-    key = unquote(parts.netloc.rpartition("@")[0]).rstrip(":")
+    key = unquote(parts.netloc.rpartition("@")[0]).rstrip(":")  # as some write it, like curl's -u KEY:
     if not key:
         raise ValueError("it needs a key, as in https://KEY@host/v1/batch")
     return Segment(key, options.pop("gzip", "") == "true", Poster(parts, options))

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from importlib import import_module
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from eventlog import NotPossible
 
@@ -26,15 +26,18 @@ _SECRET_OPTION = re.compile(r"secret|password|key|token", re.IGNORECASE)
 def open_kind(url: str) -> Kind:
     """Return the kind of destination that the URL stands for, ready to deliver; raise NotPossible for a wrong one."""
     name = kind_of(url)
-    url = _VARIABLE.sub(_value_of, url)
     try:
         module = import_module(f"forwarding.{name}")
     except ModuleNotFoundError as error:
         raise NotPossible(f"This kind needs the extra {name!r}: pip install '.[{name}]' ({error})") from error
     kind: Callable[[SplitResult, dict[str, str]], Kind] = module.open
+    # Split before it is filled in: a secret may hold what divides a URL.
     parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    netloc = quote(_filled(unquote(user)), safe="") + at + _filled(host)
+    options = {name: _filled(value) for name, value in parse_qsl(parts.query)}
     try:
-        return kind(parts, dict(parse_qsl(parts.query)))
+        return kind(parts._replace(netloc=netloc, path=_filled(parts.path)), options)
     except ValueError as error:
         raise NotPossible(f"The URL is not right for its kind: {error}") from error
 
@@ -59,6 +62,10 @@ def hide_secrets(url: str) -> str:
     shown_options = [(name, "***" if _SECRET_OPTION.search(name) else value) for name, value in options]
     query = urlencode(shown_options, safe="*${}/:")
     return parts._replace(netloc=f"{shown}@{host}" if at else host, query=query).geturl()
+
+
+def _filled(text: str) -> str:
+    return _VARIABLE.sub(_value_of, text)
 
 
 def _value_of(found: re.Match[str]) -> str:

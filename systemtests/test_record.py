@@ -109,7 +109,9 @@ def test_the_distributions_sqlite3_shows_every_table_and_view(running):
             ["sqlite3", "-box", running.database, f"SELECT * FROM {name}"], capture_output=True, check=True
         )
         assert shown.stderr == b""
-        assert shown.stdout.startswith("┌".encode()), name
+        is_empty = running.query(f"SELECT count(*) FROM {name}") == [(0,)]
+        assert is_empty == (name in ("destinations", "dead_letters")), name
+        assert shown.stdout.startswith(b"" if is_empty else "┌".encode()), name
 
 
 def test_gunicorn_finds_its_settings_and_its_command_line_wins(service):

@@ -1,5 +1,6 @@
 """Each destination gets every event, in order, until it is acknowledged or refused for good."""
 
+import base64
 import json
 import threading
 
@@ -256,6 +257,25 @@ def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
     assert kind.tries == [[1, 2], [3], [4]]
 
 
+def test_events_that_may_wait_for_more_do_until_the_oldest_is_old_or_they_are_enough(add, log):
+    class Waiting(Scripted):
+        patience = 3600.0
+
+    kind = Waiting()
+    now = eventlog.times.now()
+    add(events=[event(n)._replace(received_at=now) for n in range(1, 10)])
+    forwarder = Forwarder(log, "there", stop=threading.Event())
+    forwarder._kind = kind
+    assert forwarder._step() is True
+    assert forwarder._step() is False
+    log.append([event(10)._replace(received_at=now)])
+    assert forwarder._step() is False
+    assert kind.tries == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    kind.patience = 0.0
+    assert forwarder._step() is True
+    assert kind.tries[1:] == [[9, 10]]
+
+
 def test_delays_grow_to_five_minutes_and_heed_what_was_asked():
     assert 0.5 <= delay(1) <= 1
     assert 8 <= delay(5) <= 16
@@ -297,6 +317,8 @@ def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
 
 
 def test_a_secret_is_read_from_the_environment(monkeypatch):
-    monkeypatch.setenv("SECRET_KEY", "abc")
-    assert open_kind("https://${SECRET_KEY}@host/v1/batch")._headers["Authorization"] == "Basic YWJjOg=="
+    monkeypatch.setenv("SECRET_KEY", "a/b+c&d#e")
+    kind = open_kind("https://${SECRET_KEY}@host/v1/batch?a=${SECRET_KEY}")
+    assert kind._headers["Authorization"] == "Basic " + base64.b64encode(b"a/b+c&d#e:").decode()
+    assert kind._poster.url == "https://host/v1/batch?a=a%2Fb%2Bc%26d%23e"
     assert kind_of("archive+s3://bucket/prefix") == "archive"
