@@ -7,6 +7,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
@@ -21,6 +22,8 @@ POLL = 0.5  # seconds between two looks at a log of which everything is delivere
 GIVE_UP_AFTER = 24 * 3600.0  # seconds of server faults before it is asked whether one event is their cause
 TROUBLED = 10.0  # seconds before a destination that could not even be opened is tried again
 TRIES_ONCE = 5  # in a row, of a forwarder that is to drain and end
+
+NOTHING_AHEAD: tuple[int, "Future[list[StoredEvent]]"] = (-1, Future())
 
 logger = logging.getLogger("tracklog.forwarding")
 
@@ -55,6 +58,8 @@ class Forwarder:
         self._report = report
         self._open_kind = open_kind
         self._attempts: Counter[int] = Counter()
+        self._reading = ThreadPoolExecutor(1)
+        self._ahead = NOTHING_AHEAD  # events that are read already, and the position that they follow
 
     def run(self) -> bool:
         """Deliver until told to stop, or, if it is to do so once, until nothing waits; tell whether nothing does."""
@@ -111,15 +116,24 @@ class Forwarder:
         return True
 
     def _next(self, destination: Destination) -> list[StoredEvent]:
-        reader, kind = self._log.reader, self._kind
         if destination.reserved is not None:
-            return reader.read_range(destination.position, destination.reserved)
-        last, is_full = reader.measure(destination.position, kind.most_events, kind.most_bytes)
+            return self._log.reader.read_range(destination.position, destination.reserved)
+        (position, ahead), self._ahead = self._ahead, NOTHING_AHEAD
+        events = ahead.result() if position == destination.position else []
+        events = events or self._read(destination.position)
+        if events and not self._kind.patience:
+            # While these are delivered, the next are read: a moment's work, and no transaction outlives it.
+            self._ahead = events[-1].id, self._reading.submit(self._read, events[-1].id)
+        return events
+
+    def _read(self, position: int) -> list[StoredEvent]:
+        reader, kind = self._log.reader, self._kind
+        last, is_full = reader.measure(position, kind.most_events, kind.most_bytes)
         if kind.patience and not is_full and not self._once:
-            _, oldest = reader.waiting(destination.position, 0)
+            _, oldest = reader.waiting(position, 0)
             if oldest is None or _age(oldest) < kind.patience:
                 return []
-        return reader.read_range(destination.position, last)
+        return reader.read_range(position, last)
 
     def _settle(
         self, events: Sequence[StoredEvent], settled: Callable[[int, int, Sequence[DeadLetter]], object]
@@ -209,6 +223,7 @@ class Forwarder:
             yield kind
         finally:
             kind.close()
+            self._reading.shutdown()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from .http import Poster, json_of, refusal
 MOST_EVENTS = 1000  # of a batch, as many as an answer lists rejections for
 MOST_BYTES = 450_000  # of a batch, of the 500 KB that services of this API take
 LANES = 4  # batches that are under way together
+DEPTH = 4  # batches of each lane, before all lanes are waited for
 
 
 def open(parts: SplitResult, options: dict[str, str]) -> "Segment":
@@ -30,8 +31,8 @@ def open(parts: SplitResult, options: dict[str, str]) -> "Segment":
 class Segment(AtOnce):
     """Posts in a few lanes at a time; all that one user does goes by one lane, and so in order."""
 
-    most_events = LANES * MOST_EVENTS
-    most_bytes = LANES * MOST_BYTES
+    most_events = LANES * DEPTH * MOST_EVENTS
+    most_bytes = LANES * DEPTH * MOST_BYTES
 
     def __init__(self, key: str, compress: bool, poster: Poster) -> None:
         self._headers = {

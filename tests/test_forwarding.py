@@ -214,6 +214,7 @@ def test_no_transaction_is_open_while_it_is_delivered(add, log, path):
     class Checkpointing(Scripted):
         def deliver(self, events):
             connection = apsw.Connection(path)
+            connection.set_busy_timeout(10_000)  # the next events are read meanwhile, which ends
             busy, in_wal, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
             assert (busy, in_wal, moved) == (0, 0, 0)
             connection.close()
