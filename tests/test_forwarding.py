@@ -69,7 +69,7 @@ def add(log):
 def waits(monkeypatch):
     """Wait for nothing, and tell for how long it would have been."""
     waited = []
-    monkeypatch.setattr("forwarding.runner.Forwarder._wait", lambda self, seconds: waited.append(seconds))
+    monkeypatch.setattr("forwarding.forwarder.Forwarder._wait", lambda self, seconds: waited.append(seconds))
     return waited
 
 
@@ -191,7 +191,7 @@ def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fa
             raise Enough
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forwarding.runner.Forwarder._wait", enough)
+        patch.setattr("forwarding.forwarder.Forwarder._wait", enough)
         forwarder = Forwarder(log, "there", stop=threading.Event(), open_kind=lambda url: dead, give_up_after=0)
         with pytest.raises(Enough):
             forwarder.run()
