@@ -19,6 +19,7 @@ worker_connections = 4096  # held open per worker; a half-sent request costs one
 keepalive = 20  # seconds; nginx must close idle connections first, lest one is closed under a request
 graceful_timeout = 30  # seconds; longer than keepalive, so that a worker that stops closes no connection in use
 control_socket_disable = True
+limit_request_line = 8190  # bytes; as long as nginx lets a pixel's URL be
 sendfile = False  # there are no files to send
 proc_name = "tracklog"
 
