@@ -15,7 +15,7 @@ from .opening import can_write, connect
 from .pairing import Files, files_at, note
 from .patience import PATIENCE, patiently
 
-MANY_ROWS = 2000  # whose commit takes more than some milliseconds
+MANY_ROWS = 200  # whose commit takes more than some milliseconds
 
 
 class Database:

@@ -89,9 +89,9 @@ def _open(path: str, flags: int) -> apsw.Connection:
         connection.pragma("synchronous", "full")
         connection.pragma("secure_delete", True)
         connection.pragma("cache_size", -64 * 1024)  # KiB
-        connection.pragma("wal_autocheckpoint", 2000)  # pages of 4 KiB
+        connection.pragma("wal_autocheckpoint", 8000)  # pages of 4 KiB
         # Well above the WAL's steady size: one that is cut short has to grow again, and a commit takes twice as long.
-        connection.pragma("journal_size_limit", 64 * 1024 * 1024)
+        connection.pragma("journal_size_limit", 128 * 1024 * 1024)
     return connection
 
 

@@ -9,7 +9,7 @@ import apsw
 
 from .patience import NAP
 
-SLICE = 500  # rows, which take some milliseconds: after as many, the other requests of the process get a turn
+SLICE = 1000  # rows, which take some milliseconds: after as many, the other requests of the process get a turn
 
 
 class Event(NamedTuple):

@@ -11,7 +11,7 @@ from .faults import ROW_FAULTS, Unavailable
 from .patience import PATIENCE
 from .records import Counts, Event, Rejected, write_events, write_rejected
 
-GROUP_EVENTS = 1000  # a group that holds as many takes no further request
+GROUP_EVENTS = 4000  # a group that holds as many takes no further request
 
 
 class Writer:

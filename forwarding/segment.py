@@ -17,7 +17,7 @@ from .http import Poster, json_of, refusal
 
 MOST_EVENTS = 1000  # of a batch, as many as an answer lists rejections for
 MOST_BYTES = 450_000  # of a batch, of the 500 KB that services of this API take
-LANES = 4  # batches that are under way together
+LANES = 8  # batches that are under way together
 DEPTH = 4  # batches of each lane, before all lanes are waited for
 
 

@@ -215,8 +215,8 @@ def test_a_log_that_others_open_and_close_is_waited_for(path, query):
 def test_a_full_group_takes_no_further_request(log):
     full = []
     log.cooperate(gather=lambda: full.append(log._writer._open is None), aside=lambda call: call())
-    log.append([event(str(number)) for number in range(999)])
-    log.append([event(str(number)) for number in range(1000)])
+    log.append([event(str(number)) for number in range(3999)])
+    log.append([event(str(number)) for number in range(4000)])
     assert full == [False, True]
 
 
@@ -230,7 +230,7 @@ def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
         [event(str(number)) for number in range(2500)], [rejected(str(number).encode()) for number in range(1000)]
     )
     assert len(aside) == 1
-    assert naps == [NAP] * 7
+    assert naps == [NAP] * 3
 
 
 @pytest.fixture
