@@ -31,9 +31,10 @@ lint: .venv/tested  ## Check style and formatting
 types: .venv/tested  ## Check types where mistakes would be silent
 	$(BIN)/mypy
 
-bench: install  ## Measure against the naive version, in turns (needs wrk; strace for disk syncs)
+bench: .venv/tested  ## Measure against the naive version, in turns (needs wrk; strace for disk syncs, Java for Kafka)
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/forward.py
+	$(BIN)/python bench/kafka.py
 
 lock:  ## Pin the newest dependencies in requirements*.txt
 	$(BIN)/pip install --quiet uv

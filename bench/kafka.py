@@ -1,0 +1,40 @@
+"""Measure how fast a log is drained into a Kafka of one node, over how fast it takes batches from wrk, in turns.
+
+Needs Java and the jars that `.ci/run` fetches.
+"""
+
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from forward import ROUNDS, drain, flask, ingest
+
+from bench import PROJECT, serving, tracklog
+
+sys.path.append(str(PROJECT / "systemtests"))
+from broker import JARS, Broker
+
+
+def main():
+    if not JARS.is_dir():
+        print("Kafka: not measured, since its jars are missing")
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
+        broker = Broker(folder)
+        stack.callback(broker.kill)
+        broker.add_topic("events", 6)
+        source = stack.enter_context(serving(tracklog(folder)))
+        flask(source, "destinations", "add", "kafka", f"kafka://{broker.address}/events")
+        rounds = [(ingest(source), drain(source)) for _ in range(ROUNDS + 1)][1:]  # the first was to warm up
+        ratios = [drained / ingested for ingested, drained in rounds]
+        print(f"events/s drained into Kafka  {statistics.median(drained for _, drained in rounds):.0f}")
+        print(
+            f"over ingested from wrk       {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
