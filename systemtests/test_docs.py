@@ -1,0 +1,171 @@
+"""Every shell example of the documentation works as it stands, in a folder like the one that its reader is in."""
+
+import itertools
+import os
+import re
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+from broker import Broker
+from service import BIN, PROJECT, SOURCE_ID, Service, free_port, need, wait_until
+
+DOCUMENTS = ["README.md", "docs/api.md", "docs/operate.md", "docs/forward.md"]
+ELSEWHERE = {
+    "make run": "test_start.py",
+    "make test": "this is it",
+    ".venv/bin/pip install fsspec": "the tests' environment has it",
+    ".venv/bin/pip install '.[kafka]'": "the tests' environment has it",
+}
+# What needs a machine of its own, and root: its files are held to by test_nginx.py and test_systemd.py.
+NOT_RUN = ["docs/deploy.md"]
+
+
+def sections(document):
+    """Return the shell examples of a document, by the heading that they stand under."""
+    parts = re.split(r"^#+ (.*)$", (PROJECT / document).read_text(), flags=re.MULTILINE)
+    found = {}
+    for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+        if blocks := re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            found[heading] = blocks
+    return found
+
+
+def commands(block):
+    """Return a block's commands, each of one line or more."""
+    lines = []
+    for line in block.splitlines():
+        lines.append(line)
+        command = "\n".join(lines)
+        if not line.endswith("\\") and subprocess.run(["bash", "-nc", command], capture_output=True).returncode == 0:
+            yield command
+            lines = []
+    assert not lines, lines
+
+
+class Reader:
+    """Somebody who types what is written, with the names of another machine in the place of the examples'."""
+
+    def __init__(self, service, places):
+        self.service = service
+        self.places = places
+        self.environment = service.environment | {
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "WAREHOUSE_KEY": SOURCE_ID,
+            "KAFKA_PASSWORD": "secret",
+            "TRACKLOG_BIND": f"127.0.0.1:{free_port()}",
+        }
+        for path in PROJECT.iterdir():
+            if not path.name.startswith("tracklog.db"):
+                (service.folder / path.name).symlink_to(path)
+
+    def types(self, command):
+        """Run a command to its end, or to the moment for which it is run, and return what it printed."""
+        until = UNTIL.get(command)
+        for written, meant in self.places.items():
+            command = command.replace(written, meant)
+        shell = ["bash", "-euo", "pipefail", "-c"]
+        if until:
+            return self._interrupts([*shell, f"exec env {command}"], until)
+        ended = subprocess.run([*shell, command], cwd=self.service.folder, env=self.environment, **TEXT)
+        assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+        return ended.stdout
+
+    def _interrupts(self, command, until):
+        printed = self.service.folder / "printed"
+        with open(printed, "w") as output:
+            started = subprocess.Popen(
+                command, cwd=self.service.folder, env=self.environment, stdout=output, stderr=output
+            )
+        try:
+            wait_until(lambda: started.poll() is not None or until(self, printed.read_text()))
+            assert started.poll() is None, printed.read_text()
+        finally:
+            started.terminate()
+            started.wait(40)
+        return printed.read_text()
+
+    def has_delivered(self):
+        return self.service.query("SELECT min(position) = (SELECT max(id) FROM events) FROM destinations") == [(1,)]
+
+
+TEXT = {"capture_output": True, "text": True}
+# What runs until it is stopped, and what it is run for.
+UNTIL = {
+    "flask events tail -n 20 --follow --source website": lambda reader, printed: "Posted" in printed,
+    "flask forward": lambda reader, printed: reader.has_delivered(),
+    "flask forward cold": lambda reader, printed: reader.has_delivered(),
+    "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db .venv/bin/gunicorn wsgi:app --workers 2": (
+        lambda reader, printed: "Booting worker" in printed
+    ),
+}
+
+
+@pytest.fixture
+def reader(tmp_path, request):
+    """Somebody who has come to a section, with a service that has what the section speaks of."""
+    document, heading = request.param
+    for program in ("curl", "jq", "sqlite3"):
+        need(program)
+    service, warehouse = Service(tmp_path), Service(tmp_path / "warehouse")
+    places = {"127.0.0.1:8000": "", "/var/lib/tracklog": str(tmp_path)}
+    # The newcomer has what `make run` makes; whoever reads on has a source of his own, and events.
+    service.flask("sources", "add", "example" if document == "README.md" else "website", "--source-id", SOURCE_ID)
+    service.start()
+    if document != "README.md":
+        for number in range(17):
+            assert service.post("/v1/track", {"userId": "1", "messageId": str(number)})[0] == 400
+        assert service.post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
+    places["127.0.0.1:8000"] = f"127.0.0.1:{service.port}"
+    reader = Reader(service, places)
+    broker = None
+    if document == "docs/forward.md":
+        warehouse.folder.mkdir()
+        warehouse.flask("sources", "add", "tracklog", "--source-id", SOURCE_ID)
+        warehouse.start()
+        places["https://${WAREHOUSE_KEY}@events.example.com"] = f"http://${{WAREHOUSE_KEY}}@127.0.0.1:{warehouse.port}"
+        places["seconds=60"] = "seconds=1"
+        places["2026-03-"] = f"{datetime.now(UTC):%Y-%m-}"
+        if heading == "Dead letters":
+            reader.types("flask destinations add warehouse 'https://${WAREHOUSE_KEY}@events.example.com/v1/batch'")
+        if heading == "Kafka":
+            broker = Broker(tmp_path)
+            places["127.0.0.1:9092"] = broker.address
+            places["/etc/ssl/kafka.pem"] = "/etc/ssl/certs/ca-certificates.crt"
+            places["destinations add kafka 'kafka://b1"] = "destinations add secured 'kafka://b1"
+    yield reader
+    for each in (service, warehouse):
+        each.stop()
+    if broker:
+        broker.kill()
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [(document, heading) for document in DOCUMENTS for heading in sections(document)],
+    indirect=True,
+    ids=lambda place: f"{place[0]}: {place[1]}",
+)
+def test_what_a_section_says_to_type_works(reader, request):
+    document, heading = request.node.callspec.params["reader"]
+    text = (PROJECT / document).read_text()
+    for command in itertools.chain.from_iterable(map(commands, sections(document)[heading])):
+        if command in ELSEWHERE:
+            continue
+        printed = reader.types(command)
+        if command.startswith("curl"):
+            assert '"ready"' in printed or '"success": true' in printed, printed
+        if command.startswith("sqlite3") and document == "README.md":
+            assert printed in text, "the README shows another table than this one:\n" + printed
+
+
+def test_every_example_is_run_or_known_not_to_be():
+    with_examples = [str(path.relative_to(PROJECT)) for path in [PROJECT / "README.md", *PROJECT.glob("docs/*.md")]]
+    assert sorted(DOCUMENTS + NOT_RUN) == sorted(document for document in with_examples if sections(document))
+
+
+def test_every_block_says_what_it_is():
+    for path in [PROJECT / "README.md", *PROJECT.glob("docs/*.md")]:
+        fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
+        assert all(fences[::2]), path
+        assert not any(fences[1::2]), path
