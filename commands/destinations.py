@@ -2,7 +2,6 @@
 
 import re
 import threading
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import click
@@ -10,7 +9,7 @@ import click
 import forwarding
 from commands.group import LogGroup, log, plain, print_table, short
 from eventlog import NotPossible, StoredEvent
-from eventlog.times import now
+from eventlog.times import age, now
 from schemas import CALLS
 
 MOST_COUNTED = 100_000  # waiting events; beyond, there are just many
@@ -223,8 +222,8 @@ def _age(oldest):
     """Return how long ago something was received, for people."""
     if oldest is None:
         return "-"
-    seconds = int((datetime.now(UTC) - datetime.fromisoformat(oldest)).total_seconds())
+    seconds = int(age(oldest))
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"
-    return f"{max(0, seconds)}s"
+    return f"{seconds}s"

@@ -6,3 +6,8 @@ from datetime import UTC, datetime
 def now() -> str:
     """Return the time in ISO 8601, of UTC, to the millisecond, ending in Z."""
     return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def age(at: str) -> float:
+    """Return how long ago, in seconds, a time as `now` writes it was; 0 for one to come, as where a clock stepped."""
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds())

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
+from eventlog.times import age
 
 from .backoff import delay
 from .delivery import Kind, Later, Refused, Settled
@@ -130,7 +131,7 @@ class Forwarder:
         last, is_full = reader.measure(position, kind.most_events, kind.most_bytes)
         if kind.patience and not is_full and not self._once:
             _, oldest = reader.waiting(position, 0)
-            if oldest is None or _age(oldest) < kind.patience:
+            if oldest is None or age(oldest) < kind.patience:
                 return []
         return reader.read_range(position, last)
 
@@ -248,11 +249,6 @@ def _is_wanted(event: StoredEvent, destination: Destination) -> bool:
         return True
     integrations = json.loads(event.payload).get("integrations") or {}
     return bool(integrations.get(destination.name, integrations.get("All", True)))
-
-
-def _age(received_at: str) -> float:
-    """Return how long ago, in seconds, an event was received."""
-    return (datetime.now(UTC) - datetime.fromisoformat(received_at)).total_seconds()
 
 
 def _halves(events: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:
