@@ -12,6 +12,7 @@ import errors
 from commands import COMMANDS
 from config import Config
 from eventlog import EventLog, Unavailable
+from metrics import Metrics
 from routes import BLUEPRINTS
 
 
@@ -58,6 +59,7 @@ def create_app(config=None):
     config = config or Config.from_environment()
     app.extensions["config"] = config
     app.extensions["eventlog"] = EventLog(config.database, config.max_rejected_bytes)
+    app.extensions["metrics"] = Metrics(app.extensions["eventlog"])
     errors.register(app, Unavailable)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

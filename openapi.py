@@ -122,6 +122,9 @@ def _operation(endpoint, doc):
         return operation | _posted({"anyOf": [_ref("Item"), _ref("Batch")]}, "Verdict", HEADER_QUERY_OR_BODY)
     if blueprint == "pixel":
         return operation | _pixel()
+    if endpoint == "ops.metrics":
+        text = {"description": "In Prometheus' text format", "content": {"text/plain": {"schema": STRING}}}
+        return operation | {"security": [], "responses": _responses(STRING) | {200: text}}
     answer = OBJECT | {"properties": PLAIN[endpoint], "required": list(PLAIN[endpoint])}
     statuses = [503] if endpoint == "ops.readyz" else []
     return operation | {"security": [], "responses": _responses(answer, *statuses)}

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import NamedTuple
 
 from .database import Database
 from .destinations import DeadLetter, Destination, Destinations
@@ -40,6 +41,14 @@ __all__ = [
 
 
 MOST_REJECTED_BYTES = 1024 * 1024 * 1024
+
+
+class Space(NamedTuple):
+    """Bytes of the log's file, of the write-ahead log beside it (0 where there is none), and free on their disk."""
+
+    log: int
+    wal: int
+    free: int
 
 
 class EventLog:
@@ -84,6 +93,18 @@ class EventLog:
         with self._written.transaction(monotonic() + PATIENCE) as connection:
             connection.execute("INSERT INTO counts VALUES ('', '', 'stored', '', 0, '', '')")
             connection.execute("DELETE FROM counts WHERE source = ''")
-        free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
+        free = self.space().free
         if free < least_free_bytes:
             raise Unavailable(f"{free} bytes are free on the disk, {least_free_bytes} are wanted")
+
+    def space(self) -> Space:
+        """Return what the log takes of its disk, and what is free there; raises OSError without its folder."""
+        free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
+        return Space(_size(self.path), _size(self.path + "-wal"), free)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0

@@ -30,6 +30,17 @@ class Destination(NamedTuple):
     created_at: str
 
 
+class Progress(NamedTuple):
+    """How far a destination has got."""
+
+    name: str
+    waiting: int  # events past its position, among them those that it does not want
+    oldest: str | None  # when the first of them was received
+    delivered: int
+    failures: int
+    dead: int
+
+
 class DeadLetter(NamedTuple):
     """An event that a destination refused for good, and why."""
 
@@ -53,6 +64,24 @@ class Destinations:
     def all(self) -> list[Destination]:
         """Return all destinations by name."""
         return self._select("")
+
+    def progress(self) -> list[Progress]:
+        """Return how far each destination is, by name; costs the same however many events wait."""
+        rows = self._read.read(
+            """
+            SELECT
+                destinations.name,
+                coalesce((SELECT max(id) FROM events) - first.id + 1, 0),
+                first.received_at,
+                delivered,
+                failures,
+                (SELECT count(*) FROM dead_letters WHERE destination = destinations.name)
+            FROM destinations LEFT JOIN events AS first
+                ON first.id = (SELECT id FROM events WHERE id > position ORDER BY id LIMIT 1)
+            ORDER BY destinations.name
+            """
+        )
+        return [Progress(*row) for row in rows]
 
     def get(self, name: str) -> Destination:
         for destination in self._select("WHERE name = ?", name):

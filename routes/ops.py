@@ -1,6 +1,7 @@
-"""What is asked of the service itself: GET /healthz, GET /readyz, GET /openapi.json."""
+"""What is asked of the service itself: GET /healthz, GET /readyz, GET /metrics, GET /openapi.json."""
 
-from flask import Blueprint, current_app
+from flask import Blueprint, Response, current_app
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from intake import prove_ready
 from openapi import describe
@@ -19,6 +20,13 @@ def readyz():
     """Say that an event would be stored now, proved by a write that leaves nothing; 503 and what is wrong if not."""
     prove_ready()
     return {"status": "ready"}
+
+
+@blueprint.get("/metrics")
+def metrics():
+    """Tell what has been counted, as Prometheus reads it."""
+    text = generate_latest(current_app.extensions["metrics"])
+    return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 @blueprint.get("/openapi.json")

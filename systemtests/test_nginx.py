@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import json
+import re
 import socket
 import ssl
 import statistics
@@ -12,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from nginx import commented
-from service import AUTHENTICATION, Clients, free_port, wait_until
+from service import AUTHENTICATION, PROJECT, Clients, free_port, wait_until
 
 EVENT = {"userId": "1", "event": "Posted"}
 ORIGIN = {"Origin": "https://shop.example"}
@@ -60,6 +61,23 @@ def test_only_the_api_is_exposed(nginx, path):
     status, headers, answer = ask(nginx.port, "GET", path)
     assert status == 404
     assert_refusal(answer, headers, "not_found")
+
+
+def test_metrics_are_told_on_a_server_of_their_own(service, start_nginx):
+    """The one that docs/operate.md has for Prometheus."""
+    documented = re.search(
+        r"^server \{.*?^\}", (PROJECT / "docs" / "operate.md").read_text(), re.DOTALL | re.MULTILINE
+    )[0]
+    port, beside = free_port(), "# At most so many requests per client"
+    inside = documented.replace("127.0.0.1:9464", f"127.0.0.1:{port}")
+    service.start()
+    nginx = start_nginx(f"127.0.0.1:{service.port}", [(beside, f"{inside}\n{beside}")])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    assert (answer.status, b"tracklog_log_available 1.0" in answer.read()) == (200, True)
+    connection.close()
+    assert ask(nginx.port, "GET", "/metrics")[0] == 404
 
 
 def test_a_batch_of_4_mb_passes_and_is_stored(nginx, service):
