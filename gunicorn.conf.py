@@ -7,6 +7,7 @@ import sys
 import flask.logging
 
 import eventlog
+import metrics
 import serving
 from config import Config
 
@@ -23,6 +24,9 @@ limit_request_line = 8190  # bytes; as long as nginx lets a pixel's URL be
 sendfile = False  # there are no files to send
 proc_name = "tracklog"
 
+# Beside the log, since two services may run from one checkout.
+counted = f"{settings.database}-metrics"
+
 # The app believes no forwarding header, so gunicorn need not check whom it could believe at every request.
 forwarded_allow_ips = "*"
 secure_scheme_headers = {}
@@ -35,6 +39,7 @@ def on_starting(server):
         eventlog.migrate(settings.database)
     except eventlog.Unavailable as failure:
         sys.exit(str(failure))
+    metrics.forget(counted)
 
 
 def post_fork(server, worker):
@@ -48,8 +53,9 @@ def pre_request(worker, request):
 
 
 def post_worker_init(worker):
-    """Adapt gunicorn, and let gevent's idle moments gather the log's groups."""
+    """Adapt gunicorn, count with the other workers, and let gevent's idle moments gather the log's groups."""
     serving.adapt(worker.cfg)
+    worker.wsgi.extensions["metrics"].share(counted)
     gc.freeze()  # the program's own objects need no collecting
     if worker.cfg.worker_class_str != "gevent":
         return

@@ -76,6 +76,13 @@ class EventLog:
         self._writer.gather = gather
         self._written.aside = aside
 
+    def observe(self, committed: Callable[[float, int], object]) -> None:
+        """Call `committed` after each commit, with its seconds and how many events and refusals it had.
+
+        The seconds include waiting for other processes.
+        """
+        self._writer.committed = committed
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         self._written.close()

@@ -24,6 +24,8 @@ class Writer:
         #: Returns when every request that is ready has joined the group. Threads have no such moment: theirs
         #: join while the group before is committed. Under gevent it is when the loop is idle.
         self.gather: Callable[[], object] = lambda: None
+        #: Called after each commit: its seconds, from when the group is together, and the group's size.
+        self.committed: Callable[[float, int], object] = lambda seconds, size: None
         self._database = database
         self._most_rejected_bytes = most_rejected_bytes
         self._open: _Group | None = None
@@ -67,8 +69,10 @@ class Writer:
                 raise Unavailable("the log is busy")
             try:
                 self.gather()
+                together = monotonic()
                 while not self._is_written(group, deadline):
                     pass
+                group.seconds = monotonic() - together
             finally:
                 self._committing.release()
             group.failure = None
@@ -77,6 +81,8 @@ class Writer:
         finally:
             self._close(group)
             group.settled.set()
+        if group.failure is None:
+            self.committed(group.seconds, group.size)
 
     def _is_written(self, group: "_Group", deadline: float) -> bool:
         """Commit the group but for the parts at fault; False, and nothing is written, where one more is found."""
@@ -98,7 +104,8 @@ class _Group:
     """Requests that are committed together."""
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size = 0  # events, and bodies that were refused
+        self.seconds = 0.0
         self.settled = threading.Event()
         self.failure: Exception | None = Unavailable("the commit was interrupted")
         self._parts: list[_Part] = []

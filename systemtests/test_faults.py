@@ -6,6 +6,7 @@ What each costs is shown at the end of a run: events acknowledged, stored and lo
 import http.client
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -280,6 +281,24 @@ def test_a_file_system_that_is_read_only(on_disk, disk, compare):
         clients.go_on()
     send_again(on_disk, clients)
     compare("file system read-only", clients, on_disk)
+
+
+def test_workers_that_start_on_a_full_disk(on_disk, disk, compare):
+    """They find no room for what they map into memory; to write to it none the less would end them."""
+    on_disk.start()
+    with load(on_disk, 8) as clients:
+        clients.go_on()
+        with no_workers(on_disk, signal.SIGKILL):
+            shutil.rmtree(f"{on_disk.database}-metrics")
+            filler = fill(disk)
+        clients.are_refused(20)
+        workers = on_disk.workers()
+        filler.unlink()
+        clients.go_on()
+        assert on_disk.workers() == workers
+    assert on_disk.said().count("is not counted: [Errno 28]") == len(workers)
+    send_again(on_disk, clients)
+    compare("disk full when workers start", clients, on_disk)
 
 
 @pytest.mark.parametrize("what", ["files", "folder"])

@@ -156,10 +156,12 @@ import gevent.monkey; gevent.monkey.patch_all()
 import runpy, sys, gevent, eventlog
 from types import SimpleNamespace
 from eventlog.records import Counts
+from metrics import Metrics
 counted, write = [], Counts.write
 Counts.write = lambda self, connection: (counted.append(1), write(self, connection))
 log = eventlog.EventLog(sys.argv[1])
-worker = SimpleNamespace(cfg=SimpleNamespace(worker_class_str="gevent", settings={}), wsgi=SimpleNamespace(extensions={"eventlog": log}))
+app = SimpleNamespace(extensions={"eventlog": log, "metrics": Metrics(log)})
+worker = SimpleNamespace(cfg=SimpleNamespace(worker_class_str="gevent", settings={}), wsgi=app)
 runpy.run_path("gunicorn.conf.py")["post_worker_init"](worker)
 at = "2015-11-10T00:45:23.412Z"
 row = lambda number: eventlog.Event("example", str(number), "track", "1", None, "e", at, at, "{}")
@@ -169,8 +171,9 @@ assert len(counted) == 1, counted
 log.append([row(number) for number in range(3000)])
 assert len(log.reader.read_after(0, 5000)) == 3000
 """
+    environment = os.environ | {"TRACKLOG_DATABASE": path}
     ended = subprocess.run(
-        [sys.executable, "-c", script, path], cwd=PROJECT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, path], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60
     )
     assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -30,7 +30,7 @@ ALLOWED = {
     "app": {"commands", "config", "cors", "errors", "eventlog", "metrics", "routes"},
     "wsgi": {"app"},
     "serving": {"errors"},
-    "gunicorn.conf": {"config", "eventlog", "serving"},
+    "gunicorn.conf": {"config", "eventlog", "metrics", "serving"},
     "setup": set(),
 }
 
