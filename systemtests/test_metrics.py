@@ -1,12 +1,13 @@
-"""GET /metrics of several workers, which die and are replaced."""
+"""GET /metrics of several workers, which die and are replaced; and the alerts on it."""
 
 import os
+import re
 import signal
 import subprocess
 from contextlib import suppress
 
 import pytest
-from service import Clients, need, posted, wait_until
+from service import PROJECT, Clients, need, posted, wait_until
 
 EVENT = {"userId": "1", "event": "Posted"}
 EVENTS = ("tracklog_events_stored_total", "tracklog_events_duplicate_total", "tracklog_events_rejected_total")
@@ -129,3 +130,13 @@ def test_prometheus_finds_no_fault_with_the_metrics(running):
         text = connection.getresponse().read()
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (checked.returncode, checked.stderr) == (0, b"")
+
+
+def test_the_alerts_speak_up_when_and_only_when_something_is_wrong():
+    need("promtool")
+    checked = subprocess.run(
+        ["promtool", "test", "rules", "systemtests/alerts_test.yml"], cwd=PROJECT, capture_output=True, text=True
+    )
+    print(checked.stdout, checked.stderr)
+    assert checked.returncode == 0
+    assert re.search("SUCCESS", checked.stdout)

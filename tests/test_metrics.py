@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import errors
@@ -395,3 +396,13 @@ def test_metrics_are_named_by_the_conventions(families, client):
         assert re.fullmatch(r"tracklog(_[a-z]+)+", name)
         assert name.endswith("_total") is (kind == "counter")
         assert kind != "histogram" or name.endswith(("_seconds", "_events"))
+
+
+def test_every_alert_asks_for_metrics_that_there_are(families):
+    rules = yaml.safe_load((PROJECT / "deploy" / "alerts.yml").read_text())["groups"][0]["rules"]
+    asked = [name for rule in rules for name in re.findall(r"tracklog_\w+", rule["expr"])]
+    assert len(asked) > 4
+    assert set(asked) <= set(families)
+    for rule in rules:
+        assert f"| `{rule['alert']}` |" in OPERATE
+        assert rule["annotations"]["summary"]
