@@ -1,5 +1,6 @@
 """What an operator types: one command of Flask's CLI, or one group of them, a file."""
 
+from . import retention
 from .destinations import destinations
 from .events import events
 from .forward import forward
@@ -8,3 +9,5 @@ from .sources import sources
 
 GROUPS = [sources, events, rejected, destinations]
 COMMANDS = [*GROUPS, forward]
+
+__all__ = ["COMMANDS", "GROUPS", "retention"]  # the last adds to the group of events

@@ -53,7 +53,7 @@ def stats():
     counts = log().reader.counts()
     by_type = {}
     for each in counts:
-        if each.outcome != "rejected":
+        if not each.code:
             by_type.setdefault((each.source, each.type), {})[each.outcome] = each
     rows = []
     for (source, type), outcomes in sorted(by_type.items()):
@@ -62,17 +62,22 @@ def stats():
         rows.append((source, type, *numbers, short(first), short(last)))
     print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), rows)
     rejected = [
-        (each.source, each.code, each.times, short(each.first_at), short(each.last_at)) for each in counts if each.code
+        (each.source, each.code, each.times, short(each.first_at), short(each.last_at))
+        for each in counts
+        if each.outcome == "rejected"
     ]
     if rejected:
         click.echo()
         print_table(("SOURCE", "REJECTED FOR", "TIMES", "FIRST", "LAST"), rejected)
-    stored, duplicates, refused = (
-        sum(each.times for each in counts if each.outcome == outcome) for outcome in ("stored", "duplicate", "rejected")
+    stored, duplicates, refused, removed = (
+        sum(each.times for each in counts if each.outcome == outcome)
+        for outcome in ("stored", "duplicate", "rejected", "removed")
     )
     click.echo(
         f"\n{stored + duplicates + refused} received = {stored} stored + {duplicates} duplicates + {refused} rejected"
     )
+    if removed:
+        click.echo(f"{removed} of the stored are removed again")
 
 
 @events.command()
@@ -87,8 +92,7 @@ def export():
     reader = log().reader
     cursor, last = 0, reader.last_id()
     with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        while cursor < last:
-            chunk = reader.read_after(cursor, CHUNK)
+        while cursor < last and (chunk := reader.read_after(cursor, CHUNK)):
             for event in chunk:
                 # The payload is JSON already, and stays as it was stored to the letter.
                 click.echo(f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}')

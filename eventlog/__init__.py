@@ -19,6 +19,7 @@ from .patience import PATIENCE
 from .reader import Count, Reader, StoredEvent
 from .records import Event, Rejected
 from .rejections import Rejection, Rejections
+from .retention import Pruned, Retention
 from .sources import Source, Sources
 from .writer import Writer
 
@@ -29,6 +30,7 @@ __all__ = [
     "Event",
     "EventLog",
     "NotPossible",
+    "Pruned",
     "Rejected",
     "Rejection",
     "Source",
@@ -66,6 +68,7 @@ class EventLog:
         self.sources = Sources(self._read)
         self.rejections = Rejections(self._read, self._written)
         self.destinations = Destinations(self._read, self._written)
+        self.retention = Retention(self._read, self._written)
 
     def cooperate(self, gather: Callable[[], object], aside: Callable[[Callable[[], object]], object]) -> None:
         """Serve requests that take turns in one thread, as gevent's do, and not only threads.

@@ -21,11 +21,11 @@ class StoredEvent(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How often something happened to a source's events: `type` is '' where they were rejected, else `code` is."""
+    """How often something happened to a source's events: `code` is '' unless they were rejected, else `type` is."""
 
     source: str
     type: str
-    outcome: str  # stored, duplicate or rejected
+    outcome: str  # stored, duplicate or rejected; and what has gone again: removed events, dropped rejected bodies
     code: str
     times: int
     first_at: str

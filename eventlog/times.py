@@ -1,11 +1,16 @@
 """Times as the log writes them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def now() -> str:
     """Return the time in ISO 8601, of UTC, to the millisecond, ending in Z."""
-    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return ago(timedelta())
+
+
+def ago(span: timedelta) -> str:
+    """Return the time that was so long ago, written as `now` does."""
+    return (datetime.now(UTC) - span).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def age(at: str) -> float:

@@ -5,24 +5,27 @@ import subprocess
 import pytest
 from service import BIN, PROJECT, need
 
+UNITS = [
+    path.name for path in sorted((PROJECT / "deploy").iterdir()) if path.suffix in (".socket", ".service", ".timer")
+]
+
 
 def test_systemd_accepts_the_units(tmp_path):
     need("systemd-analyze")
-    units = ("tracklog.socket", "tracklog.service", "tracklog-forward.service")
-    for unit in units:
+    for unit in UNITS:
         shipped = (PROJECT / "deploy" / unit).read_text()
         # systemd looks whether the program is there.
         here = shipped.replace("/opt/tracklog/.venv/bin", str(BIN)).replace("/opt/tracklog", str(PROJECT))
         (tmp_path / unit).write_text(here)
     verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *(tmp_path / unit for unit in units)],
+        ["systemd-analyze", "verify", "--man=no", *(tmp_path / unit for unit in UNITS)],
         capture_output=True,
         text=True,
     )
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("unit", ["tracklog.service", "tracklog-forward.service"])
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
 def test_a_service_is_locked_in(unit):
     """By systemd's own judgement of its exposure, of which 10.0 is the worst."""
     need("systemd-analyze")

@@ -1,0 +1,72 @@
+"""flask events prune: what the log is to keep no longer."""
+
+import re
+import sys
+from datetime import timedelta
+
+import click
+
+from commands.events import events
+from commands.group import log
+from eventlog.times import ago
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class Age(click.ParamType):
+    """A time span; as a value, the time that was so long ago."""
+
+    name = "age"
+
+    def convert(self, value, param, context):
+        found = re.fullmatch(r"(\d{1,5})([smhdw])", value, re.ASCII)
+        if not found:
+            self.fail("is a number and s, m, h, d or w, as in 30d", param, context)
+        return ago(timedelta(**{UNITS[found[2]]: int(found[1])}))
+
+
+class Size(click.ParamType):
+    """A number of bytes."""
+
+    name = "size"
+
+    def convert(self, value, param, context):
+        found = re.fullmatch(r"(\d{1,9})([KMGT]B)", value.upper(), re.ASCII)
+        if not found:
+            self.fail("is a number and KB, MB, GB or TB, as in 20GB", param, context)
+        return int(found[1]) * SIZES[found[2]]
+
+
+@events.command()
+@click.option("--older-than", "before", metavar="AGE", type=Age(), help="What was received so long ago, as 30d, 12h.")
+@click.option("--max-size", metavar="SIZE", type=Size(), help="Then the oldest, until the log uses no more than 20GB.")
+@click.option("--even-undelivered", is_flag=True, help="What a destination has not got, too.")
+def prune(before, max_size, even_undelivered):
+    """Remove old events, and what was refused as long ago, while the service runs.
+
+    It never asks. It ends with 1 if events stay because a destination has not got them.
+
+    \b
+    Example:
+      flask events prune --older-than 30d
+      flask events prune --older-than 1w --max-size 20GB --even-undelivered
+    """
+    if before is None and max_size is None:
+        raise click.UsageError("Give --older-than, or --max-size, or both")
+    retention = log().retention
+    length = retention.estimate(before, max_size)
+    with click.progressbar(length=length, label="Pruning", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
+        pruned = retention.prune(
+            before=before, most_bytes=max_size, even_undelivered=even_undelivered, report=progress.update
+        )
+    line = f"{pruned.removed} events and {pruned.dropped} refused bodies are removed"
+    if pruned.kept:
+        last = min(log().destinations.all(), key=lambda each: each.position)
+        line += f"; {pruned.kept} events stay, which {last.name} lacks"
+    click.echo(line)
+    is_too_large = max_size is not None and retention.used_bytes() > max_size
+    if is_too_large:
+        click.echo(f"The log uses {retention.used_bytes()} bytes all the same", err=True)
+    if pruned.kept or is_too_large:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,40 @@
+"""Delete rows while others write: a few milliseconds' worth at a time, each with the counts of what has gone."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+from .database import Database
+from .patience import PATIENCE
+from .records import Counts
+
+SPELL = 0.004  # seconds that a transaction deletes for; the commit comes on top
+REST = 4  # times as long as a transaction took, the queue is the others'
+
+#: What a row that has gone adds to the counts: the arguments of Counts.add.
+_COUNTED = {
+    "events": "source, type, 'removed', '', received_at, 1",
+    "rejected": "source, '', 'dropped', code, received_at, times_seen",
+}
+
+
+def remove(
+    database: Database, table: str, ids: Iterable[int], *, unless: str = "false", **bindings: str | int | None
+) -> int:
+    """Delete the rows with these ids, in this order, but for those of which `unless` holds; return how many went."""
+    left, removed = deque(ids), 0
+    statement = f"DELETE FROM {table} WHERE id = :id AND NOT {unless} RETURNING {_COUNTED.get(table, 'id')}"
+    while left:
+        with database.transaction(monotonic() + PATIENCE) as connection:
+            began, counts = monotonic(), Counts()
+            while left and monotonic() < began + SPELL:
+                rows: list[Any] = connection.execute(statement, {"id": left.popleft(), **bindings}).fetchall()
+                for row in rows:
+                    removed += 1
+                    if table in _COUNTED:
+                        counts.add(*row)
+            counts.write(connection)
+        time.sleep(REST * (monotonic() - began))
+    return removed
