@@ -1,4 +1,4 @@
-"""flask events prune: what the log is to keep no longer."""
+"""flask events prune, forget: what the log is to keep no longer."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from datetime import timedelta
 import click
 
 from commands.events import events
-from commands.group import log
+from commands.group import log, plain
 from eventlog.times import ago
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -70,3 +70,32 @@ def prune(before, max_size, even_undelivered):
         click.echo(f"The log uses {retention.used_bytes()} bytes all the same", err=True)
     if pruned.kept or is_too_large:
         raise click.exceptions.Exit(1)
+
+
+@events.command()
+@click.argument("user_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(user_id, yes):
+    """Remove all that is a person's, from the log and from the bytes of its files.
+
+    It reads all of the log a few times, while the service runs. docs/operate.md says what is taken for one person.
+
+    \b
+    Example:
+      flask events forget 1234
+    """
+    people = log().people
+    person = people.find(user_id)
+    others = sorted(person.ids.keys() - {user_id})
+    if others:
+        click.echo(plain(f"{user_id} is also {', '.join(others)}"))
+    if person.shared:
+        click.echo(plain(f"Seen with others too, and so with no more than what names both: {', '.join(person.shared)}"))
+    numbers = (
+        f"{len(person.events)} events, {len(person.rejected)} refused bodies, {len(person.dead_letters)} dead letters"
+    )
+    click.echo(numbers)
+    if not yes:
+        click.confirm("Remove all of it for good?", abort=True)
+    people.forget(person)
+    click.echo("They are gone, and so are their bytes")

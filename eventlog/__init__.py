@@ -16,6 +16,7 @@ from .destinations import DeadLetter, Destination, Destinations
 from .faults import NotPossible, Unavailable, Unusable
 from .opening import create, migrate
 from .patience import PATIENCE
+from .people import People, Person
 from .reader import Count, Reader, StoredEvent
 from .records import Event, Rejected
 from .rejections import Rejection, Rejections
@@ -30,6 +31,7 @@ __all__ = [
     "Event",
     "EventLog",
     "NotPossible",
+    "Person",
     "Pruned",
     "Rejected",
     "Rejection",
@@ -69,6 +71,7 @@ class EventLog:
         self.rejections = Rejections(self._read, self._written)
         self.destinations = Destinations(self._read, self._written)
         self.retention = Retention(self._read, self._written)
+        self.people = People(self._read, self._written)
 
     def cooperate(self, gather: Callable[[], object], aside: Callable[[Callable[[], object]], object]) -> None:
         """Serve requests that take turns in one thread, as gevent's do, and not only threads.

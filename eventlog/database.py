@@ -62,6 +62,17 @@ class Database:
             if not self._is_in_place():
                 raise Unavailable(f"{self.path}, or the -wal beside it, was moved or deleted")
 
+    @contextmanager
+    def alone(self, deadline: float) -> Iterator[apsw.Connection]:
+        """Write alone, as in a transaction, while all that was written before is in the file and the -wal is empty."""
+        with self._connected(deadline) as connection, self._turn(deadline):
+            patiently(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), deadline)
+            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
+            if os.path.getsize(self.path + "-wal") or not self._is_in_place():
+                raise Unavailable(f"{self.path} is written to past the queue")
+            yield connection
+            connection.execute("COMMIT")
+
     def close(self) -> None:
         """Close the connection; what it had not committed is gone."""
         with suppress(apsw.Error, OSError, Unavailable):

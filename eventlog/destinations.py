@@ -116,20 +116,24 @@ class Destinations:
         self._update(name, "UPDATE destinations SET reserved = :last WHERE name = :name", last=last)
 
     def advance(self, name: str, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> None:
-        """Note that everything up to `position` is settled: delivered, skipped, or dead. Idempotent but for counts."""
+        """Note that everything up to `position` is settled: delivered, skipped, or dead. Idempotent but for counts.
+
+        An event that has gone from the log meanwhile leaves no dead letter.
+        """
         with self._writing() as connection:
             for letter in dead:
                 connection.execute(
                     f"""
                     INSERT INTO dead_letters (destination, {_EVENT_COLUMNS}, code, message, attempts, died_at)
-                    VALUES ({", ".join("?" * (len(StoredEvent._fields) + 5))})
+                    SELECT {", ".join("?" * (len(StoredEvent._fields) + 5))}
+                    WHERE EXISTS (SELECT 1 FROM events WHERE id = ?)
                     ON CONFLICT (destination, event_id) DO UPDATE SET
                         code = excluded.code,
                         message = excluded.message,
                         attempts = attempts + excluded.attempts,
                         died_at = excluded.died_at
                     """,
-                    (name, *letter.event, *letter[1:]),
+                    (name, *letter.event, *letter[1:], letter.event.id),
                 )
             connection.execute(
                 """

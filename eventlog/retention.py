@@ -76,8 +76,9 @@ class Retention:
         )
 
     def _received_at(self, id: int) -> str:
-        """When the event with this id was received, or the next one that there is."""
-        return str(self._read.read("SELECT received_at FROM events WHERE id >= ? ORDER BY id LIMIT 1", (id,))[0][0])
+        """When the event with this id was received, or the next one that there is; after all times if there is none."""
+        query = "SELECT coalesce((SELECT received_at FROM events WHERE id >= ? ORDER BY id LIMIT 1), 'Z')"
+        return str(self._read.read(query, (id,))[0][0])
 
     def _prune_events(
         self, before: str | None, most_bytes: int, even_undelivered: bool, report: Callable[[int], object]

@@ -106,7 +106,10 @@ class Forwarder:
             return False
         events = self._next(destination)
         if not events:
-            return False
+            if destination.reserved is None:
+                return False
+            self._advance(destination.reserved, 0, ())  # all that its object was to have is forgotten
+            return True
         last = events[-1].id
         if self._kind.reserves and destination.reserved is None:
             self._log.destinations.reserve(self._name, last)

@@ -1,9 +1,77 @@
-"""Old events go while clients post, and nothing else does."""
+"""Old events and whole people go while clients post, and nothing else does."""
 
+import random
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 from service import Clients
+
+PEOPLE = 50
+
+
+def secrets(person):
+    """What must not be left of a person: ids, those that only aliases and events lead to, and a trait."""
+    return [
+        f"user-{person:02}-id",
+        f"device-{person:02}-id",
+        f"before-{person:02}-id",
+        f"mail-{person:02}@host.example",
+    ]
+
+
+def event(person, chance):
+    """One of a person's events; some are larger than a page."""
+    user, device, before, mail = secrets(person)
+    kind = chance.randrange(20)
+    if kind == 0:
+        return {"type": "alias", "userId": user, "previousId": before}
+    if kind == 1:
+        return {"type": "identify", "userId": user, "anonymousId": device, "traits": {"email": mail}}
+    if kind == 2:
+        return {"type": "track", "userId": user, "traits": mail}  # lacks its event: refused
+    who = {"anonymousId": device} if kind < 8 else {"userId": before} if kind < 10 else {"userId": user}
+    return {"type": "track", "event": "Posted", "properties": {"mail": mail * chance.choice([1, 1, 5, 20, 300])}, **who}
+
+
+def post_people(service, events):
+    chance = random.Random(1)
+    batches = [[event(chance.randrange(PEOPLE), chance) for _ in range(500)] for _ in range(events // 500)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda batch: service.post("/v1/batch", {"batch": batch}), batches))
+    assert {status for status, _ in answers} == {200}
+
+
+def test_of_who_is_forgotten_under_load_no_byte_is_left(running):
+    """First 20 who are one by their aliases, so that many rows are moved to other pages; then some of the rest."""
+    post_people(running, 20_000)
+    (first, *rest), others = [secrets(person)[0] for person in range(30, PEOPLE)], range(30)
+    running.post("/v1/batch", {"batch": [{"type": "alias", "userId": first, "previousId": each} for each in rest]})
+    write_ahead_log = Path(f"{running.database}-wal")
+    with Clients(running.port, 8, per_connection=20) as clients:
+        for people in [range(30, PEOPLE), *([person] for person in random.Random(2).sample(others, 8))]:
+            said = running.flask("events", "forget", secrets(people[0])[0], "--yes").stdout
+            found = {f"user-{people[0]:02}-id", *said.splitlines()[0].replace(",", "").split()}
+            content = running.database.read_bytes() + write_ahead_log.read_bytes() + backup(running)
+            for person in people:
+                assert set(secrets(person)[:3]) <= found
+                assert [secret for secret in secrets(person) if secret.encode() in content] == []
+            clients.go_on(50)
+    assert clients.refused == clients.failed == []
+    stored = {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
+    assert clients.acknowledged_ids() <= stored
+    assert running.query("SELECT count(DISTINCT user_id) FROM events WHERE user_id LIKE 'user-%'") == [(22,)]
+    assert "The log is whole" in running.flask("events", "check").stdout
+
+
+def backup(service):
+    copy = service.folder / "backup.db"
+    with closing(sqlite3.connect(service.database)) as log, closing(sqlite3.connect(copy)) as target:
+        log.backup(target)
+    content = copy.read_bytes()
+    copy.unlink()
+    return content
 
 
 def test_a_prune_under_load_leaves_what_is_young_or_undelivered(running):

@@ -248,6 +248,17 @@ def test_what_is_reserved_is_repeated_as_it_was(add, log):
     assert log.destinations.get("there").reserved is None
 
 
+def test_what_is_reserved_and_then_forgotten_is_passed_over(add, log):
+    forward = add(5)
+    log.destinations.reserve("there", 3)
+    log.people.forget(log.people.find("1"))
+    log.append([event(6)])
+    kind = Scripted()
+    assert forward(kind) is True
+    assert kind.tries == [[6]]
+    assert log.destinations.get("there").reserved is None
+
+
 def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
     class Small(Scripted):
         most_bytes = 250

@@ -1,13 +1,16 @@
-"""What is old goes, with its counts; what a destination lacks stays."""
+"""What is old goes, with its counts; what a destination lacks stays; a person is forgotten under all his ids."""
 
 import json
 import threading
-from itertools import count
+from contextlib import closing
+from itertools import chain, count
+from pathlib import Path
 
 import apsw
 import pytest
 
 import eventlog
+from eventlog import erasing, removal
 
 OLD, CUT, YOUNG = "2015-11-10T00:45:23.412Z", "2016-01-01T00:00:00.000Z", "2020-11-10T00:45:23.412Z"
 
@@ -158,8 +161,9 @@ def test_how_far_a_prune_will_go_is_known_before(append, log, before, most_bytes
     assert least <= log.retention.estimate(before, most_bytes) <= most
 
 
-def test_an_empty_log_is_pruned(run):
+def test_an_empty_log_is_pruned_and_searched(run):
     assert run("prune", "--older-than", "30d", "--max-size", "20GB") == "0 events and 0 refused bodies are removed\n"
+    assert run("forget", "nobody", "--yes").startswith("0 events, 0 refused bodies, 0 dead letters\n")
 
 
 @pytest.mark.parametrize(
@@ -187,3 +191,184 @@ def test_prune_and_ingest_take_turns(append, log, path, monkeypatch):
     assert len(set(left)) > 5
     assert len(other.reader.read_after(0, 10_000)) == stored
     other.close()
+
+
+# One person
+
+
+def tie(append, *ties):
+    """Append an event for each (userId, anonymousId), and an alias for each [userId, previousId]."""
+    return [
+        *chain.from_iterable(
+            append(OLD, user_id=each[0], type="alias", previousId=each[1])
+            if isinstance(each, list)
+            else append(OLD, user_id=each[0], anonymous_id=each[1])
+            for each in ties
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ties", "found", "shared"),
+    [
+        ([("u", None), ("v", None)], {"u"}, []),
+        ([("u", "a"), (None, "a"), ("v", "b"), (None, "b")], {"u", "a"}, []),
+        ([["u", "p"], ["p", "o"], [None, "x"], ("v", None), ("o", None)], {"u", "p", "o"}, []),
+        ([["v", "u"], ["w", "v"], ("w", "c"), (None, "c")], {"u", "v", "w", "c"}, []),
+        ([("u", "a"), ("v", "a"), (None, "a")], {"u"}, ["a"]),
+        ([("u", "a"), ("v", "a"), ["u", "v"]], {"u", "v", "a"}, []),
+        ([("u", "a"), ["w", "u"], ["x", "w"], ("x", "a"), ("y", "b"), ("u", "b")], {"u", "w", "x", "a"}, ["b"]),
+        ([(None, "u"), ("v", "u"), ("v", "b")], {"u", "v", "b"}, []),
+        ([("v", "u"), ("w", "u")], {"u"}, ["u"]),
+        ([("u", "u"), ("u", 'quote"\\é')], {"u", 'quote"\\é'}, []),
+    ],
+)
+def test_the_ids_that_the_log_ties_together_are_one_persons(append, log, ids, ties, found, shared):
+    tie(append, *ties)
+    person = log.people.find("u")
+    assert (person.ids.keys(), person.shared) == (found, shared)
+    log.people.forget(person)
+    expected = [n for n, each in enumerate(ties, 1) if not {*each} & found]
+    assert ids() == expected
+    assert log.reader.problems() == []
+
+
+def test_a_forgetting_that_was_interrupted_anywhere_is_finished_from_the_same_id(append, log, ids):
+    ties = [
+        ("u", "a"),
+        ["v", "u"],
+        ("v", "b"),
+        (None, "b"),
+        (None, "a"),
+        ("v", None),
+        ["w", "v"],
+        ("w", "c"),
+        (None, "c"),
+    ]
+    for end in range(len(ties)):
+        theirs = tie(append, *ties)
+        person = log.people.find("u")
+        assert sorted(person.events) == theirs
+        log.people.forget(person._replace(events=person.events[:end]))
+        assert sorted(log.people.find("u").events) == sorted(person.events[end:])
+        log.people.forget(log.people.find("u"))
+        assert ids() == []
+
+
+def test_it_asks_before_a_person_is_forgotten(run, append, log, ids, refuse):
+    tie(append, ("1234", "a-1"), ("1234", "kiosk"), ("99", "kiosk"), (None, "a-1"))
+    refuse(b'{"userId": "1234"')
+    assert run("forget", "1234", stdin="n\n", exit_code=1) == (
+        "1234 is also a-1\n"
+        "Seen with others too, and so with no more than what names both: kiosk\n"
+        "3 events, 1 refused bodies, 0 dead letters\n"
+        "Remove all of it for good? [y/N]: n\n"
+        "Aborted!\n"
+    )
+    assert ids() == [1, 2, 3, 4]
+    assert run("forget", "1234", "--yes").endswith("They are gone, and so are their bytes\n")
+    assert (ids(), ids("rejected")) == ([3], [])
+
+
+@pytest.mark.parametrize(
+    ("body", "goes"),
+    [
+        (b'{"userId": "caf\xc3\xa9/7"', True),
+        (rb'{"userId": "caf\u00E9\/7"}', True),
+        (b"{'userId': 'caf\xc3\xa9/7'}", True),
+        (b'{"url": "http://host/?user=caf\xc3\xa9/7&x=1"}', True),
+        (b'{"userId": "caf\xc3\xa9/77"}', False),
+        (b'{"userId": "xcaf\xc3\xa9/7"}', False),
+        (b'{"userId": "cafe/7"}', False),
+    ],
+)
+def test_a_refused_body_goes_if_it_mentions_the_person_however_it_spells_the_id(log, refuse, ids, body, goes):
+    refuse(body)
+    log.people.forget(log.people.find("café/7"))
+    assert ids("rejected") == ([] if goes else [1])
+    assert log.reader.problems() == []
+
+
+def test_nobody_has_a_blank_id(run, refuse, ids):
+    refuse(b'{"userId": " "}')
+    assert run("forget", " ", "--yes", exit_code=1) == "Error: Nobody has a blank id\n"
+    assert ids("rejected") == [1]
+
+
+def test_dead_letters_and_what_a_destination_answered_go_too(append, log, query, ids):
+    append(OLD, OLD, user_id="1234")
+    append(OLD)
+    log.destinations.add("hook", "webhook+http://host", [], [], 0)
+    dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
+    log.destinations.advance("hook", 3, 0, dead)
+    log.retention.prune(before=CUT)
+    log.destinations.note_failure("hook", "500 user 1234 is unknown")
+    person = log.people.find("1234")
+    assert (person.events, len(person.dead_letters)) == ([], 2)
+    log.people.forget(person)
+    assert [letter.event.id for letter in log.destinations.dead_letters("hook")] == [3]
+    assert log.destinations.get("hook").last_error == "-"
+
+
+def test_an_event_that_was_forgotten_while_it_was_delivered_leaves_no_dead_letter(append, log):
+    append(OLD, OLD)
+    log.destinations.add("hook", "webhook+http://host", [], [], 0)
+    dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
+    log.retention.prune(before=CUT, even_undelivered=True)
+    log.destinations.advance("hook", 2, 0, dead)
+    assert log.destinations.dead_letters("hook") == []
+
+
+def test_a_forgotten_event_that_is_sent_again_is_stored_again(append, log):
+    event = eventlog.Event("example", "m", "track", "1234", None, None, OLD, OLD, "{}")
+    assert log.append([event, event]) == [True, False]
+    log.people.forget(log.people.find("1234"))
+    assert log.append([event]) == [True]
+
+
+# The bytes
+
+
+def person(n):
+    return f"person-{n % 30:02}"
+
+
+def test_no_page_has_anything_left_of_rows_that_are_gone(log, path, query):
+    """SQLite's own secure_delete leaves copies in pages whose rows were moved to others."""
+    for start in range(0, 3000, 500):
+        log.append(
+            [
+                eventlog.Event("example", str(n), "track", person(n), None, None, OLD, OLD, f'"{"x" * (n * 37 % 900)}"')
+                for n in range(start, start + 500)
+            ]
+        )
+    for n in range(29):
+        ids = [id for (id,) in query("SELECT id FROM events WHERE user_id = ?", person(n))]
+        removal.remove(log._written, "events", ids)
+    assert remains(path)
+    erasing.erase(path)
+    assert not remains(path)
+    content = Path(path).read_bytes() + Path(f"{path}-wal").read_bytes()
+    assert [n for n in range(30) if person(n).encode() in content] == [29]
+    assert log.reader.problems() == []
+    assert len(log.reader.read_after(0)) == 100
+
+
+def remains(path):
+    with closing(apsw.Connection(path)) as connection:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    with erasing._file(path) as file:
+        return list(erasing._remains(file))
+
+
+def test_who_reads_without_an_end_is_named_as_what_is_in_the_way(append, log, path, monkeypatch, run, ids):
+    monkeypatch.setattr(erasing, "PATIENCE", 0.3)
+    append(OLD, user_id="1234")
+    reader = apsw.Connection(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM events").fetchall()
+    append(OLD, user_id="5")
+    assert "somebody reads or writes" in run("forget", "1234", "--yes", exit_code=1)
+    assert ids() == [2]
+    reader.close()
+    assert run("forget", "1234", "--yes").endswith("They are gone, and so are their bytes\n")
