@@ -1,0 +1,95 @@
+"""Measure ingest while a million of two million events are pruned, and while they are not, in turns."""
+
+import argparse
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import apsw
+
+from bench import BIN, PROJECT, serving, tracklog
+
+CONNECTIONS = 64
+SECONDS = 6
+
+# Half of the events are of 2015. What an event of the bench weighs, without the service's work for it.
+FILL = """
+WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :events)
+INSERT INTO events (source, message_id, type, user_id, name, timestamp, received_at, payload, dedupe_key)
+SELECT 'bench', 'filled-' || n, 'track', '1234', 'Added File', at, at, printf(:payload, n, at), randomblob(16) FROM (
+    SELECT n, iif(n <= :events / 2, '2015-11-10T00:45:23.412Z', strftime('%Y-%m-%dT%H:%M:%fZ')) AS at FROM numbers
+)
+"""
+PAYLOAD = (
+    '{"type":"track","messageId":"filled-%d","userId":"1234","event":"Added File","properties":{"fileTitle":'
+    '"Life, the Universe, and Everything","fileSize":"509","fileType":"PDF"},"timestamp":"%s"}'
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=2_000_000)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
+        server = stack.enter_context(serving(tracklog(folder)))
+        fill(server, options.events)
+        server.stored = lambda: server.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
+        old = "SELECT count(*) FROM events WHERE received_at < '2016'"
+        server.run(CONNECTIONS, 2)  # to warm up
+        began, without, during = server.query(old), [], []
+        while (left := server.query(old)) or not during:
+            without.append(server.run(CONNECTIONS, SECONDS))
+            with pruning(server, old, left):
+                during.append(server.run(CONNECTIONS, SECONDS))
+            print(
+                f"p99 {without[-1]['p99 ms']:.0f} ms without, {during[-1]['p99 ms']:.0f} ms with; "
+                f"requests/s {without[-1]['requests/s']:.0f}, {during[-1]['requests/s']:.0f}; {left} old events left",
+                flush=True,
+            )
+        report(began, without, during)
+
+
+def fill(server, events):
+    connection = apsw.Connection(str(server.database))
+    with connection:
+        connection.execute(FILL, {"events": events, "payload": PAYLOAD})
+        connection.execute(
+            "INSERT INTO counts VALUES ('bench', 'track', 'stored', '', ?, '', '') "
+            "ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            (events,),
+        )
+    connection.close()
+
+
+@contextmanager
+def pruning(server, old, left):
+    """Prune from before the block until after it, or until nothing is old."""
+    environment = os.environ | {"TRACKLOG_DATABASE": str(server.database)}
+    command = [BIN / "flask", "events", "prune", "--older-than", "1d"]
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None and server.query(old) == left:
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        process.terminate()
+        said = process.communicate()[1].decode()
+        if process.returncode not in (0, -signal.SIGTERM):
+            raise SystemExit(said)
+
+
+def report(began, without, during):
+    for figure in ("p50 ms", "p99 ms", "requests/s"):
+        values = [statistics.median(each[figure] for each in rounds) for rounds in (without, during)]
+        print(f"{figure:10}  {values[0]:8.1f} without  {values[1]:8.1f} with   ratio {values[1] / values[0]:.2f}")
+    print(f"{began} events pruned in {len(during)} rounds of {SECONDS} s")
+
+
+if __name__ == "__main__":
+    main()
