@@ -60,13 +60,17 @@ class Forwarder:
         self._attempts: Counter[int] = Counter()
         self._reading = ThreadPoolExecutor(1)
         self._ahead = NOTHING_AHEAD  # events that are read already, and the position that they follow
+        self._failures = 0  # since the destination last took something
+        self._unavailable_since: float | None = None  # the log
 
     def run(self) -> bool:
         """Deliver until told to stop, or, if it is to do so once, until nothing waits; tell whether nothing does."""
         with self._alone(), self._kind_of(self._log.destinations.get(self._name)) as self._kind:
             while not self._stop.is_set():
                 try:
-                    if not self._step():
+                    has_settled = self._step()
+                    self._note_available()
+                    if not has_settled:
                         if self._once:
                             return self._is_done()
                         self._stop.wait(POLL)
@@ -74,7 +78,7 @@ class Forwarder:
                     if self._once:
                         return False
                 except Unavailable as failure:
-                    logger.error("the log is unavailable: %s", failure)
+                    self._note_unavailable(failure)
                     self._stop.wait(POLL)
         return False
 
@@ -185,18 +189,38 @@ class Forwarder:
                 settled = self._kind.deliver(events)
             except Later as later:
                 failures += 1
+                self._failures += 1
                 self._log.destinations.note_failure(self._name, str(later))
-                if failures == 1:
-                    logger.warning("%s fails: %s", self._name, later)
+                if self._failures == 1:
+                    fields = {"event": "destination_failing", "destination": self._name, "error": str(later)}
+                    logger.warning("%s fails: %s", self._name, later, extra=fields)
                 if later.is_server_fault and (impatient or monotonic() - since >= self._give_up_after):
                     raise _GaveUp(str(later)) from later
                 if self._once and failures == TRIES_ONCE:
                     raise _Interrupted(str(later)) from later
                 self._wait(delay(failures, later.retry_after))
             else:
-                if failures:
-                    logger.warning("%s has recovered after %d failures", self._name, failures)
+                self._note_recovered()
                 return settled
+
+    def _note_recovered(self) -> None:
+        if self._failures:
+            failures, self._failures = self._failures, 0
+            fields = {"event": "destination_recovered", "destination": self._name, "failures": failures}
+            logger.warning("%s has recovered after %d failures", self._name, failures, extra=fields)
+
+    def _note_unavailable(self, failure: Unavailable) -> None:
+        if self._unavailable_since is None:
+            self._unavailable_since = monotonic()
+            fields = {"event": "storage_trouble", "destination": self._name, "reason": str(failure)}
+            logger.error("the log is unavailable: %s", failure, extra=fields)
+
+    def _note_available(self) -> None:
+        if self._unavailable_since is not None:
+            seconds = round(monotonic() - self._unavailable_since, 3)
+            self._unavailable_since = None
+            fields = {"event": "storage_recovered", "destination": self._name, "seconds": seconds}
+            logger.warning("the log is available again after %s seconds", seconds, extra=fields)
 
     def _wait(self, seconds: float) -> None:
         """Wait, but no longer than the destination is to be delivered to."""
@@ -216,7 +240,8 @@ class Forwarder:
 
     def _dead_letter(self, event: StoredEvent, code: str, message: str) -> DeadLetter:
         now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-        logger.warning("%s refuses event %d: %s: %s", self._name, event.id, code, message)
+        fields = {"event": "dead_letter", "destination": self._name, "code": code, "id": event.id, "count": 1}
+        logger.warning("%s refuses event %d: %s: %s", self._name, event.id, code, message, extra=fields)
         return DeadLetter(event, code, message, self._attempts[event.id], now)
 
     @contextmanager

@@ -38,10 +38,11 @@ def forward(
                 own, name, stop=stop, once=once, give_up_after=give_up_after, report=report
             ).run()
         except NotPossible as failure:
-            logger.error("%s", failure)
+            logger.error("%s", failure, extra={"event": "forwarder_refused", "destination": name, "count": 1})
             stop.wait(0 if once else TROUBLED)
         except Exception:
-            logger.exception("the forwarder of %s has failed", name)
+            fields = {"event": "forwarder_failed", "destination": name, "count": 1}
+            logger.exception("the forwarder of %s has failed", name, extra=fields)
             stop.wait(0 if once else TROUBLED)
         finally:
             own.close()
