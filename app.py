@@ -10,6 +10,7 @@ from werkzeug.routing import Rule
 
 import cors
 import errors
+import logs
 from commands import COMMANDS
 from config import Config
 from eventlog import EventLog, Unavailable
@@ -19,6 +20,9 @@ from routes import BLUEPRINTS
 
 class Tracklog(Flask):
     """A Flask without sessions and hosts, which counts its requests, and matches most paths by one look-up."""
+
+    def __call__(self, environ, start_response):
+        return self.wsgi_app(environ, logs.take_request_id(environ, start_response))
 
     def create_url_adapter(self, request):
         if request is None:
@@ -67,6 +71,7 @@ def create_app(config=None):
     app.extensions["config"] = config
     app.extensions["eventlog"] = EventLog(config.database, config.max_rejected_bytes)
     app.extensions["metrics"] = Metrics(app.extensions["eventlog"])
+    app.extensions["trouble"] = logs.StorageTrouble()
     errors.register(app, Unavailable)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

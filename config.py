@@ -4,6 +4,8 @@ import os
 import re
 from dataclasses import dataclass, field, fields
 
+VERSION = "0.1.0"
+
 _ADDRESS = re.compile(r"unix:.+|[^:\s]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", re.ASCII)
 
 
@@ -26,6 +28,7 @@ class Config:
     max_rejected_bytes: int = setting(1024 * 1024 * 1024, "the most that is kept of what was refused")
     min_free_bytes: int = setting(100 * 1024 * 1024, "the free disk space without which the service is not ready")
     max_message_id_length: int = setting(255, "the longest messageId, in characters")
+    access_log: str = setting("off", "whether each request gets a log line: on or off")
 
     @classmethod
     def from_environment(cls):
@@ -61,10 +64,20 @@ def _address(variable, text):
     return text
 
 
-def _policy(variable, text):
-    if text not in ("keep", "truncate", "drop"):
-        raise SystemExit(f"{variable} must be keep, truncate or drop, not {text!r}")
-    return text
+def _one_of(*words):
+    def parse(variable, text):
+        if text not in words:
+            raise SystemExit(f"{variable} must be {', '.join(words[:-1])} or {words[-1]}, not {text!r}")
+        return text
+
+    return parse
 
 
-_PARSERS = {int: _number, str: _text, "bind": _address, "trusted_proxies": _count, "ip_policy": _policy}
+_PARSERS = {
+    int: _number,
+    str: _text,
+    "bind": _address,
+    "trusted_proxies": _count,
+    "ip_policy": _one_of("keep", "truncate", "drop"),
+    "access_log": _one_of("on", "off"),
+}

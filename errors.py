@@ -2,8 +2,10 @@
 
 import json
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
+
+import logs
 
 # What a client may be told, all of it: code -> (status, message). Codes are Segment's words where it has one.
 CODES = {
@@ -96,16 +98,19 @@ def register(app, unavailable):
 
     @app.errorhandler(Refused)
     def refuse(refused):
+        if refused.status < 500:
+            logs.rejected(refused.code, request.environ)
         return answer(refused)
 
     @app.errorhandler(unavailable)
     def log_unavailable(failure):
-        current_app.logger.error("storage unavailable: %s", failure)
+        current_app.extensions["trouble"].refuse(failure, request.environ)
         return answer(Refused("storage_unavailable"))
 
     @app.errorhandler(HTTPException)
     def http_error(error):
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.code, "bad_request")
+        logs.rejected(code, request.environ)
         response = answer(Refused(code))
         if getattr(error, "valid_methods", None):
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
@@ -113,5 +118,5 @@ def register(app, unavailable):
 
     @app.errorhandler(Exception)
     def internal_error(error):
-        current_app.logger.exception("internal error")
+        logs.internal_error(request.environ)
         return answer(Refused("internal_error"))

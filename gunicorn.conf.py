@@ -7,6 +7,7 @@ import sys
 import flask.logging
 
 import eventlog
+import logs
 import metrics
 import serving
 from config import Config
@@ -23,6 +24,8 @@ control_socket_disable = True
 limit_request_line = 8190  # bytes; as long as nginx lets a pixel's URL be
 sendfile = False  # there are no files to send
 proc_name = "tracklog"
+logger_class = serving.Logger
+accesslog = "-" if settings.access_log == "on" else None
 
 # Beside the log, since two services may run from one checkout.
 counted = f"{settings.database}-metrics"
@@ -40,6 +43,14 @@ def on_starting(server):
     except eventlog.Unavailable as failure:
         sys.exit(str(failure))
     metrics.forget(counted)
+
+
+def when_ready(server):
+    logs.start(settings, server.cfg.workers)
+
+
+def on_exit(server):
+    logs.stop()
 
 
 def post_fork(server, worker):
@@ -72,4 +83,5 @@ def worker_exit(server, worker):
     """Close the log: the last worker to do so leaves all of it in its one file."""
     if worker.wsgi is not None:
         worker.wsgi.extensions["eventlog"].close()
-    flask.logging.default_handler = None  # freed any later, it would ask for a lock that gevent no longer has
+    # Flask makes it though nobody uses it. Freed any later, it would ask for a lock that gevent no longer has.
+    flask.logging.default_handler = None

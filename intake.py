@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 
 from flask import Response, current_app, request
 
+import logs
 import strictjson
 from auth import find_source, find_source_in
 from body import Body
@@ -40,7 +42,7 @@ def _store(schema, arrival):
     except Refused as refusal:
         arrival.keep(refusal)
         raise
-    (is_new,) = arrival.log.append([event])
+    (is_new,) = arrival.append([event])
     receipt = {"success": True, "messageId": event.message_id}
     return _answer(receipt if is_new else {**receipt, "duplicate": True})
 
@@ -55,7 +57,9 @@ def accept_batch():
         arrival.keep(refusal)
         raise
     kept = [arrival.rejected_item(item, refusal) for _, item, refusal in refusals]
-    stored = sum(arrival.log.append(events, kept))
+    stored = sum(arrival.append(events, kept))
+    for code, count in Counter(refusal.code for _, _, refusal in refusals).items():
+        logs.rejected(code, arrival.request.environ, count)
     receipt = {
         "received": len(envelope["batch"]),
         "stored": stored,
@@ -85,11 +89,12 @@ def validate():
 
 def prove_ready():
     """Raise Refused, with what is wrong, unless an event would be stored now."""
-    settings = current_app.extensions["config"]
+    extensions = current_app.extensions
     try:
-        current_app.extensions["eventlog"].prove_writable(settings.min_free_bytes)
+        extensions["eventlog"].prove_writable(extensions["config"].min_free_bytes)
     except Unavailable as failure:
         raise Refused("storage_unavailable", str(failure)) from failure
+    extensions["trouble"].store()
 
 
 class Receipt(Response):
@@ -141,7 +146,8 @@ class Arrival:
         self.settings = extensions["config"]
         self.body = body
         self.pace = Pace()
-        self.source = find_source(self.request, self.log.sources, in_query=key_in_query)
+        self._trouble = extensions["trouble"]
+        self._came_from(find_source(self.request, self.log.sources, in_query=key_in_query))
 
     def read(self):
         """Return the body's text."""
@@ -159,20 +165,31 @@ class Arrival:
     def checker(self, value, items=()):
         """Return the checker for this source's events; where no header has named the source, the body's value does."""
         if self.source is None:
-            self.source = find_source_in(value, items, self.log.sources)
+            self._came_from(find_source_in(value, items, self.log.sources))
             if not self.source.enabled:
                 raise Refused("source_disabled")
         return Checker(self.settings, self.source.name, self.at, Requester(self.request.environ, self.settings))
 
+    def append(self, events, rejected=()):
+        """Do what the log's `append` does."""
+        stored = self.log.append(events, rejected)
+        self._trouble.store()
+        return stored
+
     def keep(self, refusal):
         """Keep the body that was refused, if its source is known."""
         if self.source:
-            self.log.append([], [self._rejected(refusal, self.body.content, self.body.is_cut)])
+            self.append([], [self._rejected(refusal, self.body.content, self.body.is_cut)])
 
     def rejected_item(self, item, refusal):
         """Return what the log keeps of a refused item of a batch."""
         self.pace()
         return self._rejected(refusal, strictjson.ascii_escaped(item.text))
+
+    def _came_from(self, source):
+        self.source = source
+        if source:
+            self.request.environ["tracklog.source"] = source.name
 
     def _rejected(self, refusal, content, is_cut=False):
         return rejected(self.source.name, self.at, self.request.path.rstrip("/"), refusal, content, is_cut)

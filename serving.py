@@ -1,14 +1,16 @@
-"""What gunicorn does otherwise for tracklog: it refuses in JSON, and spends less on each answer."""
+"""What gunicorn does otherwise for tracklog: it refuses and logs in JSON, and spends less on each answer."""
 
 import email.utils
 import json
+import sys
 import time
 from contextlib import suppress
 from functools import cache, lru_cache
 
-from gunicorn import util
+from gunicorn import glogging, util
 from gunicorn.http import wsgi
 
+import logs
 from errors import Refused
 
 DRAIN_BYTES = 64 * 1024 * 1024
@@ -55,7 +57,37 @@ def write_error(sock, status, reason, message):
     refused = Refused("internal_error") if status == 500 else Refused("bad_request", message or reason)
     body = json.dumps(refused.body())
     head = f"HTTP/1.1 {refused.status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    # gunicorn hands on what it knows of the request only with the error that is being handled.
+    request_headers = dict(getattr(getattr(sys.exception(), "req", None), "headers", ()))
+    if request_id := logs.plain_id(request_headers.get("X-REQUEST-ID")):
+        head += f"X-Request-ID: {request_id}\r\n"
+    if refused.status < 500:
+        logs.rejected(refused.code, {"tracklog.request_id": request_id})
     util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
+
+
+class Logger(glogging.Logger):
+    """Writes JSON lines: gunicorn's own, all others to the same place, and one for each request if that is asked."""
+
+    def setup(self, cfg):
+        super().setup(cfg)
+        for handler in self.access_log.handlers:
+            handler.setFormatter(logs.JsonLines())
+        logs.write_lines(*self.error_log.handlers)
+
+    def access(self, response, request, environ, took):
+        if self.access_log_enabled:
+            status = response.status and int(response.status[:3])
+            logs.request(self.access_log, environ, status, response.sent, took.total_seconds())
+
+    def warning(self, message, *arguments, **options):
+        """Leave out what is one line for each request that is no HTTP: `write_error` counts those."""
+        if not message.startswith("Invalid request from"):
+            super().warning(message, *arguments, **options)
+
+    def exception(self, message, *arguments, **options):
+        """Leave out the query of a URL, where a key may stand."""
+        super().exception(message, *(str(each).partition("?")[0] for each in arguments), **options)
 
 
 def http_date(timestamp=None):

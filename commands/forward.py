@@ -6,9 +6,11 @@ import sys
 import threading
 
 import click
+from flask import current_app
 from flask.cli import with_appcontext
 
 import forwarding
+import logs
 from commands.group import log, sentences
 
 
@@ -35,12 +37,17 @@ def forward(names, once, give_up_after):
       flask forward
       flask forward warehouse --once
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    if once:  # somebody waits for it
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    else:
+        logs.write_lines(logging.StreamHandler())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with sentences():
         destinations = [log().destinations.get(name) for name in names] or log().destinations.all()
+        if not once:
+            logs.start(current_app.extensions["config"])
         last = log().reader.last_id()
         waiting = sum(max(0, last - each.position) for each in destinations)
         lock = threading.Lock()
@@ -55,6 +62,8 @@ def forward(names, once, give_up_after):
                 log().path, names, stop=stop, once=once, give_up_after=give_up_after * 3600, report=report
             )
         dead = sum(log().destinations.count_dead(each.name) for each in destinations)
+    if not once:
+        logs.stop()
     if once and (dead or not is_done):
         click.echo(f"{'All is' if is_done else 'Not all is'} delivered; {dead} dead letters", err=True)
         raise click.exceptions.Exit(1)

@@ -95,6 +95,11 @@ class Service:
     def said(self):
         return (self.folder / "gunicorn.log").read_text()
 
+    def lines(self, event=None):
+        """Return its log lines, all of which must be JSON, or those of one event."""
+        lines = [json.loads(line) for line in self.said().splitlines()]
+        return [line for line in lines if event in (None, line["event"])]
+
     def is_healthy(self):
         try:
             return self.request("GET", "/healthz")[0] == 200

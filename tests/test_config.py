@@ -22,12 +22,13 @@ def test_defaults_are_those_of_the_contract(monkeypatch):
         max_rejected_bytes=1024**3,
         min_free_bytes=100 * 1024**2,
         max_message_id_length=255,
+        access_log="off",
     )
 
 
 @pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
 def test_every_setting_is_read_and_says_what_it_means(monkeypatch, setting):
-    text = {"bind": "0.0.0.0:1", "ip_policy": "drop"}.get(setting.name, "7")
+    text = {"bind": "0.0.0.0:1", "ip_policy": "drop", "access_log": "on"}.get(setting.name, "7")
     monkeypatch.setenv(f"TRACKLOG_{setting.name.upper()}", text)
     value = getattr(Config.from_environment(), setting.name)
     assert str(value) == text
@@ -45,7 +46,7 @@ def test_every_setting_is_read_and_says_what_it_means(monkeypatch, setting):
         for text in ("0", "-1", "1e3", "8MB", "\u0663")
         if (setting.name, text) != ("trusted_proxies", "0")
     ]
-    + [("ip_policy", "hash")],
+    + [("ip_policy", "hash"), ("access_log", "yes")],
 )
 def test_a_wrong_value_stops_the_start_with_a_sentence_that_names_it(monkeypatch, setting, text):
     monkeypatch.setenv(f"TRACKLOG_{setting.upper()}", text)

@@ -1,5 +1,6 @@
 """The documentation names all that there is."""
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ FORWARD = (PROJECT / "docs" / "forward.md").read_text()
 API = (PROJECT / "docs" / "api.md").read_text()
 
 
+PACKAGES = ("commands", "eventlog", "forwarding", "routes")
 ALL_COMMANDS = [f"flask {group.name} {name}" for group in GROUPS for name in group.commands]
 ALL_COMMANDS += [f"flask {command.name}" for command in COMMANDS if command not in GROUPS]
 
@@ -49,6 +51,25 @@ def test_every_route_is_documented(app):
     for rule in app.url_map.iter_rules():
         path = rule.rule.replace("<type>", "{type}")
         assert f"`{path}`" in API or any(f"`{method} {path}`" in API for method in ("GET", "POST")), path
+
+
+def logged_events():
+    """Return the events that the source logs, each with all fields that it is given in a dictionary with it."""
+    events = {}
+    for path in [*PROJECT.glob("*.py"), *(path for name in PACKAGES for path in (PROJECT / name).glob("*.py"))]:
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if "extra=" in text else ():
+            if isinstance(node, ast.Dict) and "event" in (keys := [ast.literal_eval(key) for key in node.keys if key]):
+                event = node.values[keys.index("event")]
+                if isinstance(event, ast.Constant):
+                    events.setdefault(event.value, set()).update(keys)
+    return {event: fields - {"event"} for event, fields in events.items()}
+
+
+def test_every_log_event_is_documented_with_its_fields():
+    table = OPERATE.partition("## The log lines")[2].partition("## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", table, re.MULTILINE)
+    assert {event: set(re.findall(r"`(\w+)`", fields)) for event, fields in rows} == logged_events()
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS)

@@ -75,6 +75,14 @@ def test_each_request_has_an_environment_of_its_own(adapted):
     assert "HTTP_COOKIE" not in wsgi.base_environ(adapted)
 
 
+def test_what_gunicorn_says_of_a_url_leaves_out_its_query():
+    said = []
+    logger = serving.Logger.__new__(serving.Logger)
+    logger.error_log = SimpleNamespace(exception=lambda *words: said.append(words))
+    logger.exception("Error handling request %s %s", "GET", "/v1/pixel/track?writeKey=secret")
+    assert said == [("Error handling request %s %s", "GET", "/v1/pixel/track")]
+
+
 def test_settings_read_as_before(adapted):
     names = [*adapted.settings, "is_ssl", "address"]
     assert [getattr(adapted, name) for name in names] == [getattr(Config(), name) for name in names]
