@@ -227,6 +227,25 @@ def test_a_request_has_an_id_that_is_handed_on(start_nginx):
     assert len(ids) == 2
 
 
+def test_a_request_s_id_is_in_its_line_and_its_answer(service, start_nginx):
+    service.environment["TRACKLOG_ACCESS_LOG"] = "on"
+    service.start()
+    nginx = start_nginx(f"127.0.0.1:{service.port}")
+    status, headers, _ = post(nginx.port, EVENT, **{"X-Request-ID": "the-client-s"})
+    assert status == 200
+    (given,) = headers.get_all("X-Request-ID")
+    (line,) = [line for line in wait_until(lambda: service.lines("request")) if line["path"] == "/v1/track"]
+    assert (line["request_id"], line["status"], line["source"]) == (given, 200, "example")
+
+
+def test_nginx_s_own_refusals_have_an_id_too(start_nginx):
+    nginx = start_nginx(f"127.0.0.1:{free_port()}")
+    answers = [ask(nginx.port, "GET", "/"), post(nginx.port, EVENT)]
+    assert [status for status, _, _ in answers] == [404, 502]
+    ids = [given for _, headers, _ in answers for given in headers.get_all("X-Request-ID")]
+    assert len(set(ids)) == 2
+
+
 # Restarts
 
 
