@@ -24,7 +24,6 @@ from eventlog import Unavailable
 from eventlog.times import age
 
 logger = logging.getLogger("tracklog.metrics")
-NOT_COUNTED = "what this worker does is not counted: %s"
 
 UNMATCHED = "none"  # the route of a path that is none, since anybody can ask for any number of those
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -63,7 +62,7 @@ class Metrics:
         try:
             self._tally = Tally(folder)
         except OSError as failure:
-            logger.warning(NOT_COUNTED, failure)
+            _warn(failure)
         else:
             self._log.observe(self._tally.count_commit)
 
@@ -75,13 +74,18 @@ class Metrics:
             try:
                 tally.requests.count((rule.rule if rule else UNMATCHED, status))
             except OSError as failure:  # the folder is gone; that is no reason to fail a request
-                logger.warning(NOT_COUNTED, failure)
+                _warn(failure)
 
     def collect(self):
         """Return all metrics, as prometheus-client asks for them; where the log is in trouble, what there is."""
         files = glob(f"{self._folder}/*.db") if self._folder else []
         counted = MultiProcessCollector.merge([file for file in files if os.path.getsize(file)])  # else it is new
         return [*counted, *_collect_log(self._log)]
+
+
+def _warn(failure):
+    fields = {"event": "not_counted", "count": 1}
+    logger.warning("what this worker does is not counted: %s", failure, extra=fields)
 
 
 def forget(folder):

@@ -17,7 +17,7 @@ ELSEWHERE = {
     ".venv/bin/pip install fsspec": "the tests' environment has it",
     ".venv/bin/pip install '.[kafka]'": "the tests' environment has it",
 }
-OF_THE_MACHINE = ("cp /opt/tracklog/", "systemctl ")  # what root does; test_systemd.py has its files
+OF_THE_MACHINE = ("cp /opt/tracklog/", "journalctl ", "systemctl ")  # what root does; test_systemd.py has its files
 # What needs a machine of its own, and root: its files are held to by test_nginx.py and test_systemd.py.
 NOT_RUN = ["docs/deploy.md"]
 
