@@ -61,9 +61,10 @@ def forward(names, once, give_up_after):
             is_done = forwarding.forward(
                 log().path, names, stop=stop, once=once, give_up_after=give_up_after * 3600, report=report
             )
+        if not once:
+            logs.stop()
+            return
         dead = sum(log().destinations.count_dead(each.name) for each in destinations)
-    if not once:
-        logs.stop()
-    if once and (dead or not is_done):
+    if dead or not is_done:
         click.echo(f"{'All is' if is_done else 'Not all is'} delivered; {dead} dead letters", err=True)
         raise click.exceptions.Exit(1)

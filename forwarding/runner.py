@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from eventlog import EventLog, NotPossible
+from eventlog import EventLog, NotPossible, Unavailable
 
 from .forwarder import GIVE_UP_AFTER, Forwarder
 
@@ -47,9 +47,15 @@ def forward(
         finally:
             own.close()
 
+    wanted = names
     try:
         while not stop.is_set():
-            for name in names or [destination.name for destination in log.destinations.all()]:
+            try:
+                wanted = names or [destination.name for destination in log.destinations.all()]
+            except Unavailable:  # those that are there wait until it is over, and say so
+                if not threads:
+                    raise
+            for name in wanted:
                 if name not in threads or not (once or threads[name].is_alive()):
                     threads[name] = threading.Thread(target=deliver, args=(name,), name=name)
                     threads[name].start()

@@ -9,6 +9,7 @@ import pytest
 
 import eventlog
 from forwarding import Forwarder, Later, Refused, Settled, hide_secrets, kind_of, open_kind
+from forwarding import forward as run_forwarders
 from forwarding.backoff import delay
 from forwarding.delivery import Nowhere
 
@@ -334,3 +335,25 @@ def test_a_secret_is_read_from_the_environment(monkeypatch):
     assert kind._headers["Authorization"] == "Basic " + base64.b64encode(b"a/b+c&d#e:").decode()
     assert kind._poster.url == "https://host/v1/batch?a=a%2Fb%2Bc%26d%23e"
     assert kind_of("archive+s3://bucket/prefix") == "archive"
+
+
+def test_a_log_that_cannot_say_who_is_delivered_to_is_asked_again(log, path, monkeypatch):
+    class Stop(threading.Event):
+        def wait(self, timeout=None):
+            return self.is_set()
+
+    stop, asked, known = Stop(), [], log.destinations.all
+
+    def answer(_):
+        asked.append("again")
+        if len(asked) == 2:
+            raise eventlog.Unavailable
+        if len(asked) == 3:
+            stop.set()
+        return known()
+
+    log.destinations.add("there", "webhook+http://nowhere", [], [], 0)
+    monkeypatch.setattr("eventlog.destinations.Destinations.all", answer)
+    monkeypatch.setattr("forwarding.forwarder.Forwarder.run", lambda self: True)
+    assert run_forwarders(path, [], stop=stop) is True
+    assert len(asked) == 3
