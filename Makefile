@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install run test test-full lint types bench lock clean
+.PHONY: help install run test test-full lint types bench bench-quick lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-10s%s\n", name, $$0 }'
@@ -31,17 +31,27 @@ lint: .venv/tested  ## Check style and formatting
 types: .venv/tested  ## Check types where mistakes would be silent
 	$(BIN)/mypy
 
-bench: .venv/tested  ## Measure against the naive version, in turns (needs wrk; strace for disk syncs, Java for Kafka)
+bench: .venv/tested bench/peers/installed  ## Measure against other servers, in turns (needs wrk, strace, npm; Java for Kafka)
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/forward.py
 	$(BIN)/python bench/kafka.py
 
+bench-quick: install bench/peers/installed  ## Measure ingest against other servers in two minutes
+	$(BIN)/python bench/bench.py --rounds 2 --seconds 3 --cases c64 "batches of 100, c16"
+
+bench/peers/installed: bench/peers/requirements.txt bench/peers/package-lock.json
+	$(PYTHON) -m venv bench/peers/.venv
+	bench/peers/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers/requirements.txt
+	npm ci --silent --prefix bench/peers
+	@touch $@
+
 lock:  ## Pin the newest dependencies in requirements*.txt
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --output-file requirements.txt
-	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --extra test --constraint requirements.txt --output-file requirements-test.txt
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --extra test --constraint requirements.txt --output-file requirements-test.txt
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) bench/peers/requirements.in --output-file bench/peers/requirements.txt
 
-LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" setup.cfg
+LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 clean:  ## Remove .venv and what tools leave behind; never a log
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

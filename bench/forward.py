@@ -8,12 +8,11 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import BIN, PROJECT, serving, tracklog, wrk
+from load import CASES, run
+from servers import BIN, PROJECT, serving, tracklog
 
 ROUNDS = 5
 SECONDS = 5
-BATCH = 100
-CONNECTIONS = 16
 
 
 def main():
@@ -38,8 +37,7 @@ def main():
 
 
 def ingest(server):
-    result = wrk(server.port, CONNECTIONS, SECONDS, "batch.lua")
-    return (result["requests"] - result["failed"]) * BATCH / result["seconds"]
+    return run(server, CASES["batches of 100, c16"], SECONDS)["events/s"]
 
 
 def drain(server):

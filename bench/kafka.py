@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from forward import ROUNDS, drain, flask, ingest
-
-from bench import PROJECT, serving, tracklog
+from servers import PROJECT, serving, tracklog
 
 sys.path.append(str(PROJECT / "systemtests"))
 from broker import JARS, Broker

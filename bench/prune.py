@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import apsw
+from load import CASES, run
+from servers import BIN, PROJECT, serving, tracklog
 
-from bench import BIN, PROJECT, serving, tracklog
-
-CONNECTIONS = 64
+CASE = CASES["c64"]
 SECONDS = 6
 
 # Half of the events are of 2015. What an event of the bench weighs, without the service's work for it.
@@ -41,12 +41,12 @@ def main():
         fill(server, options.events)
         server.stored = lambda: server.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
         old = "SELECT count(*) FROM events WHERE received_at < '2016'"
-        server.run(CONNECTIONS, 2)  # to warm up
+        run(server, CASE, 2)  # to warm up
         began, without, during = server.query(old), [], []
         while (left := server.query(old)) or not during:
-            without.append(server.run(CONNECTIONS, SECONDS))
+            without.append(run(server, CASE, SECONDS))
             with pruning(server, old, left):
-                during.append(server.run(CONNECTIONS, SECONDS))
+                during.append(run(server, CASE, SECONDS))
             print(
                 f"p99 {without[-1]['p99 ms']:.0f} ms without, {during[-1]['p99 ms']:.0f} ms with; "
                 f"requests/s {without[-1]['requests/s']:.0f}, {during[-1]['requests/s']:.0f}; {left} old events left",

@@ -1,0 +1,73 @@
+"""Load a server with wrk for a few seconds, and take down what wrk and the system saw."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+
+
+class Case(NamedTuple):
+    """How a server is loaded."""
+
+    connections: int
+    batch: int = 1  # events of a request
+    closes: bool = False  # whether each request has a connection of its own, as legacy servers' have
+
+
+CASES = {
+    "c1": Case(1),
+    "c8": Case(8),
+    "c64": Case(64),
+    "c256": Case(256),
+    "c64, a connection each": Case(64, closes=True),
+    "batches of 100, c16": Case(16, batch=100),
+}
+
+
+def run(server, case, seconds):
+    """Load a server for one round, and hold what it stored against what it acknowledged; return the figures."""
+    stored, cpu = server.stored(), server.cpu_seconds()
+    result = wrk(server, case, seconds)
+    # wrk forgets the requests that are under way when its time is up; the server finishes them.
+    time.sleep(0.5)
+    stored, cpu = server.stored() - stored, server.cpu_seconds() - cpu
+    acknowledged = (result["requests"] - result["failed"]) * case.batch
+    most = acknowledged + case.connections * case.batch
+    if server.stores and not acknowledged <= stored <= most:
+        raise SystemExit(f"{server.name}: {acknowledged} acknowledged, {stored} stored")
+    return {
+        "requests/s": acknowledged / case.batch / result["seconds"],
+        "events/s": acknowledged / result["seconds"],
+        "p50 ms": result["p50_ms"],
+        "p99 ms": result["p99_ms"],
+        "CPU us/event": cpu / (stored or acknowledged) * 1e6,
+        "memory MB": server.memory(),
+        "failed": result["failed"] + result["timeouts"],
+    }
+
+
+def syncs_per_event(server, case, seconds):
+    stored = server.stored()
+    with server.counting_syncs() as syncs:
+        wrk(server, case, seconds)
+    return syncs[0] / (server.stored() - stored)
+
+
+def wrk(server, case, seconds):
+    environment = {
+        "BENCH_RUN": str(time.time_ns() // 1000 % 2**31),
+        "BENCH_BATCH": str(case.batch),
+        "BENCH_PATH": server.batch_path if case.batch > 1 else server.path,
+    }
+    if case.closes:
+        environment["BENCH_CLOSE"] = "1"
+    address = f"http://127.0.0.1:{server.port}"
+    options = ["-t1", f"-c{case.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "events.lua"]
+    output = subprocess.run(
+        ["wrk", *options, address], env=os.environ | environment, capture_output=True, text=True, check=True
+    ).stdout
+    return json.loads(next(line for line in output.splitlines() if line.startswith("RESULT"))[len("RESULT") :])

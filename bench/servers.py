@@ -1,0 +1,208 @@
+"""The servers that are measured: tracklog, and what people would pick instead, each in its best honest form."""
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parent
+BIN = Path(sys.executable).parent
+PEERS = HERE / "peers"
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    """A server with its own database file, of which `events` is the table that grows."""
+
+    is_durable = True  # whether an answer waits for the disk
+    stores = True
+    path = "/v1/track"
+    batch_path = "/v1/batch"
+
+    def __init__(self, name, database, command, folder=PROJECT, **environment):
+        self.name = name
+        self.port = free_port()
+        self.database = database
+        self.log = open(database.with_suffix(".log"), "w")
+        self.process = subprocess.Popen(
+            [str(word).format(port=self.port) for word in command],
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=self.log,
+            stderr=self.log,
+        )
+
+    def pids(self):
+        """Return the ids of all its processes, the first one first."""
+        pids = [self.process.pid]
+        for pid in pids:
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return pids
+
+    def cpu_seconds(self):
+        ticks = 0
+        for pid in self.pids():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / TICK
+
+    def memory(self):
+        """Return the MB that its processes have in memory, what they share counted once."""
+        lines = [
+            line
+            for pid in self.pids()
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            if line.startswith("Pss:")
+        ]
+        return sum(int(line.split()[1]) for line in lines) / 1000
+
+    def query(self, sql):
+        """Return the one value that the database answers with."""
+        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
+            return connection.execute(sql).fetchone()[0]
+
+    def stored(self):
+        return self.query("SELECT count(*) FROM events")
+
+    @contextmanager
+    def counting_syncs(self):
+        """Count disk syncs under strace, which slows everything else down; the number is in the list afterwards."""
+        targets = [word for pid in self.pids() for word in ("-p", str(pid))]
+        counted = self.database.with_suffix(".strace")
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-c", "-U", "name,calls", "-e", "trace=fsync,fdatasync", "-o", counted, *targets],
+            stderr=subprocess.DEVNULL,
+        )
+        syncs = []
+        yield syncs
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait()
+        calls = [line.split() for line in counted.read_text().splitlines()]
+        syncs.append(sum(int(words[1]) for words in calls if words and words[0] in ("fsync", "fdatasync")))
+
+
+class Unstored(Server):
+    stores = False
+
+    def stored(self):
+        return 0
+
+
+class Naive(Server):
+    batch_path = None
+
+
+class PocketBase(Server):
+    is_durable = False
+    path = "/api/collections/events/records"
+    batch_path = "/api/batch"
+
+
+@contextmanager
+def serving(server):
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", server.port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline or server.process.poll() is not None:
+                    raise SystemExit(f"{server.name} did not start: {Path(server.log.name).read_text()}") from None
+                time.sleep(0.1)
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def tracklog(folder, checkout=PROJECT, name="tracklog"):
+    return _gunicorn(Server, folder, name, "wsgi:app", checkout)
+
+
+def unstored(folder):
+    """Return tracklog with storing switched off."""
+    return _gunicorn(Unstored, folder, "unstored", "unstored:app", PROJECT, "--pythonpath", HERE)
+
+
+def naive(folder):
+    database = folder / "naive.db"
+    environment = {"NAIVE_DATABASE": str(database)}
+    subprocess.run([sys.executable, "-c", "import naive"], cwd=HERE, env=os.environ | environment, check=True)
+    command = [BIN / "gunicorn", "naive:app", "--no-control-socket", "--bind", "127.0.0.1:{port}", "--workers", "2"]
+    return Naive("naive", database, command, HERE, **environment)
+
+
+def fastapi(folder):
+    database = folder / "fastapi.db"
+    python = PEERS / ".venv" / "bin" / "uvicorn"
+    command = [
+        python,
+        "fastapi_app:app",
+        "--port",
+        "{port}",
+        "--workers",
+        "2",
+        "--no-access-log",
+        "--log-level",
+        "warning",
+    ]
+    return Server("fastapi", database, command, PEERS, PEER_DATABASE=str(database))
+
+
+def fastify(folder):
+    database = folder / "fastify.db"
+    return Server("fastify", database, ["node", "fastify.js", "{port}", database], PEERS)
+
+
+def pocketbase(folder):
+    folder = folder / "pocketbase"
+    folder.mkdir()
+    program = PEERS / ".venv" / "bin" / "pocketbase"
+    command = [program, "serve", "--http", "127.0.0.1:{port}", "--dir", folder, "--migrationsDir", PEERS / "pocketbase"]
+    return PocketBase("pocketbase", folder / "data.db", command, PEERS)
+
+
+def _gunicorn(kind, folder, name, app, checkout, *options):
+    database = folder / f"{name}.db"
+    environment = {"TRACKLOG_DATABASE": str(database)}
+    subprocess.run(
+        [BIN / "flask", "sources", "add", "bench", "--source-id", "ILoveData123"],
+        cwd=checkout,
+        env=os.environ | environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    command = [BIN / "gunicorn", app, "--bind", "127.0.0.1:{port}", "--workers", "2", *options]
+    return kind(name, database, command, checkout, **environment)
+
+
+ALL = {
+    "tracklog": tracklog,
+    "unstored": unstored,
+    "naive": naive,
+    "fastapi": fastapi,
+    "fastify": fastify,
+    "pocketbase": pocketbase,
+}
+
+
+def missing(names):
+    """Return what is not installed of what these servers, and the measuring of them, need."""
+    needs = {"wrk": shutil.which("wrk"), "strace": shutil.which("strace")}
+    if {"fastapi", "fastify", "pocketbase"} & set(names):
+        needs["make bench-peers"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()
+    return [name for name, found in needs.items() if not found]
