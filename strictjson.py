@@ -26,7 +26,7 @@ class Unwritable(ValueError):
 
 
 class Item(NamedTuple):
-    """One element of a batch: its value, and the text that it was sent as."""
+    """A part of a JSON text: its value, and the text that it was sent as."""
 
     value: object
     text: str
@@ -60,13 +60,7 @@ def parse_batch(text, most, pause):
     members = {}
 
     def read_member(at):
-        if not text.startswith('"', at):
-            raise JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
-        name, at = scanstring(text, at + 1)
-        at = _after_blanks(text, at)
-        if not text.startswith(":", at):
-            raise JSONDecodeError("Expecting ':' delimiter", text, at)
-        at = _after_blanks(text, at + 1)
+        name, at = _read_name(text, at)
         if name == "batch" and text.startswith("[", at):
             members[name] = items = []
             return _read_sequence(text, at + 1, "]", lambda at: read_item(at, items))
@@ -81,15 +75,23 @@ def parse_batch(text, most, pause):
         pause()
         return end
 
-    start = _after_blanks(text, 0)
-    if not text.startswith("{", start):
+    if not text.startswith("{", _after_blanks(text, 0)):
         return parse(text)
-    try:
-        end = _after_blanks(text, _read_sequence(text, start + 1, "}", read_member))
-        if end != len(text):
-            raise JSONDecodeError("Extra data", text, end)
-    except (ValueError, RecursionError) as error:
-        raise _refused(text, error) from None
+    _read_object(text, read_member)
+    return members
+
+
+def parse_members(text):
+    """Return the members of a JSON object by name, each as an Item; refuse a text that is none."""
+    members = {}
+
+    def read_member(at):
+        name, start = _read_name(text, at)
+        value, end = _read_value(text, start)
+        members[name] = Item(value, text[start:end])
+        return end
+
+    _read_object(text, read_member)
     return members
 
 
@@ -155,6 +157,30 @@ def _is_unicode(text):
 
 def _after_blanks(text, at):
     return _skip_blanks(text, at).end()
+
+
+def _read_object(text, read_member):
+    """Read a text that is one object, and refuse what is not."""
+    start = _after_blanks(text, 0)
+    try:
+        if not text.startswith("{", start):
+            raise JSONDecodeError("Expecting '{'", text, start)
+        end = _after_blanks(text, _read_sequence(text, start + 1, "}", read_member))
+        if end != len(text):
+            raise JSONDecodeError("Extra data", text, end)
+    except (ValueError, RecursionError) as error:
+        raise _refused(text, error) from None
+
+
+def _read_name(text, at):
+    """Return the name of a member, and where its value begins."""
+    if not text.startswith('"', at):
+        raise JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
+    name, at = scanstring(text, at + 1)
+    at = _after_blanks(text, at)
+    if not text.startswith(":", at):
+        raise JSONDecodeError("Expecting ':' delimiter", text, at)
+    return name, _after_blanks(text, at + 1)
 
 
 def _read_sequence(text, at, end, read_element):

@@ -1,6 +1,6 @@
 """What an operator types: one command of Flask's CLI, or one group of them, a file."""
 
-from . import retention
+from . import backup, retention
 from .destinations import destinations
 from .events import events
 from .forward import forward
@@ -10,4 +10,4 @@ from .sources import sources
 GROUPS = [sources, events, rejected, destinations]
 COMMANDS = [*GROUPS, forward]
 
-__all__ = ["COMMANDS", "GROUPS", "retention"]  # the last adds to the group of events
+__all__ = ["COMMANDS", "GROUPS", "backup", "retention"]  # the last two add to the group of events

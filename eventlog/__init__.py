@@ -18,7 +18,7 @@ from .opening import create, migrate
 from .patience import PATIENCE
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent
-from .records import Event, Rejected
+from .records import Counts, Event, Rejected, import_events
 from .rejections import Rejection, Rejections
 from .retention import Pruned, Retention
 from .sources import Source, Sources
@@ -100,6 +100,17 @@ class EventLog:
         Raises Unavailable where it could not be, or not within seconds: sent again, it is stored once.
         """
         return self._writer.append(events, rejected)
+
+    def import_events(self, events: Sequence[tuple[int, Event]]) -> list[bool]:
+        """Append events of another log, each with its id, which is kept where it is above all that were ever used here.
+
+        Returns and raises as `append` does.
+        """
+        counts = Counts()
+        with self._written.transaction(monotonic() + PATIENCE) as connection:
+            are_new = import_events(connection, events, counts)
+            counts.write(connection)
+        return are_new
 
     def prove_writable(self, least_free_bytes: int) -> None:
         """Commit a write that leaves nothing, with `least_free_bytes` left on the disk; raise Unavailable if not."""

@@ -86,6 +86,34 @@ def write_events(connection: apsw.Connection, events: Sequence[Event], counts: C
     return are_new
 
 
+def import_events(connection: apsw.Connection, events: Sequence[tuple[int, Event]], counts: Counts) -> list[bool]:
+    """Do the same for events that have an id already, from another log.
+
+    It is kept where it is above all that this log has ever used, since readers ask for what is above their position;
+    else the event gets the next.
+    """
+    are_new = []
+    for id, event in events:
+        key = dedupe_key(event.source, event.message_id)
+        # Asked first: an insert that ends in a conflict has used up an id, which may be one of the next events'.
+        is_new = connection.execute("SELECT 1 FROM events WHERE dedupe_key = ?", (key,)).get is None
+        if is_new:
+            connection.execute(
+                """
+                INSERT INTO events (id, source, message_id, type, user_id, anonymous_id, name,
+                                    timestamp, received_at, payload, dedupe_key)
+                VALUES (
+                    iif(?1 > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'), ?1, NULL),
+                    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+                )
+                """,
+                (id, *event, key),
+            )
+        are_new.append(is_new)
+        counts.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
+    return are_new
+
+
 def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], counts: Counts, most_bytes: int) -> None:
     """Keep refused bodies; one that was kept before says why it was refused this time, and how often it was seen.
 

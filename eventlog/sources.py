@@ -64,7 +64,9 @@ class Sources:
 
         Raises NotPossible for a name or id that cannot serve, and where another source has one of the two.
         """
-        _check(name, id)
+        check_name(name)
+        if id is not None and (not id.isprintable() or id != id.strip() or not id or ":" in id):
+            raise NotPossible("A Source ID is printable text without a colon or blanks around it")
         with self._database.transaction(monotonic() + PATIENCE) as connection:
             connection.execute(
                 """
@@ -91,8 +93,7 @@ class Sources:
         return [Source(id, name, bool(enabled), created_at) for id, name, enabled, created_at in rows]
 
 
-def _check(name: str, id: str | None) -> None:
+def check_name(name: str) -> None:
+    """Raise NotPossible for a name that no source can have."""
     if not name.isprintable() or name != name.strip() or not name:
         raise NotPossible("A source's name is printable text without blanks around it")
-    if id is not None and (not id.isprintable() or id != id.strip() or not id or ":" in id):
-        raise NotPossible("A Source ID is printable text without a colon or blanks around it")

@@ -1,0 +1,63 @@
+"""From a line of `flask events export` to the event that it was written from, or to the reason why it is none."""
+
+from marshmallow import ValidationError
+
+import strictjson
+from checking import TITLES, iso
+from errors import Refused
+from eventlog import Event, NotPossible
+from eventlog.sources import check_name
+from schemas import CALLS, read_time
+from strictjson import Item
+
+MOST_ID = 2**53  # beyond, JSON numbers are not exact everywhere, and ids would come to their end
+
+
+def read_line(line):
+    """Return the id and the Event of a line, its payload to the letter; raise Refused or NotPossible."""
+    members = strictjson.parse_members(strictjson.decode(line.strip()))
+    id, source, event = (members.get(name, Item(None, "")) for name in ("id", "source", "event"))
+    if type(id.value) is not int or not 0 < id.value < MOST_ID:
+        raise NotPossible("It needs an id, a whole number")
+    if not isinstance(source.value, str):
+        raise NotPossible("It needs a source, the name of one")
+    check_name(source.value)
+    return id.value, _stored(source.value, *event)
+
+
+def _stored(source, event, text):
+    """Return the Event of a payload that a log has stamped before, checked as if it came in a call."""
+    if not isinstance(event, dict):
+        raise Refused("event_not_object")
+    for fault in strictjson.faults(event):
+        raise Refused(fault["code"])
+    schema = CALLS.get(str(event.get("type")))
+    if not schema:
+        raise Refused("unknown_type")
+    try:
+        checked = schema.check(event)
+    except ValidationError as error:
+        raise Refused(next(iter(error.messages.values()))[0]) from None
+    for name in ("timestamp", "receivedAt"):
+        if not _is_stamp(event.get(name)):
+            raise NotPossible(f"Its {name} must be as a log writes it: of UTC, to the millisecond, ending in Z")
+    if "messageId" not in checked:
+        raise NotPossible("It needs a messageId")
+    return Event(
+        source=source,
+        message_id=checked["messageId"],
+        type=schema.call,
+        user_id=checked.get("userId"),
+        anonymous_id=checked.get("anonymousId"),
+        name=checked.get(TITLES.get(schema.call)),
+        timestamp=event["timestamp"],
+        received_at=event["receivedAt"],
+        payload=text,
+    )
+
+
+def _is_stamp(time):
+    try:
+        return iso(read_time(time).at) == time
+    except ValueError:
+        return False

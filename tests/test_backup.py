@@ -1,0 +1,146 @@
+"""A log, or its events, brought to another place and back."""
+
+import json
+import os
+
+import apsw
+import pytest
+
+from app import create_app
+from config import Config
+
+UNUSUAL = {
+    "é": "日本語 \u2028 \\u0000 🛰",
+    "large": 2**70,
+    "tiny": 1e-7,
+    "escaped": '\x00\x7f"\\/',
+    "<b>": [[], {}, None],
+}
+
+
+@pytest.fixture
+def many(post):
+    """Events of every type, with whatever JSON can hold, and the largest."""
+    calls = [
+        {"type": "track", "userId": "1", "event": "Added File", "properties": UNUSUAL},
+        {"type": "page", "anonymousId": "nobody", "name": "Start"},
+        {"type": "screen", "userId": "1", "name": "Start"},
+        {"type": "identify", "userId": 7, "traits": {"text": "é" * 260_000}},
+        {"type": "group", "userId": "1", "groupId": "g", "timestamp": "2015-11-10T00:45:23.412+02:00"},
+        {"type": "alias", "userId": "1", "previousId": "nobody"},
+    ]
+    for number in range(300):
+        calls.append({"type": "track", "userId": str(number), "event": "Many", "messageId": f"m-{number}"})
+    status, answer = post("/v1/batch", json.dumps({"batch": calls}, ensure_ascii=False).encode())
+    assert (status, answer["stored"]) == (200, 306), answer
+    return calls
+
+
+def run_on(path, *arguments, input=None, exit_code=0):
+    """Run a command on the log at `path`, and return what it printed."""
+    app = create_app(Config(database=str(path)))
+    result = app.test_cli_runner().invoke(args=["events", *arguments], input=input)
+    app.extensions["eventlog"].close()
+    assert result.exit_code == exit_code, result.output
+    return result.output
+
+
+def rows_of(path):
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return connection.execute("SELECT * FROM events ORDER BY id").fetchall()
+    finally:
+        connection.close()
+
+
+def line(id=1, source="example", **changes):
+    event = {
+        "type": "track",
+        "messageId": f"m-{id}",
+        "userId": "1",
+        "event": "Posted",
+        "originalTimestamp": "2015-11-10",
+        "timestamp": "2015-11-10T00:00:00.000Z",
+        "receivedAt": "2015-11-10T00:45:23.412Z",
+    } | changes
+    return json.dumps({"id": id, "source": source, "event": event}) + "\n"
+
+
+def test_an_import_of_an_export_equals_the_log(many, path, tmp_path):
+    exported = run_on(path, "export")
+    new = tmp_path / "new.db"
+    assert run_on(new, "import", "-", input=exported) == "306 events: 306 stored, 0 duplicates\n"
+    assert rows_of(new) == rows_of(path)
+    assert run_on(new, "export") == exported
+    assert run_on(new, "stats") == run_on(path, "stats")
+    assert run_on(new, "check").startswith("The log is whole")
+
+
+def test_an_import_is_idempotent_and_a_broken_one_goes_on(many, path, tmp_path):
+    lines = run_on(path, "export").split("\n")
+    new = tmp_path / "new.db"
+    run_on(new, "import", "-", input="\n".join(lines[:100]))
+    assert run_on(new, "import", "-", input="\n".join(lines[:200])) == "200 events: 100 stored, 100 duplicates\n"
+    assert run_on(new, "import", "-", input="\n".join(lines)) == "306 events: 106 stored, 200 duplicates\n"
+    assert rows_of(new) == rows_of(path)
+
+
+def test_an_id_that_a_reader_may_have_passed_is_not_given_to_another_event(log, path, query):
+    run_on(path, "import", "-", input=line(5) + line(9))
+    run_on(path, "import", "-", input=line(5, messageId="a") + line(7, messageId="b") + line(20, messageId="c"))
+    assert query("SELECT id, message_id FROM events") == [(5, "m-5"), (9, "m-9"), (10, "a"), (11, "b"), (20, "c")]
+
+
+def test_an_imported_event_keeps_its_times_and_is_counted_at_them(path, query):
+    run_on(path, "import", "-", input=line() + line())
+    assert query("SELECT timestamp, received_at FROM events") == [
+        ("2015-11-10T00:00:00.000Z", "2015-11-10T00:45:23.412Z")
+    ]
+    assert query("SELECT source, outcome, count, first_at FROM counts ORDER BY outcome") == [
+        ("example", "duplicate", 1, "2015-11-10T00:45:23.412Z"),
+        ("example", "stored", 1, "2015-11-10T00:45:23.412Z"),
+    ]
+
+
+def test_who_sends_again_what_was_imported_has_sent_a_duplicate(log, path, post):
+    run_on(path, "import", "-", input=line())
+    assert post("/v1/track", {"userId": "1", "event": "Posted", "messageId": "m-1"})[1]["duplicate"] is True
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("\n", "invalid_json: line 1, column 1: "),
+        ("[1]\n", "invalid_json: "),
+        (line()[:-10] + "\n", "invalid_json: "),
+        (line().replace('"id"', '"ID"'), "It needs an id"),
+        (line(id=0), "It needs an id"),
+        (line(id=True), "It needs an id"),
+        (line(id=2**53), "It needs an id"),
+        (line(source=None), "It needs a source"),
+        (line(source="a\0b"), "A source's name is printable text"),
+        ('{"id": 1, "source": "example", "event": []}\n', "event_not_object"),
+        (line(type="trak"), "unknown_type"),
+        (line(event=None), "event_not_defined"),
+        (line(userId=[]), "id_not_string"),
+        (line(messageId=""), "It needs a messageId"),
+        (line(timestamp="2015-11-10"), "Its timestamp must be"),
+        (line(receivedAt=None), "Its receivedAt must be"),
+        (line(properties={"x": float("nan")}), "invalid_number"),
+        (line(properties={"x": "\ud800"}), "invalid_text"),
+        (line(properties=json.loads('{"x":' * 250 + "1" + "}" * 250)), "too_deep"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_named_and_what_was_before_it_is_kept(path, query, bad, reason):
+    output = run_on(path, "import", "-", input=line(1000) + bad + line(1001), exit_code=1)
+    assert output.startswith(f"Error: Line 2 cannot be imported, those before it are. {reason}")
+    assert query("SELECT id FROM events") == [(1000,)]
+
+
+def test_a_line_that_is_not_utf_8_is_named(path):
+    assert "the byte 0xff is not UTF-8" in run_on(path, "import", "-", input=b'{"id": "\xff"}\n', exit_code=1)
+
+
+def test_a_file_that_is_not_there_creates_no_log(tmp_path):
+    assert "does not exist" in run_on(tmp_path / "new.db", "import", str(tmp_path / "none"), exit_code=2)
+    assert os.listdir(tmp_path) == []
