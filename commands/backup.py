@@ -1,4 +1,4 @@
-"""flask events import: bring the events of another log into this one."""
+"""flask events backup | import: bring the log, or its events, to another place and back."""
 
 import os
 import sys
@@ -15,6 +15,28 @@ from importing import read_line
 
 CHUNK_EVENTS = 500  # in a transaction, so that senders never wait for long
 CHUNK_BYTES = 1024 * 1024
+
+
+@events.command()
+@click.argument("target", metavar="FILE", type=click.Path())
+def backup(target):
+    """Copy the log into FILE, as it is now, while the service goes on.
+
+    FILE must not exist yet. It is there once the copy is whole, checked and on disk.
+
+    \b
+    Example:
+      flask events backup /backup/tracklog-$(date +%F).db
+    """
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=1, label="Copying", file=sys.stderr, hidden=hidden) as progress:
+
+        def report(done, pages):
+            progress.length = pages
+            progress.update(done - progress.pos)
+
+        last = log().back_up(target, report)
+    click.echo(f"{target} is whole, and its last event is {last}")
 
 
 @events.command("import")

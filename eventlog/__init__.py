@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
+from .backup import back_up
 from .database import Database
 from .destinations import DeadLetter, Destination, Destinations
 from .faults import NotPossible, Unavailable, Unusable
@@ -111,6 +112,14 @@ class EventLog:
             are_new = import_events(connection, events, counts)
             counts.write(connection)
         return are_new
+
+    def back_up(self, target: str, report: Callable[[int, int], object]) -> int:
+        """Copy the log to the new file `target`, as it is now; return the id of the newest event in it.
+
+        The copy has its name only when it is whole, checked and on disk. `report` is called with the pages that are
+        copied, and all. Raises NotPossible where there is such a file, or the copy turns out broken.
+        """
+        return back_up(self._read, target, report)
 
     def prove_writable(self, least_free_bytes: int) -> None:
         """Commit a write that leaves nothing, with `least_free_bytes` left on the disk; raise Unavailable if not."""

@@ -73,6 +73,14 @@ class Database:
             yield connection
             connection.execute("COMMIT")
 
+    @contextmanager
+    def snapshot(self, deadline: float) -> Iterator[apsw.Connection]:
+        """Lend the connection, which sees nothing newer than its first read; the -wal grows until the block ends."""
+        with self._connected(deadline) as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("ROLLBACK")
+
     def close(self) -> None:
         """Close the connection; what it had not committed is gone."""
         with suppress(apsw.Error, OSError, Unavailable):

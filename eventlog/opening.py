@@ -70,10 +70,7 @@ def create(path: str) -> None:
 
 def _create(path: str) -> None:
     pairing.check(path)
-    connection = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
-    if _is_blank(connection):
-        connection.pragma("journal_mode", "wal")
-    _migrate(connection, path)
+    _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE), path)
 
 
 def _require(path: str) -> None:
@@ -131,4 +128,5 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", len(MIGRATIONS))
     connection.execute("COMMIT")
+    connection.pragma("journal_mode", "wal")  # which neither a new log nor a restored backup has
     connection.close()

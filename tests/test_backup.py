@@ -6,6 +6,7 @@ import os
 import apsw
 import pytest
 
+import eventlog
 from app import create_app
 from config import Config
 
@@ -144,3 +145,79 @@ def test_a_line_that_is_not_utf_8_is_named(path):
 def test_a_file_that_is_not_there_creates_no_log(tmp_path):
     assert "does not exist" in run_on(tmp_path / "new.db", "import", str(tmp_path / "none"), exit_code=2)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_backup_is_one_whole_file_that_can_be_read_from_a_read_only_place(many, path, tmp_path):
+    copy = tmp_path / "backup" / "copy.db"
+    copy.parent.mkdir()
+    assert run_on(path, "backup", str(copy)) == f"{copy} is whole, and its last event is 306\n"
+    assert os.listdir(copy.parent) == ["copy.db"]
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    assert connection.pragma("journal_mode") == "delete"
+    assert connection.execute("PRAGMA integrity_check").get == "ok"
+    connection.close()
+    assert rows_of(copy) == rows_of(path)
+    assert os.listdir(copy.parent) == ["copy.db"]
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-journal"])
+def test_a_backup_is_never_written_over_anything(log, path, tmp_path, end):
+    there = tmp_path / f"copy.db{end}"
+    there.write_text("mine")
+    before = set(os.listdir(tmp_path))
+    assert run_on(path, "backup", str(tmp_path / "copy.db"), exit_code=1) == f"Error: {there} exists already\n"
+    assert there.read_text() == "mine"
+    assert set(os.listdir(tmp_path)) - before <= {"tracklog.db-wal", "tracklog.db-shm", "tracklog.db-queue"}
+
+
+def test_a_file_that_appears_while_a_backup_is_made_is_left_alone(log, tmp_path):
+    target = tmp_path / "copy.db"
+    with pytest.raises(eventlog.NotPossible, match="exists already"):
+        log.back_up(str(target), lambda done, pages: target.write_text("mine"))
+    assert target.read_text() == "mine"
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_backup_of_a_damaged_log_gets_no_name(many, log, path, tmp_path):
+    log.close()
+    connection = apsw.Connection(path)
+    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_events_1'").get
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    connection.close()
+    with open(path, "r+b") as file:
+        file.seek(page * 4096 - 16)
+        file.write(b"\xff" * 16)
+    target = tmp_path / "copy.db"
+    assert "The copy is broken, and was removed: " in run_on(path, "backup", str(target), exit_code=1)
+    assert not target.exists()
+
+
+def test_a_backup_goes_on_where_others_write_meanwhile(log, many, path, tmp_path, post, monkeypatch):
+    """A backup through several transactions would begin anew at each commit."""
+    monkeypatch.setattr("eventlog.backup.STEP", 10)
+    steps = []
+
+    def report(done, pages):
+        assert not steps or done > steps[-1][0]
+        steps.append((done, pages))
+        assert post("/v1/track", {"userId": "1", "event": "Meanwhile"})[0] == 200
+
+    target = tmp_path / "copy.db"
+    assert log.back_up(str(target), report) == 306
+    assert len(steps) > 10
+    assert steps[-1][0] == steps[-1][1]
+    assert [row[0] for row in rows_of(target)] == list(range(1, 307))
+    assert log.reader.last_id() == 306 + len(steps)
+
+
+def test_a_restored_backup_is_a_log_with_a_write_ahead_log_again(log, many, path, tmp_path):
+    target = str(tmp_path / "copy.db")
+    log.back_up(target, lambda done, pages: None)
+    eventlog.migrate(target)
+    restored = eventlog.EventLog(target)
+    restored.prove_writable(0)
+    assert restored.reader.problems() == []
+    restored.close()
+    connection = apsw.Connection(target)
+    assert connection.pragma("journal_mode") == "wal"
+    connection.close()

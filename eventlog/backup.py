@@ -1,0 +1,75 @@
+"""Copy a log into one file, as it was at one moment, while others write to it."""
+
+import os
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+import apsw
+
+from .database import Database
+from .faults import NotPossible, sqlite_errors
+from .patience import PATIENCE
+
+STEP = 1024  # pages of 4 KiB
+
+
+def back_up(database: Database, target: str, report: Callable[[int, int], object]) -> int:
+    """See EventLog.back_up."""
+    target = os.path.abspath(target)
+    for end in ("", "-wal", "-journal"):  # SQLite would take the latter two for the copy's own
+        if os.path.lexists(target + end):
+            raise NotPossible(f"{target}{end} exists already")
+    with sqlite_errors(target), TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
+        unfinished = os.path.join(folder, "log")
+        last = _copy(database, unfinished, report)
+        _verify(unfinished, last)
+        _sync(unfinished)
+        try:
+            os.link(unfinished, target)
+        except FileExistsError:
+            raise NotPossible(f"{target} exists already") from None
+        _sync(os.path.dirname(target))
+    return last
+
+
+def _copy(database: Database, path: str, report: Callable[[int, int], object]) -> int:
+    """Copy within one read transaction: between two, any commit of others makes SQLite begin anew."""
+    copy = apsw.Connection(path)
+    try:
+        copy.pragma("synchronous", "off")
+        with database.snapshot(monotonic() + PATIENCE) as log:
+            last = _last_id(log)
+            with copy.backup("main", log, "main") as backup:
+                while not backup.done:
+                    backup.step(STEP)
+                    _sync(path)  # all of it at the end would keep the disk from commits for long
+                    report(backup.page_count - backup.remaining, backup.page_count)
+        copy.pragma("journal_mode", "delete")  # the copy inherits that it has a -wal, which it should not need
+    finally:
+        copy.close(True)
+    return last
+
+
+def _verify(path: str, last: int) -> None:
+    copy = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        problems = [text for (text,) in copy.execute("PRAGMA integrity_check") if text != "ok"]
+        if _last_id(copy) != last:
+            problems.append(f"its last event is {_last_id(copy)} and not {last}")
+    finally:
+        copy.close(True)
+    if problems:
+        raise NotPossible(f"The copy is broken, and was removed: {'; '.join(problems)}")
+
+
+def _last_id(connection: apsw.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM events").get)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
