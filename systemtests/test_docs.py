@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import subprocess
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -102,43 +103,48 @@ UNTIL = {
 }
 
 
+@contextmanager
+def serving(folder, source):
+    folder.mkdir(exist_ok=True)
+    service = Service(folder)
+    service.flask("sources", "add", source, "--source-id", SOURCE_ID)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
+
+
 @pytest.fixture
 def reader(tmp_path, request):
     """Somebody who has come to a section, with a service that has what the section speaks of."""
     document, heading = request.param
     for program in ("curl", "jq", "sqlite3"):
         need(program)
-    service, warehouse = Service(tmp_path), Service(tmp_path / "warehouse")
-    places = {"127.0.0.1:8000": "", "/var/lib/tracklog": str(tmp_path)}
-    # The newcomer has what `make run` makes; whoever reads on has a source of his own, and events.
-    service.flask("sources", "add", "example" if document == "README.md" else "website", "--source-id", SOURCE_ID)
-    service.start()
-    if document != "README.md":
-        for number in range(17):
-            assert service.post("/v1/track", {"userId": "1", "messageId": str(number)})[0] == 400
-        assert service.post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
-    places["127.0.0.1:8000"] = f"127.0.0.1:{service.port}"
-    reader = Reader(service, places)
-    broker = None
-    if document == "docs/forward.md":
-        warehouse.folder.mkdir()
-        warehouse.flask("sources", "add", "tracklog", "--source-id", SOURCE_ID)
-        warehouse.start()
-        places["https://${WAREHOUSE_KEY}@events.example.com"] = f"http://${{WAREHOUSE_KEY}}@127.0.0.1:{warehouse.port}"
-        places["seconds=60"] = "seconds=1"
-        places["2026-03-"] = f"{datetime.now(UTC):%Y-%m-}"
+    places = {"/var/lib/tracklog": str(tmp_path), "/backup/": f"{tmp_path}/"}
+    with ExitStack() as stack:
+        # The newcomer has what `make run` makes; whoever reads on has a source of his own, and events.
+        service = stack.enter_context(serving(tmp_path, "example" if document == "README.md" else "website"))
+        places["127.0.0.1:8000"] = f"127.0.0.1:{service.port}"
+        if document != "README.md":
+            for number in range(17):
+                assert service.post("/v1/track", {"userId": "1", "messageId": str(number)})[0] == 400
+            assert service.post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
+        reader = Reader(service, places)
+        if document == "docs/forward.md":
+            port = stack.enter_context(serving(tmp_path / "warehouse", "tracklog")).port
+            places["https://${WAREHOUSE_KEY}@events.example.com"] = f"http://${{WAREHOUSE_KEY}}@127.0.0.1:{port}"
+            places["seconds=60"] = "seconds=1"
+            places["2026-03-"] = f"{datetime.now(UTC):%Y-%m-}"
         if heading == "Dead letters":
             reader.types("flask destinations add warehouse 'https://${WAREHOUSE_KEY}@events.example.com/v1/batch'")
         if heading == "Kafka":
             broker = Broker(tmp_path)
+            stack.callback(broker.kill)
             places["127.0.0.1:9092"] = broker.address
             places["/etc/ssl/kafka.pem"] = "/etc/ssl/certs/ca-certificates.crt"
             places["destinations add kafka 'kafka://b1"] = "destinations add secured 'kafka://b1"
-    yield reader
-    for each in (service, warehouse):
-        each.stop()
-    if broker:
-        broker.kill()
+        yield reader
 
 
 @pytest.mark.parametrize(
