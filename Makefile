@@ -1,9 +1,10 @@
-# `make help` lists what there is. Everything happens in .venv; nothing outside of this folder is touched.
+# `make help` lists what there is. Everything happens in .venv and .venv-browse; nothing outside of this folder is touched.
 
 PYTHON ?= python3
 BIN := .venv/bin
+BROWSE_PORT ?= 8001
 
-.PHONY: help install run test test-full lint types bench bench-quick lock clean
+.PHONY: help install run browse test test-full lint types bench bench-quick lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-10s%s\n", name, $$0 }'
@@ -17,6 +18,10 @@ run: install  ## Register the example source and serve on 127.0.0.1:8000
 	printf "    -d '{\"userId\": \"1234\", \"event\": \"Added File\", \"properties\": {\"fileType\": \"PDF\"}}'\n"; \
 	printf "\nand see it:\n\n  sqlite3 -box %s 'select timestamp, user_id, event, properties from tracks'\n\n" "$$database"
 	@exec $(BIN)/gunicorn wsgi:app
+
+browse: .venv-browse/installed  ## Look at the log in a browser, read-only, on 127.0.0.1:8001 or BROWSE_PORT
+	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
+	@exec .venv-browse/bin/datasette serve browse --host 127.0.0.1 --port $(BROWSE_PORT)
 
 test: .venv/tested  ## Run the tests
 	$(BIN)/pytest
@@ -50,15 +55,22 @@ lock:  ## Pin the newest dependencies in requirements*.txt
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --output-file requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --extra test --constraint requirements.txt --output-file requirements-test.txt
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) bench/peers/requirements.in --output-file bench/peers/requirements.txt
+	$(BIN)/python -c 'import configparser as c; s = c.ConfigParser(); s.read("setup.cfg"); print(s["options.extras_require"]["browse"])' \
+	| $(BIN)/uv pip compile --quiet --upgrade $(LOCK) - --output-file requirements-browse.txt
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-clean:  ## Remove .venv and what tools leave behind; never a log
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+clean:  ## Remove .venv, .venv-browse and what tools leave behind; never a log
+	rm -rf .venv .venv-browse .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv-browse/installed: requirements-browse.txt
+	$(PYTHON) -m venv .venv-browse
+	.venv-browse/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browse.txt
 	@touch $@
 
 .venv/tested: requirements-test.txt .venv/installed
