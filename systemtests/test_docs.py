@@ -13,6 +13,7 @@ from service import BIN, PROJECT, SOURCE_ID, Service, free_port, need, wait_unti
 
 DOCUMENTS = ["README.md", "docs/api.md", "docs/operate.md", "docs/forward.md"]
 ELSEWHERE = {
+    "make browse": "test_browse.py",
     "make run": "test_start.py",
     "make test": "this is it",
     ".venv/bin/pip install fsspec": "the tests' environment has it",
