@@ -7,7 +7,7 @@ BROWSE_PORT ?= 8001
 .PHONY: help install run browse test test-full lint types bench bench-quick lock clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-10s%s\n", name, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-12s%s\n", name, $$0 }'
 
 install: .venv/installed  ## Make .venv with all that the service needs
 
