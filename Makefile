@@ -60,8 +60,8 @@ lock:  ## Pin the newest dependencies in requirements*.txt
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-clean:  ## Remove .venv, .venv-browse and what tools leave behind; never a log
-	rm -rf .venv .venv-browse .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+clean:  ## Remove the environments and what tools leave behind; never a log
+	rm -rf .venv .venv-browse bench/peers/.venv bench/peers/node_modules bench/peers/installed .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
