@@ -21,7 +21,7 @@ def main():
     parser.add_argument("--servers", nargs="+", choices=servers.ALL, default=list(servers.ALL), metavar="SERVER")
     parser.add_argument("--against", metavar="FOLDER", help="another checkout of tracklog, and no other server")
     options = parser.parse_args()
-    if lacking := servers.missing(options.servers):
+    if lacking := servers.missing([] if options.against else options.servers):
         raise SystemExit(f"the bench needs {', '.join(lacking)}")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=servers.PROJECT)))
