@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything happens in .venv and .venv-browse; nothing outside of this folder is touched.
+# `make help` lists what there is. Everything happens in .venv, .venv-browse and bench/peers; nothing outside of this folder is touched.
 
 PYTHON ?= python3
 BIN := .venv/bin

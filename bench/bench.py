@@ -1,6 +1,7 @@
 """Measure tracklog against what people would pick instead, or against another checkout: the same minutes, in turns.
 
-Prints per case and server the median over the rounds, with the least and the most.
+Prints per case and server the median over the rounds, with the least and the most. A * is for a server that answers
+before its data is on disk.
 """
 
 import argparse
@@ -54,7 +55,7 @@ def print_case(name, rounds, syncs):
     print(f"\n{name}\n{'':12}" + "".join(f"{figure:>26}" for figure in figures) + "  syncs/event  ratio")
     first = statistics.median(each["events/s"] for each in next(iter(rounds.values())))
     for server, measured in rounds.items():
-        line = f"{server.name:12}"
+        line = f"{server.name + ('' if server.is_durable else '*'):12}"
         for figure in figures:
             values = [each[figure] for each in measured]
             line += f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})".rjust(26)

@@ -89,6 +89,7 @@ class Server:
 
 
 class Unstored(Server):
+    is_durable = False
     stores = False
 
     def stored(self):

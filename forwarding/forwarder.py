@@ -9,11 +9,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from time import monotonic
 
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
-from eventlog.times import age
+from eventlog.times import age, now
 
 from .backoff import delay
 from .delivery import Kind, Later, Refused, Settled
@@ -239,10 +238,9 @@ class Forwarder:
         self._log.destinations.advance(self._name, position, delivered, dead)
 
     def _dead_letter(self, event: StoredEvent, code: str, message: str) -> DeadLetter:
-        now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
         fields = {"event": "dead_letter", "destination": self._name, "code": code, "id": event.id, "count": 1}
         logger.warning("%s refuses event %d: %s: %s", self._name, event.id, code, message, extra=fields)
-        return DeadLetter(event, code, message, self._attempts[event.id], now)
+        return DeadLetter(event, code, message, self._attempts[event.id], now())
 
     @contextmanager
     def _kind_of(self, destination: Destination) -> Iterator[Kind]:
