@@ -76,7 +76,8 @@ def post_worker_init(worker):
         with gevent.Timeout(0.005, False):  # under a flood the loop is never idle
             gevent.idle()
 
-    worker.wsgi.extensions["eventlog"].cooperate(gather, aside=gevent.get_hub().threadpool.apply)
+    aside = gevent.get_hub().threadpool.apply
+    worker.wsgi.extensions["eventlog"].cooperate(gather, aside, later=gevent.spawn)
 
 
 def worker_exit(server, worker):

@@ -66,7 +66,8 @@ class EventLog:
         self.path = path
         self._written = Database(path)
         self._read = Database(path)  # apart, so that sources are found while a group is committed
-        self._writer = Writer(self._written, most_rejected_bytes)
+        self._copied = Database(path)  # apart, so that groups are committed while the write-ahead log is copied
+        self._writer = Writer(self._written, self._copied, most_rejected_bytes)
         self.reader = Reader(self._read)
         self.sources = Sources(self._read)
         self.rejections = Rejections(self._read, self._written)
@@ -74,14 +75,21 @@ class EventLog:
         self.retention = Retention(self._read, self._written)
         self.people = People(self._read, self._written)
 
-    def cooperate(self, gather: Callable[[], object], aside: Callable[[Callable[[], object]], object]) -> None:
+    def cooperate(
+        self,
+        gather: Callable[[], object],
+        aside: Callable[[Callable[[], object]], object],
+        later: Callable[[Callable[[], object]], object],
+    ) -> None:
         """Serve requests that take turns in one thread, as gevent's do, and not only threads.
 
         `gather` returns when every request that is ready has appended; it is called before each commit.
-        `aside` calls a function that takes long in a thread of its own, and returns when it has returned.
+        `aside` calls a function that takes long in a thread of its own, and returns what it has returned.
+        `later` starts a call that takes its turns with the requests', and returns at once.
         """
         self._writer.gather = gather
-        self._written.aside = aside
+        self._writer.later = later
+        self._written.aside = self._copied.aside = aside
 
     def observe(self, committed: Callable[[float, int], object]) -> None:
         """Call `committed` after each commit, with its seconds and how many events and refusals it had.
@@ -92,6 +100,7 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
+        self._writer.close()
         self._written.close()
         self._read.close()
 

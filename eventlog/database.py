@@ -16,6 +16,7 @@ from .pairing import Files, files_at, note
 from .patience import PATIENCE, patiently
 
 MANY_ROWS = 200  # whose commit takes more than some milliseconds
+FEW_PAGES = 1000  # of the write-ahead log: copied in some milliseconds
 
 
 class Database:
@@ -28,7 +29,9 @@ class Database:
     def __init__(self, path: str) -> None:
         #: Runs a call that takes long without holding up the other requests of the process. Threads need nothing
         #: for that; a gevent worker has a pool of real ones.
-        self.aside: Callable[[Callable[[], object]], object] = lambda call: call()
+        self.aside: Callable[[Callable[[], Any]], Any] = lambda call: call()
+        #: Pages of 4 KiB that had to be copied from the write-ahead log into the file after the latest transaction.
+        self.wal_pages = 0
         self.path = path
         self._connection: apsw.Connection | None = None
         self._opened: Files = (None, None)
@@ -58,6 +61,8 @@ class Database:
                 connection.execute("COMMIT")
             else:
                 self.aside(lambda: connection.execute("COMMIT"))
+            pages, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            self.wal_pages = pages - copied
             # A file that was moved or deleted takes commits as before, and nobody would ever find them.
             if not self._is_in_place():
                 raise Unavailable(f"{self.path}, or the -wal beside it, was moved or deleted")
@@ -80,6 +85,26 @@ class Database:
             connection.execute("BEGIN")
             yield connection
             connection.execute("ROLLBACK")
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the file, so that it begins anew; whoever commits goes on meanwhile.
+
+        Left to SQLite, somebody's commit would do it, and all others wait. Only the rest, what was committed while the
+        most of it was copied, is copied while nobody writes. Less is done where a reader needs the write-ahead log
+        or somebody else copies it. Raises Unavailable where the log is.
+        """
+        with self._connected(monotonic()) as connection, suppress(apsw.BusyError):
+            try:
+                copied, before = 0, -FEW_PAGES
+                while copied - before >= FEW_PAGES:
+                    before = copied
+                    pages, copied = self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
+                    if copied < pages:
+                        return
+                with self._turn(monotonic() + PATIENCE):
+                    self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
+            finally:
+                self.close()  # idle, it would never notice that the file is another
 
     def close(self) -> None:
         """Close the connection; what it had not committed is gone."""

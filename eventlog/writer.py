@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 
 import apsw
@@ -12,6 +13,8 @@ from .patience import PATIENCE
 from .records import Counts, Event, Rejected, write_events, write_rejected
 
 GROUP_EVENTS = 4000  # a group that holds as many takes no further request
+CHECKPOINT_PAGES = 8000  # of the write-ahead log, at which they are copied into the file
+AGAIN_PAGES = 2000  # after as many more it is tried again, if a reader was in the way or somebody else did it
 
 
 class Writer:
@@ -20,17 +23,22 @@ class Writer:
     No thread of its own does it: the request that opens a group commits it for all that join.
     """
 
-    def __init__(self, database: Database, most_rejected_bytes: int) -> None:
+    def __init__(self, database: Database, copied: Database, most_rejected_bytes: int) -> None:
         #: Returns when every request that is ready has joined the group. Threads have no such moment: theirs
         #: join while the group before is committed. Under gevent it is when the loop is idle.
         self.gather: Callable[[], object] = lambda: None
         #: Called after each commit: its seconds, from when the group is together, and the group's size.
         self.committed: Callable[[float, int], object] = lambda seconds, size: None
+        #: Starts a call that nobody waits for.
+        self.later: Callable[[Callable[[], object]], object] = lambda call: call()
         self._database = database
+        self._copied = copied  # the same log, over a connection of its own
+        self._checkpoint_at = CHECKPOINT_PAGES
         self._most_rejected_bytes = most_rejected_bytes
         self._open: _Group | None = None
         self._joining = threading.Lock()
         self._committing = threading.Lock()
+        self._checkpointing = threading.Lock()
 
     def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
         """Return once all of it is on disk; tell for each event whether it is new.
@@ -47,6 +55,11 @@ class Writer:
         if failure:
             raise failure
         return part.are_new
+
+    def close(self) -> None:
+        """Return when no checkpoint of this process keeps the log open; the next one would be of no use."""
+        if self._checkpointing.acquire(timeout=PATIENCE):
+            self._checkpointing.release()
 
     def _join(self, part: "_Part") -> "tuple[_Group, bool]":
         """Add a request to the open group; tell whether that is new, and so the request's to commit."""
@@ -83,6 +96,23 @@ class Writer:
             group.settled.set()
         if group.failure is None:
             self.committed(group.seconds, group.size)
+            self._checkpoint_if_due()
+
+    def _checkpoint_if_due(self) -> None:
+        pages = self._database.wal_pages
+        if pages < CHECKPOINT_PAGES:
+            self._checkpoint_at = CHECKPOINT_PAGES
+        elif pages >= self._checkpoint_at:
+            self._checkpoint_at = pages + AGAIN_PAGES
+            self.later(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        if self._checkpointing.acquire(blocking=False):
+            try:
+                with suppress(Unavailable):
+                    self._copied.checkpoint()
+            finally:
+                self._checkpointing.release()
 
     def _is_written(self, group: "_Group", deadline: float) -> bool:
         """Commit the group but for the parts at fault; False, and nothing is written, where one more is found."""

@@ -108,7 +108,7 @@ def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
         except apsw.ConstraintError:
             outcomes[row.message_id] = "refused"
 
-    log.cooperate(gather, aside=lambda call: call())
+    log.cooperate(gather, aside=lambda call: call(), later=lambda call: call())
     outcomes = {}
     rows = [event("good"), event("bad", payload=None), event("also good")]
     run_all(*(lambda row=row: append(row) for row in rows))
@@ -138,7 +138,7 @@ def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
         while log._writer._open.size < 8:
             time.sleep(0.001)
 
-    log.cooperate(gather, aside=lambda call: call())
+    log.cooperate(gather, aside=lambda call: call(), later=lambda call: call())
     run_all(*(lambda client=client: log.append([event(str(client))]) for client in range(8)))
     assert len(transactions) == 1
     assert query("SELECT count(*) FROM events") == [(8,)]
@@ -217,7 +217,9 @@ def test_a_log_that_others_open_and_close_is_waited_for(path, query):
 
 def test_a_full_group_takes_no_further_request(log):
     full = []
-    log.cooperate(gather=lambda: full.append(log._writer._open is None), aside=lambda call: call())
+    log.cooperate(
+        gather=lambda: full.append(log._writer._open is None), aside=lambda call: call(), later=lambda call: call()
+    )
     log.append([event(str(number)) for number in range(3999)])
     log.append([event(str(number)) for number in range(4000)])
     assert full == [False, True]
@@ -225,7 +227,7 @@ def test_a_full_group_takes_no_further_request(log):
 
 def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
     aside, naps = [], []
-    log.cooperate(gather=lambda: None, aside=lambda call: aside.append(call()))
+    log.cooperate(gather=lambda: None, aside=lambda call: aside.append(call()), later=lambda call: call())
     monkeypatch.setattr("time.sleep", naps.append)
     log.append([event("one")])
     assert (aside, naps) == ([], [])

@@ -78,9 +78,13 @@ def disk():
     disk.unregister()
 
 
-@pytest.fixture
-def checkpoints(monkeypatch):
+@pytest.fixture(params=["while others write", "by a commit"])
+def checkpoints(request, monkeypatch):
     """Let events be brought from the write-ahead log into the file all the time."""
+    if request.param == "while others write":
+        monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 4)
+        monkeypatch.setattr("eventlog.writer.AGAIN_PAGES", 1)
+        return
     connect = eventlog.database.connect
 
     def connect_and_set(path):

@@ -1,0 +1,38 @@
+"""Fill a log that nobody has open with many events, without the service's work for them."""
+
+import apsw
+
+# What an event of the bench weighs, with keys as random as hashes are. Those up to the id :old are of 2015.
+FILL = """
+WITH RECURSIVE numbers (n) AS (
+    SELECT 1 + (SELECT coalesce(max(id), 0) FROM events) UNION ALL SELECT n + 1 FROM numbers WHERE n < :last
+)
+INSERT INTO events (source, message_id, type, user_id, name, timestamp, received_at, payload, dedupe_key)
+SELECT 'bench', message_id, 'track', '1234', 'Added File', at, at, printf(:payload, message_id, at), randomblob(16)
+FROM (
+    SELECT
+        lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(8)))
+            AS message_id,
+        iif(n <= :old, '2015-11-10T00:45:23.412Z', strftime('%Y-%m-%dT%H:%M:%fZ')) AS at
+    FROM numbers
+)
+"""
+PAYLOAD = (
+    '{"type":"track","messageId":"%s","userId":"1234","event":"Added File","properties":{"fileTitle":'
+    '"Life, the Universe, and Everything","fileSize":"509","fileType":"PDF"},"originalTimestamp":'
+    '"2015-11-10T00:45:23.412Z","timestamp":"%s","receivedAt":"2015-11-10T00:45:24.000Z"}'
+)
+
+
+def fill(database, events, old=0):
+    """Fill the log up to `events` events; those up to the id `old` are of 2015."""
+    connection = apsw.Connection(str(database))
+    connection.pragma("journal_mode", "off")  # of a log for a bench, nobody misses what a crash would take
+    connection.pragma("synchronous", "off")
+    connection.pragma("cache_size", -2 * 1024 * 1024)  # KiB
+    with connection:
+        connection.execute(FILL, {"last": events, "old": old, "payload": PAYLOAD})
+        connection.execute("DELETE FROM counts")
+        connection.execute("INSERT INTO counts SELECT 'bench', 'track', 'stored', '', count(*), '', '' FROM events")
+    connection.pragma("journal_mode", "wal")
+    connection.close()

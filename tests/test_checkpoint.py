@@ -1,0 +1,131 @@
+"""The write-ahead log is copied into the file while others write."""
+
+import fcntl
+import os
+from contextlib import contextmanager
+
+import apsw
+import pytest
+
+import eventlog
+
+AT = "2015-11-10T00:45:23.412Z"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 40)
+    monkeypatch.setattr("eventlog.writer.AGAIN_PAGES", 20)
+    monkeypatch.setattr("eventlog.database.FEW_PAGES", 10)
+
+
+class Steps:
+    """Calls what is to run aside, and notes whether anybody could write meanwhile."""
+
+    def __init__(self, path):
+        self.path = path
+        self.were_free = []
+        self.meanwhile = lambda: None
+
+    def __call__(self, call):
+        with open(self.path + "-queue") as queue:
+            try:
+                fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.were_free.append(False)
+            else:
+                fcntl.flock(queue, fcntl.LOCK_UN)
+                self.were_free.append(True)
+        result = call()
+        if self.were_free[-1]:
+            self.meanwhile()
+        return result
+
+
+@pytest.fixture
+def steps(log, path):
+    steps = Steps(path)
+    log.cooperate(gather=lambda: None, aside=steps, later=lambda call: call())
+    return steps
+
+
+@pytest.fixture
+def append(log):
+    """Append an event of some 20 pages, `times` times."""
+    numbers = iter(range(1000))
+
+    def append(times=1, log=log):
+        for _ in range(times):
+            payload = f'"{"x" * 80_000}"'
+            id = str(next(numbers))
+            log.append([eventlog.Event("example", id, "track", "1", None, "Posted", AT, AT, payload)])
+
+    return append
+
+
+def in_wal(path):
+    """Return how many pages the write-ahead log has, and how many of them are in the file."""
+    connection = apsw.Connection(path)
+    connection.execute("SELECT 1 FROM events LIMIT 1").fetchall()
+    pages = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    connection.close()
+    return pages
+
+
+def test_nothing_is_copied_before_it_is_due(append, steps, path):
+    append()
+    assert steps.were_free == []
+    pages, copied = in_wal(path)
+    assert pages - copied < 40
+
+
+def test_most_is_copied_while_others_write_and_the_rest_while_nobody_does(append, steps, log, path):
+    other = eventlog.EventLog(path)
+    other.cooperate(gather=lambda: None, aside=lambda call: call(), later=lambda call: None)
+    rounds = iter([3, 1])
+    steps.meanwhile = lambda: append(next(rounds, 0), log=other)
+    append(2)
+    assert steps.were_free == [True, True, True, False]
+    pages, copied = in_wal(path)
+    assert pages == copied
+    other.close()
+    assert len(log.reader.read_after(0)) == 6
+
+
+@contextmanager
+def reading(path):
+    """Keep the write-ahead log as it is from being copied."""
+    connection = apsw.Connection(path)
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM events").fetchall()
+    yield
+    connection.execute("ROLLBACK")
+    connection.close()
+
+
+def test_a_reader_is_not_waited_for_and_asked_again_only_later(append, steps, path):
+    append()
+    with reading(path):
+        append(2)
+        assert steps.were_free == [True]
+        append()
+        assert steps.were_free == [True, True]
+    append()
+    assert steps.were_free[-1] is False
+    pages, copied = in_wal(path)
+    assert pages == copied
+
+
+def test_the_write_ahead_log_begins_anew_whoever_copies_it(append, log, path):
+    other = eventlog.EventLog(path)
+    for _ in range(20):
+        append(log=log)
+        append(log=other)
+    other.close()
+    assert os.path.getsize(path + "-wal") < 100 * 4096, "of 1000 pages"
+
+
+def test_the_last_to_close_leaves_one_file(append, steps, log, path, tmp_path):
+    append(5)
+    log.close()
+    assert not (tmp_path / "tracklog.db-wal").exists()
