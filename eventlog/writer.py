@@ -50,7 +50,7 @@ class Writer:
         if opened_it:
             self._commit(group)
         else:
-            group.settled.wait()  # its opener settles it in bounded time, whatever happens
+            part.settled.acquire()  # its opener settles the group in bounded time, whatever happens
         failure = part.fault or group.failure
         if failure:
             raise failure
@@ -93,7 +93,7 @@ class Writer:
             group.failure = failure
         finally:
             self._close(group)
-            group.settled.set()
+            group.settle()
         if group.failure is None:
             self.committed(group.seconds, group.size)
             self._checkpoint_if_due()
@@ -136,13 +136,16 @@ class _Group:
     def __init__(self) -> None:
         self.size = 0  # events, and bodies that were refused
         self.seconds = 0.0
-        self.settled = threading.Event()
         self.failure: Exception | None = Unavailable("the commit was interrupted")
         self._parts: list[_Part] = []
 
     def add(self, part: "_Part") -> None:
         self._parts.append(part)
         self.size += len(part.events) + len(part.rejected)
+
+    def settle(self) -> None:
+        for part in self._parts:
+            part.settled.release()
 
     def write(self, connection: apsw.Connection, most_rejected_bytes: int) -> None:
         counts = Counts()
@@ -159,6 +162,8 @@ class _Part:
         self.events = events
         self.rejected = rejected
         self.are_new: list[bool] = []
+        self.settled = threading.Lock()  # a lock that is waited for costs less than a threading.Event
+        self.settled.acquire()
         self.fault: Exception | None = None  # its own, which its neighbours do not share
 
     def write(self, connection: apsw.Connection, counts: Counts, most_rejected_bytes: int) -> None:
