@@ -36,6 +36,10 @@ class Tracklog(Flask):
         rules = [rule for rule in self.url_map.iter_rules() if not rule.arguments]
         return {(method, rule.rule): PlainRoute(rule) for rule in rules for method in rule.methods}
 
+    def ensure_sync(self, function):
+        """Return the function as it is: none here is a coroutine, which Flask would look for at every request."""
+        return function
+
     def finalize_request(self, result, from_error_handler=False):
         response = super().finalize_request(result, from_error_handler)
         self.extensions["metrics"].count_request(request._get_current_object(), response.status_code)

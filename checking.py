@@ -16,7 +16,7 @@ TITLES = {"track": "event", "page": "name", "screen": "name"}  # the field that 
 
 def iso(moment):
     """Return a time of UTC as the log writes it: to the millisecond, with Z."""
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def _time(value):

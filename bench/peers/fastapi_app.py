@@ -1,7 +1,7 @@
 """The same service with FastAPI and pydantic: one connection a process, and a commit for every request.
 
-Its best honest form: uvicorn with uvloop and httptools; the commit is made in the loop, since handing it to a thread
-costs more than waiting for it; SQLite with a write-ahead log, and on disk before the answer.
+Its best honest form: uvicorn with uvloop and httptools; the key is checked and the commit made in the loop, since
+handing them to a thread costs more than waiting for them; SQLite with a write-ahead log, and on disk before the answer.
 """
 
 import base64
@@ -54,7 +54,7 @@ async def lifespan(app):
 app = FastAPI(lifespan=lifespan)
 
 
-def find_source(authentication: str = Header("")):
+async def find_source(authentication: str = Header("")):
     scheme, _, token = authentication.partition(" ")
     source = base64.b64decode(token).decode().partition(":")[0]
     if scheme != "Basic" or source != "ILoveData123":
