@@ -1,7 +1,7 @@
 """Measure tracklog against what people would pick instead, or against another checkout: the same minutes, in turns.
 
 Prints per case and server the median over the rounds, with the least and the most. A * is for a server that answers
-before its data is on disk.
+before its data is on disk. With all cases and servers, it keeps the results for docs/performance.md.
 """
 
 import argparse
@@ -11,13 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import load
+import results
 import servers
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--cases", nargs="+", choices=load.CASES, default=list(load.CASES), metavar="CASE")
     parser.add_argument("--servers", nargs="+", choices=servers.ALL, default=list(servers.ALL), metavar="SERVER")
     parser.add_argument("--against", metavar="FOLDER", help="another checkout of tracklog, and no other server")
@@ -30,12 +31,19 @@ def main():
         if options.against:
             makers = [servers.tracklog, lambda folder: servers.tracklog(folder, options.against, "other")]
         started = [stack.enter_context(servers.serving(make(folder))) for make in makers]
+        measured = {}
         for name in options.cases:
             case = load.CASES[name]
             able = [server for server in started if case.batch == 1 or server.batch_path]
             rounds = measure(able, case, options.rounds, options.seconds)
             syncs = {server: load.syncs_per_event(server, case, 2) for server in able if server.stores}
             print_case(name, rounds, syncs)
+            measured[name] = {
+                server.name: {"durable": server.is_durable, "syncs/event": syncs.get(server), "rounds": figures}
+                for server, figures in rounds.items()
+            }
+    if not options.against and options.cases == list(load.CASES) and options.servers == list(servers.ALL):
+        results.save("ingest", measured)
 
 
 def measure(started, case, rounds, seconds):

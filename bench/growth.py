@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import load
+import results
 from filling import fill
 from servers import BIN, PROJECT, serving, tracklog
 
@@ -31,13 +32,18 @@ def main():
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
         make_logs(folder, options.millions)
         started = {millions: stack.enter_context(serving(of_size(folder, millions))) for millions in options.millions}
+        measured = {}
         for name in CASES:
-            rounds = measure(folder, started, load.CASES[name], options.rounds, options.seconds)
-            print_case(name, rounds)
+            measured[name] = measure(folder, started, load.CASES[name], options.rounds, options.seconds)
+            print_case(name, measured[name])
         largest = max(started)
         with serving(tracklog(folder, name="small")) as small:
             load.run(small, load.CASES["c1"], 1)
-            print_chores(small, started[largest], f"{largest} million")
+            chores = time_chores(small, started[largest])
+        print(f"\n{'ms, the least of 3':50}{'small':>10}{f'{largest} million':>12}")
+        for name, (on_small, on_large) in chores.items():
+            print(f"{name:50}{on_small:10.1f}{on_large:12.1f}")
+        results.save("growth", {"ingest": measured, "chores": chores})
 
 
 def make_logs(folder, sizes):
@@ -63,13 +69,13 @@ def measure(folder, started, case, rounds, seconds):
     """Return the figures for each size, a list of rounds; 0 is the empty log."""
     for server in started.values():
         load.run(server, case, 2)  # to warm up
-    figures = {millions: [] for millions in (0, *started)}
+    figures = {str(millions): [] for millions in (0, *started)}
     for number in range(rounds):
         with serving(tracklog(folder, name=f"empty-{case.batch}-{number}")) as empty:
             load.run(empty, case, 1)
-            figures[0].append(load.run(empty, case, seconds))
+            figures["0"].append(load.run(empty, case, seconds))
         for millions, server in started.items():
-            figures[millions].append(load.run(server, case, seconds))
+            figures[str(millions)].append(load.run(server, case, seconds))
     return figures
 
 
@@ -81,42 +87,37 @@ def print_case(name, rounds):
         median = {figure: statistics.median(each[figure] for each in measured) for figure in measured[0]}
         speeds = [each["events/s"] for each in measured]
         ratio = statistics.median(
-            each["events/s"] / empty["events/s"] for each, empty in zip(measured, rounds[0], strict=True)
+            each["events/s"] / empty["events/s"] for each, empty in zip(measured, rounds["0"], strict=True)
         )
         spread = f"{median['events/s']:.0f} ({min(speeds):.0f}-{max(speeds):.0f})"
         print(
-            f"{millions:14}{spread:>30}{ratio:12.2f}{median['p99 ms']:10.1f}{median['CPU us/event']:10.1f}"
+            f"{millions:>14}{spread:>30}{ratio:12.2f}{median['p99 ms']:10.1f}{median['CPU us/event']:10.1f}"
             f"{median['memory MB']:8.0f}",
             flush=True,
         )
 
 
-def print_chores(small, large, size):
-    """Print the milliseconds of what an operator does, on a small log and on a large one."""
-    print(f"\n{'ms, the least of 3':50}{'small':>10}{size:>12}")
+def time_chores(small, large):
+    """Return the milliseconds of what an operator does, on a small log and on a large one."""
     for server in (small, large):
         flask(server, "destinations", "add", NOTHING, "http://key@127.0.0.1:9/v1/batch", "--from", "now")
         flask(server, "destinations", "pause", NOTHING)
     chores = {
         "GET /readyz": lambda server: get(server, "/readyz"),
         "GET /metrics": lambda server: get(server, "/metrics"),
-        "flask --version (to compare commands with)": lambda server: flask(server, "--version"),
+        "flask --version": lambda server: flask(server, "--version"),
         "flask events tail": lambda server: flask(server, "events", "tail"),
         "flask events stats": lambda server: flask(server, "events", "stats"),
         "flask rejected list": lambda server: flask(server, "rejected", "list"),
         "flask destinations list": lambda server: flask(server, "destinations", "list"),
-        "flask forward --once, nothing to do": lambda server: flask(server, "forward", "--once"),
+        "flask forward --once": lambda server: flask(server, "forward", "--once"),
     }
-    chores |= {
-        f"SELECT * FROM {view} LIMIT 10": lambda server, view=view: server.query(f"SELECT * FROM {view} LIMIT 10")
-        for view in ("events", "tracks")
+    for query in ("events LIMIT 10", "tracks LIMIT 10", "tracks ORDER BY id DESC LIMIT 10"):
+        chores[f"SELECT * FROM {query}"] = lambda server, query=query: server.query(f"SELECT * FROM {query}")
+    return {
+        name: [min(timed(chore, server) for _ in range(3)) * 1000 for server in (small, large)]
+        for name, chore in chores.items()
     }
-    chores["SELECT * FROM tracks ORDER BY id DESC LIMIT 10"] = lambda server: server.query(
-        "SELECT * FROM tracks ORDER BY id DESC LIMIT 10"
-    )
-    for name, chore in chores.items():
-        took = [min(timed(chore, server) for _ in range(3)) * 1000 for server in (small, large)]
-        print(f"{name:50}{took[0]:10.1f}{took[1]:12.1f}", flush=True)
 
 
 def timed(chore, server):

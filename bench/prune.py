@@ -10,25 +10,12 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import apsw
+from filling import fill
 from load import CASES, run
 from servers import BIN, PROJECT, serving, tracklog
 
 CASE = CASES["c64"]
 SECONDS = 6
-
-# Half of the events are of 2015. What an event of the bench weighs, without the service's work for it.
-FILL = """
-WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :events)
-INSERT INTO events (source, message_id, type, user_id, name, timestamp, received_at, payload, dedupe_key)
-SELECT 'bench', 'filled-' || n, 'track', '1234', 'Added File', at, at, printf(:payload, n, at), randomblob(16) FROM (
-    SELECT n, iif(n <= :events / 2, '2015-11-10T00:45:23.412Z', strftime('%Y-%m-%dT%H:%M:%fZ')) AS at FROM numbers
-)
-"""
-PAYLOAD = (
-    '{"type":"track","messageId":"filled-%d","userId":"1234","event":"Added File","properties":{"fileTitle":'
-    '"Life, the Universe, and Everything","fileSize":"509","fileType":"PDF"},"timestamp":"%s"}'
-)
 
 
 def main():
@@ -38,7 +25,7 @@ def main():
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
         server = stack.enter_context(serving(tracklog(folder)))
-        fill(server, options.events)
+        fill(server.database, options.events, old=options.events // 2)
         server.stored = lambda: server.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
         old = "SELECT count(*) FROM events WHERE received_at < '2016'"
         run(server, CASE, 2)  # to warm up
@@ -53,18 +40,6 @@ def main():
                 flush=True,
             )
         report(began, without, during)
-
-
-def fill(server, events):
-    connection = apsw.Connection(str(server.database))
-    with connection:
-        connection.execute(FILL, {"events": events, "payload": PAYLOAD})
-        connection.execute(
-            "INSERT INTO counts VALUES ('bench', 'track', 'stored', '', ?, '', '') "
-            "ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            (events,),
-        )
-    connection.close()
 
 
 @contextmanager

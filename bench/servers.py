@@ -130,13 +130,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def tracklog(folder, checkout=PROJECT, name="tracklog"):
-    return _gunicorn(Server, folder, name, "wsgi:app", checkout)
+def tracklog(folder, checkout=PROJECT, name="tracklog", workers=2):
+    return _gunicorn(Server, folder, name, "wsgi:app", checkout, "--workers", str(workers))
 
 
 def unstored(folder):
     """Return tracklog with storing switched off."""
-    return _gunicorn(Unstored, folder, "unstored", "unstored:app", PROJECT, "--pythonpath", HERE)
+    return _gunicorn(Unstored, folder, "unstored", "unstored:app", PROJECT, "--workers", "2", "--pythonpath", HERE)
 
 
 def naive(folder):
@@ -187,7 +187,7 @@ def _gunicorn(kind, folder, name, app, checkout, *options):
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    command = [BIN / "gunicorn", app, "--bind", "127.0.0.1:{port}", "--workers", "2", *options]
+    command = [BIN / "gunicorn", app, "--bind", "127.0.0.1:{port}", *options]
     return kind(name, database, command, checkout, **environment)
 
 

@@ -23,6 +23,8 @@ events = LogGroup("events", help="Look at the recorded events.")
 def tail(number, follow, type, source):
     """Show the newest events, a line each: id, time received, type, source, user, name.
 
+    Where few events are of a --type or --source, it reads the log back until it has found them.
+
     \b
     Example:
       flask events tail -n 3

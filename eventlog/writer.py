@@ -57,7 +57,7 @@ class Writer:
         return part.are_new
 
     def close(self) -> None:
-        """Return when no checkpoint of this process keeps the log open; the next one would be of no use."""
+        """Return when no checkpoint of this process has the log open."""
         if self._checkpointing.acquire(timeout=PATIENCE):
             self._checkpointing.release()
 
