@@ -1,7 +1,7 @@
 """Write the tables and charts of docs/performance.md from what is in bench/results; with --check, only compare."""
 
+import itertools
 import json
-import re
 import sys
 from html import escape
 from statistics import median
@@ -27,10 +27,13 @@ def main():
         "profile": profile_table(profile["figures"]),
         "groups": groups_table(cores["figures"]["groups"]),
         "workers": workers_table(cores["figures"]["workers"]),
+        "capacity": capacity_table(cores["figures"]["groups"], ingest["figures"]),
     }.items():
-        marked = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-        assert marked.search(text), name
-        text = marked.sub(lambda _, part=part: f"\n{part}\n\n", text)
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not mark:
+            raise SystemExit(f"{DOCUMENT.name} has no place for {name}")
+        text = f"{before}{mark}\n{part}\n\n{end}{after}"
     written = {DOCUMENT: text}
     for figure, title in (("events/s", "events a second"), ("latency", "milliseconds: p50 dark, p99 light")):
         chart = draw([panel(name, servers, figure) for name, servers in ingest["figures"].items()], title)
@@ -165,6 +168,32 @@ def workers_table(cases):
         for workers, rounds in sizes.items()
     ]
     return table(("", "workers", "events/s", "CPU µs/event"), rows)
+
+
+def capacity_table(groups, ingest):
+    """Return what a worker per core and one log could do, from the CPU of an event and the time of a group."""
+    known = [(int(size), millis / 1000) for size, millis in groups.items()]
+    loads = [
+        ("single calls, 32 connections per worker", 32, ingest["c64"]),
+        ("single calls, 128 connections per worker", 128, ingest["c256"]),
+        ("batches of 100, 8 connections per worker", 800, ingest[BATCHES]),
+    ]
+    rows = []
+    for name, size, servers in loads:
+        micros = median(values(servers["tracklog"]["rounds"], "CPU us/event"))
+        log = size / interpolated(known, size)
+        cells = [f"{min(cores * 1e6 / micros, log):,.0f}" for cores in (2, 8, 32)]
+        rows.append((name, f"{1e6 / micros:,.0f}", f"{log:,.0f}", f"{log * micros / 1e6:.1f}", *cells))
+    head = ("events/s", "a core does", "one log takes", "cores that fill it", "2 cores", "8 cores", "32 cores")
+    return table(head, rows)
+
+
+def interpolated(known, at):
+    """Return the value at a place between two of the known ones, which are in order."""
+    for (left, low), (right, high) in itertools.pairwise(known):
+        if left <= at <= right:
+            return low + (high - low) * (at - left) / (right - left)
+    raise ValueError(at)
 
 
 def table(head, rows):

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -86,9 +88,14 @@ def test_every_command_is_documented(command):
         "docs/design.md",
         "docs/forward.md",
         "docs/operate.md",
+        "docs/performance.md",
         "CHANGELOG.md",
     ],
 )
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / path).read_text()):
         assert (PROJECT / path).parent.joinpath(target).exists(), target
+
+
+def test_the_figures_are_those_that_were_measured():
+    subprocess.run([sys.executable, "bench/report.py", "--check"], cwd=PROJECT, check=True)
