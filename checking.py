@@ -9,14 +9,11 @@ from uuid6 import uuid7
 import strictjson
 from errors import Refused, field_error
 from eventlog import Event, Rejected
-from schemas import BATCH, CALLS, UNTYPED, read_time
+from eventlog.times import iso
+from moments import read_time
+from schemas import BATCH, CALLS, UNTYPED
 
 TITLES = {"track": "event", "page": "name", "screen": "name"}  # the field that the log's column `name` shows
-
-
-def iso(moment):
-    """Return a time of UTC as the log writes it: to the millisecond, with Z."""
-    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def _time(value):

@@ -3,11 +3,13 @@
 from marshmallow import ValidationError
 
 import strictjson
-from checking import TITLES, iso
+from checking import TITLES
 from errors import Refused
 from eventlog import Event, NotPossible
 from eventlog.sources import check_name
-from schemas import CALLS, read_time
+from eventlog.times import iso
+from moments import read_time
+from schemas import CALLS
 from strictjson import Item
 
 MOST_ID = 2**53  # beyond, JSON numbers are not exact everywhere, and ids would come to their end

@@ -66,8 +66,8 @@ class EventLog:
         self.path = path
         self._written = Database(path)
         self._read = Database(path)  # apart, so that sources are found while a group is committed
-        self._copied = Database(path)  # apart, so that groups are committed while the write-ahead log is copied
-        self._writer = Writer(self._written, self._copied, most_rejected_bytes)
+        self._checkpointed = Database(path)  # apart, so that groups are committed while the write-ahead log is copied
+        self._writer = Writer(self._written, self._checkpointed, most_rejected_bytes)
         self.reader = Reader(self._read)
         self.sources = Sources(self._read)
         self.rejections = Rejections(self._read, self._written)
@@ -89,7 +89,7 @@ class EventLog:
         """
         self._writer.gather = gather
         self._writer.later = later
-        self._written.aside = self._copied.aside = aside
+        self._written.aside = self._checkpointed.aside = aside
 
     def observe(self, committed: Callable[[float, int], object]) -> None:
         """Call `committed` after each commit, with its seconds and how many events and refusals it had.
@@ -100,7 +100,7 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
-        self._writer.close()
+        self._writer.finish()
         self._written.close()
         self._read.close()
 

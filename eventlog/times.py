@@ -10,7 +10,12 @@ def now() -> str:
 
 def ago(span: timedelta) -> str:
     """Return the time that was so long ago, written as `now` does."""
-    return (datetime.now(UTC) - span).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return iso(datetime.now(UTC) - span)
+
+
+def iso(moment: datetime) -> str:
+    """Return a time of UTC, written as `now` does."""
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def age(at: str) -> float:

@@ -23,7 +23,7 @@ class Writer:
     No thread of its own does it: the request that opens a group commits it for all that join.
     """
 
-    def __init__(self, database: Database, copied: Database, most_rejected_bytes: int) -> None:
+    def __init__(self, database: Database, checkpointed: Database, most_rejected_bytes: int) -> None:
         #: Returns when every request that is ready has joined the group. Threads have no such moment: theirs
         #: join while the group before is committed. Under gevent it is when the loop is idle.
         self.gather: Callable[[], object] = lambda: None
@@ -32,7 +32,7 @@ class Writer:
         #: Starts a call that nobody waits for.
         self.later: Callable[[Callable[[], object]], object] = lambda call: call()
         self._database = database
-        self._copied = copied  # the same log, over a connection of its own
+        self._checkpointed = checkpointed  # the same log, over a connection of its own
         self._checkpoint_at = CHECKPOINT_PAGES
         self._most_rejected_bytes = most_rejected_bytes
         self._open: _Group | None = None
@@ -56,7 +56,7 @@ class Writer:
             raise failure
         return part.are_new
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Return when no checkpoint of this process has the log open."""
         if self._checkpointing.acquire(timeout=PATIENCE):
             self._checkpointing.release()
@@ -110,7 +110,7 @@ class Writer:
         if self._checkpointing.acquire(blocking=False):
             try:
                 with suppress(Unavailable):
-                    self._copied.checkpoint()
+                    self._checkpointed.checkpoint()
             finally:
                 self._checkpointing.release()
 

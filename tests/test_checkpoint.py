@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from contextlib import contextmanager
 
 import apsw
@@ -125,7 +126,22 @@ def test_the_write_ahead_log_begins_anew_whoever_copies_it(append, log, path):
     assert os.path.getsize(path + "-wal") < 100 * 4096, "of 1000 pages"
 
 
-def test_the_last_to_close_leaves_one_file(append, steps, log, path, tmp_path):
-    append(5)
-    log.close()
-    assert not (tmp_path / "tracklog.db-wal").exists()
+def test_who_closes_the_log_waits_for_a_checkpoint_and_leaves_one_file(append, log, path):
+    copying, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def aside(call):
+        copying.set()
+        go_on.wait()
+        return call()
+
+    log.cooperate(
+        gather=lambda: None, aside=aside, later=lambda call: threading.Thread(target=call, daemon=True).start()
+    )
+    append(2)
+    copying.wait()
+    closing = threading.Thread(target=lambda: (log.close(), closed.set()), daemon=True)
+    closing.start()
+    assert not closed.wait(0.2)
+    go_on.set()
+    closing.join()
+    assert not os.path.exists(path + "-wal")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas import read_time
+from moments import read_time
 
 READABLE = [
     ("2015-11-10T00:45:23.412Z", "2015-11-10T00:45:23.412000+00:00"),
