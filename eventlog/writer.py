@@ -13,8 +13,8 @@ from .patience import PATIENCE
 from .records import Counts, Event, Rejected, write_events, write_rejected
 
 GROUP_EVENTS = 4000  # a group that holds as many takes no further request
-CHECKPOINT_PAGES = 8000  # of the write-ahead log, at which they are copied into the file
-AGAIN_PAGES = 2000  # after as many more it is tried again, if a reader was in the way or somebody else did it
+CHECKPOINT_PAGES = 4000  # of the write-ahead log, at which they are copied into the file
+AGAIN_PAGES = 1000  # after as many more it is tried again, if a reader was in the way or somebody else did it
 
 
 class Writer:
