@@ -1,16 +1,15 @@
 """Measure tracklog against what people would pick instead, or against another checkout: the same minutes, in turns.
 
-Prints per case and server the median over the rounds, with the least and the most. A * is for a server that answers
-before its data is on disk. With all cases and servers, it keeps the results for docs/performance.md.
+Prints a table per case. With all cases and servers, it keeps the results for docs/performance.md.
 """
 
 import argparse
-import statistics
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 import load
+import report
 import results
 import servers
 
@@ -37,11 +36,11 @@ def main():
             able = [server for server in started if case.batch == 1 or server.batch_path]
             rounds = measure(able, case, options.rounds, options.seconds)
             syncs = {server: load.syncs_per_event(server, case, 2) for server in able if server.stores}
-            print_case(name, rounds, syncs)
             measured[name] = {
                 server.name: {"durable": server.is_durable, "syncs/event": syncs.get(server), "rounds": figures}
                 for server, figures in rounds.items()
             }
+            print(f"\n{report.case_table(name, measured[name])}", flush=True)
     if not options.against and options.cases == list(load.CASES) and options.servers == list(servers.ALL):
         results.save("ingest", measured)
 
@@ -55,20 +54,6 @@ def measure(started, case, rounds, seconds):
         for server in started:
             figures[server].append(load.run(server, case, seconds))
     return figures
-
-
-def print_case(name, rounds, syncs):
-    """Print a line for each server; last, the events/s of the first server over its own."""
-    figures = list(next(iter(rounds.values()))[0])
-    print(f"\n{name}\n{'':12}" + "".join(f"{figure:>26}" for figure in figures) + "  syncs/event  ratio")
-    first = statistics.median(each["events/s"] for each in next(iter(rounds.values())))
-    for server, measured in rounds.items():
-        line = f"{server.name + ('' if server.is_durable else '*'):12}"
-        for figure in figures:
-            values = [each[figure] for each in measured]
-            line += f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})".rjust(26)
-        line += f"{syncs[server]:13.3f}" if server in syncs else f"{'-':>13}"
-        print(line + f"{first / statistics.median(each['events/s'] for each in measured):7.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import load
+import report
 import results
 from servers import PROJECT, serving, tracklog
+
+from bench import measure
 
 sys.path.insert(0, str(PROJECT))
 
@@ -18,7 +21,7 @@ import eventlog
 
 SIZES = (1, 10, 30, 100, 300, 1000)
 WORKERS = (1, 2, 4, 8)
-CASES = ("c256", "batches of 100, c16")
+CASES = ("c256", report.BATCHES)
 ROUNDS, SECONDS = 5, 4
 AT = "2015-11-10T00:45:23.412Z"
 PAYLOAD = '{"properties": "' + "x" * 380 + '"}'  # with its columns, what an event of the bench weighs
@@ -28,28 +31,17 @@ def main():
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
         groups = time_groups(folder / "groups.db")
-        print("events of a group   ms to write it")
-        for size, millis in groups.items():
-            print(f"{size:17}{millis:17.2f}")
+        print(report.groups_table(groups), flush=True)
         started = {
             workers: stack.enter_context(serving(tracklog(folder, name=f"workers-{workers}", workers=workers)))
             for workers in WORKERS
         }
         cases = {}
         for name in CASES:
-            cases[name] = {str(workers): [] for workers in WORKERS}
-            for server in started.values():
-                load.run(server, load.CASES[name], 1)  # to warm up
-            for _ in range(ROUNDS):
-                for workers, server in started.items():
-                    cases[name][str(workers)].append(load.run(server, load.CASES[name], SECONDS))
-            print(f"\n{name}")
-            for workers, rounds in cases[name].items():
-                speed, micros = (
-                    statistics.median(each[what] for each in rounds) for what in ("events/s", "CPU us/event")
-                )
-                print(f"{workers:>3} workers {speed:10.0f} events/s {micros:8.1f} us of CPU per event", flush=True)
-    results.save("cores", {"groups": groups, "workers": cases})
+            measured = measure(list(started.values()), load.CASES[name], ROUNDS, SECONDS)
+            cases[name] = {str(workers): measured[server] for workers, server in started.items()}
+        print(report.workers_table(cases))
+        results.save("cores", {"groups": groups, "workers": cases})
 
 
 def time_groups(path):
@@ -68,7 +60,7 @@ def time_groups(path):
             if number >= 20:  # those before are to warm up
                 took[size].append((time.perf_counter() - began) * 1000)
     log.close()
-    return {size: statistics.median(each) for size, each in took.items()}
+    return {str(size): statistics.median(each) for size, each in took.items()}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """Measure how fast a log is drained into another tracklog, over how fast that one takes batches from wrk, in turns."""
 
-import os
 import statistics
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from load import CASES, run
-from servers import BIN, PROJECT, serving, tracklog
+from servers import PROJECT, serving, tracklog
 
 ROUNDS = 5
 SECONDS = 5
@@ -20,7 +18,7 @@ def main():
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
         source = stack.enter_context(serving(tracklog(folder, name="source")))
         target = stack.enter_context(serving(tracklog(folder, name="target")))
-        flask(source, "destinations", "add", "target", f"http://ILoveData123@127.0.0.1:{target.port}/v1/batch")
+        source.flask("destinations", "add", "target", f"http://ILoveData123@127.0.0.1:{target.port}/v1/batch")
         ingested, drained = [], []
         for number in range(ROUNDS + 1):
             ingested.append(ingest(target))
@@ -49,13 +47,8 @@ def drain(server):
 
 def forward(server):
     began = time.monotonic()
-    flask(server, "forward", "--once")
+    server.flask("forward", "--once")
     return time.monotonic() - began
-
-
-def flask(server, *arguments):
-    environment = os.environ | {"TRACKLOG_DATABASE": str(server.database)}
-    subprocess.run([BIN / "flask", *arguments], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from forward import ROUNDS, drain, flask, ingest
+from forward import ROUNDS, drain, ingest
 from servers import PROJECT, serving, tracklog
 
 sys.path.append(str(PROJECT / "systemtests"))
@@ -26,7 +26,7 @@ def main():
         stack.callback(broker.kill)
         broker.add_topic("events", 6)
         source = stack.enter_context(serving(tracklog(folder)))
-        flask(source, "destinations", "add", "kafka", f"kafka://{broker.address}/events")
+        source.flask("destinations", "add", "kafka", f"kafka://{broker.address}/events")
         rounds = [(ingest(source), drain(source)) for _ in range(ROUNDS + 1)][1:]  # the first was to warm up
         ratios = [drained / ingested for ingested, drained in rounds]
         print(f"events/s drained into Kafka  {statistics.median(drained for _, drained in rounds):.0f}")

@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import load
+import report
 import results
 from servers import PEERS, serving, tracklog
 
 SECONDS = 12
-CASES = ("c64", "batches of 100, c16")
+CASES = ("c64", report.BATCHES)
 
 # A stack belongs to the first of these rooms that one of its frames is in, from the innermost frame outwards.
 ROOMS = [
@@ -34,7 +35,7 @@ NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # a thread that h
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkout", metavar="FOLDER", help="another checkout of tracklog; its figures are not kept")
+    parser.add_argument("--checkout", metavar="FOLDER", help="another checkout of tracklog, kept as what was before")
     checkout = parser.parse_args().checkout
     figures = {}
     for name in CASES:
@@ -44,11 +45,8 @@ def main():
             load.run(server, load.CASES[name], 2)
             micros = load.run(server, load.CASES[name], SECONDS)["CPU us/event"]
             figures[name] = {"us": micros, "shares": shares(record(server, load.CASES[name], Path(folder) / "stacks"))}
-        print(f"\n{name}: {micros:.0f} us of CPU per event")
-        for room, share in figures[name]["shares"].items():
-            print(f"{share:6.1%} {share * micros:7.1f} us  {room}")
-    if not checkout:
-        results.save("profile", figures)
+    print(report.profile_table(figures))
+    results.save("profile-before" if checkout else "profile", figures)
 
 
 def record(server, case, target):

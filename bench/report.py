@@ -9,31 +9,33 @@ from statistics import median
 from results import FOLDER, PROJECT
 
 DOCUMENT = PROJECT / "docs" / "performance.md"
-COLORS = {"tracklog": "#1f6feb", "unstored": "#9fbfee"}  # all others are grey
+OURS, OTHERS = "#1f6feb", "#8c959f"
 SHOWN_IN_CHARTS = ("tracklog", "naive", "fastapi", "fastify", "pocketbase")
-SOURCES = ("ingest", "growth", "profile", "cores")
+SOURCES = ("ingest", "growth", "profile-before", "profile", "cores")
 BATCHES = "batches of 100, c16"
 
 
 def main():
-    ingest, growth, profile, cores = (json.loads((FOLDER / f"{name}.json").read_text()) for name in SOURCES)
+    ingest, growth, before, now, cores = (json.loads((FOLDER / f"{name}.json").read_text()) for name in SOURCES)
     text = DOCUMENT.read_text()
     for name, part in {
         "machine": machine(ingest),
         "ratios": ratios(ingest["figures"], growth["figures"]),
         "ingest": "\n\n".join(case_table(name, servers) for name, servers in ingest["figures"].items()),
+        "rows": rows_table(growth["figures"]["rows"]),
         "growth": growth_table(growth["figures"]["ingest"]),
         "chores": chores_table(growth["figures"]["chores"]),
-        "profile": profile_table(profile["figures"]),
+        "before": profile_table(before["figures"]),
+        "profile": profile_table(now["figures"]),
         "groups": groups_table(cores["figures"]["groups"]),
         "workers": workers_table(cores["figures"]["workers"]),
         "capacity": capacity_table(cores["figures"]["groups"], ingest["figures"]),
     }.items():
-        before, mark, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
+        above, mark, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, below = rest.partition("<!-- end -->")
         if not mark:
             raise SystemExit(f"{DOCUMENT.name} has no place for {name}")
-        text = f"{before}{mark}\n{part}\n\n{end}{after}"
+        text = f"{above}{mark}\n{part}\n\n{end}{below}"
     written = {DOCUMENT: text}
     for figure, title in (("events/s", "events a second"), ("latency", "milliseconds: p50 dark, p99 light")):
         chart = draw([panel(name, servers, figure) for name, servers in ingest["figures"].items()], title)
@@ -59,9 +61,9 @@ def spread(numbers, digits=0):
     return f"{median(numbers):,.{digits}f} ({min(numbers):,.{digits}f}-{max(numbers):,.{digits}f})"
 
 
-def over(ours, theirs, figure="events/s"):
-    """Return the ratios of two servers' rounds, which ran in turns."""
-    return [one / other for one, other in zip(values(ours, figure), values(theirs, figure), strict=True)]
+def over(ours, theirs):
+    """Return the ratios of two servers' events/s, of rounds that ran in turns."""
+    return [one / other for one, other in zip(values(ours, "events/s"), values(theirs, "events/s"), strict=True)]
 
 
 def ratios(ingest, growth):
@@ -96,8 +98,12 @@ def ratios(ingest, growth):
 
 
 def case_table(name, servers):
-    """Return a case's table, with the events/s of tracklog over each server's in the last column."""
-    ours = servers["tracklog"]["rounds"]
+    """Return a case's table: medians, with the least and the most, and the first server's events/s over each one's.
+
+    A * is for a server that answers before its data is on disk.
+    """
+    first = next(iter(servers))
+    ours = servers[first]["rounds"]
     rows = []
     for server, measured in servers.items():
         rounds, syncs = measured["rounds"], measured["syncs/event"]
@@ -110,10 +116,21 @@ def case_table(name, servers):
                 spread(values(rounds, "CPU us/event")),
                 f"{median(values(rounds, 'memory MB')):.0f}",
                 "" if syncs is None else f"{syncs:.3f}",
+                str(sum(values(rounds, "failed"))),
                 f"{median(over(ours, rounds)):.2f}",
             )
         )
-    head = ("", "events/s", "p50 ms", "p99 ms", "CPU µs/event", "PSS MB", "syncs/event", "tracklog is")
+    head = (
+        "",
+        "events/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU µs/event",
+        "PSS MB",
+        "syncs/event",
+        "failed",
+        f"{first} is",
+    )
     return f"**{name}**\n\n{table(head, rows)}"
 
 
@@ -134,6 +151,12 @@ def growth_table(cases):
             )
     head = ("", "million events", "events/s", "over empty", "p99 ms", "CPU µs/event", "PSS MB")
     return table(head, rows)
+
+
+def rows_table(rows):
+    steps = list(next(iter(rows.values())))
+    lines = [(name, *(f"{took[step]:.1f}" for step in steps)) for name, took in rows.items()]
+    return table(("µs per row", *steps), lines)
 
 
 def chores_table(chores):
@@ -197,6 +220,8 @@ def interpolated(known, at):
 
 
 def table(head, rows):
+    if any(len(row) != len(head) for row in rows):
+        raise ValueError(f"a row is not as long as its head: {head}")
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -229,7 +254,7 @@ def draw(panels, title):
         longest = max(each[1] for each in bars)
         for place, (name, outer, inner, text) in enumerate(bars):
             top = y + 8 + place * row
-            color = COLORS.get(name, "#8c959f")
+            color = OURS if name == "tracklog" else OTHERS
             parts.append(f'<text x="{x}" y="{top + 12}">{escape(name)}</text>')
             for length, opacity in ((outer, 0.45), (inner, 1)):
                 size = f'width="{bar * length / longest:.1f}" height="{row - 5}"'

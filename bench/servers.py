@@ -88,6 +88,13 @@ class Server:
         syncs.append(sum(int(words[1]) for words in calls if words and words[0] in ("fsync", "fdatasync")))
 
 
+class Tracklog(Server):
+    def flask(self, *arguments):
+        """Run one of tracklog's commands on its log."""
+        environment = os.environ | {"TRACKLOG_DATABASE": str(self.database)}
+        subprocess.run([BIN / "flask", *arguments], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
 class Unstored(Server):
     is_durable = False
     stores = False
@@ -131,7 +138,7 @@ def free_port():
 
 
 def tracklog(folder, checkout=PROJECT, name="tracklog", workers=2):
-    return _gunicorn(Server, folder, name, "wsgi:app", checkout, "--workers", str(workers))
+    return _gunicorn(Tracklog, folder, name, "wsgi:app", checkout, "--workers", str(workers))
 
 
 def unstored(folder):
