@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -98,9 +99,13 @@ for number in range(250):
     CALLS[f"small, {number}"] = ("track", {"user_id": "1", "event": f"Event {number}"})
 
 
+saying = threading.Lock()
+
+
 def say(**words):
-    """Print one line of JSON, in ASCII, since a lone surrogate is no text."""
-    print(json.dumps(words), flush=True)
+    """Print one line of JSON, in ASCII, since a lone surrogate is no text. A library's threads say theirs in turns."""
+    with saying:
+        print(json.dumps(words), flush=True)
 
 
 def say_answer(response, *_, **__):
