@@ -71,12 +71,20 @@ def post_worker_init(worker):
     if worker.cfg.worker_class_str != "gevent":
         return
     import gevent
+    from gevent.util import wrap_errors
+
+    threadpool = gevent.get_hub().threadpool
 
     def gather():
         with gevent.Timeout(0.005, False):  # under a flood the loop is never idle
             gevent.idle()
 
-    aside = gevent.get_hub().threadpool.apply
+    def aside(call):
+        outcome = threadpool.apply(wrap_errors(Exception, call))  # gevent prints a traceback of what is raised in there
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
     worker.wsgi.extensions["eventlog"].cooperate(gather, aside, later=gevent.spawn)
 
 

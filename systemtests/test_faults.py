@@ -45,6 +45,7 @@ def compare(record_property):
         assert longest <= LONGEST
         for service in services:
             check_counts(service)
+            assert service.lines(), "all of them JSON"
 
     return compare
 
@@ -134,11 +135,15 @@ def locks(pid):
     return {(int(line[5].split(":")[2]), line[6]) for line in lines if int(line[4]) == pid and line[3] == "WRITE"}
 
 
+def many(number):
+    """Return a batch of so many tracks."""
+    return {"batch": [posted("batch", count) | {"type": "track"} for count in range(number)]}
+
+
 @contextmanager
 def a_worker_stopped_in_a_transaction(service):
     """Stop a worker while it writes, which a large batch makes it do for long enough; let it go on at the end."""
-    batch = [posted("batch", count) | {"type": "track"} for count in range(20_000)]
-    thread = threading.Thread(target=post_in_vain, args=(service, {"batch": batch}))
+    thread = threading.Thread(target=post_in_vain, args=(service, many(20_000)))
     thread.start()
     right_to_write = os.stat(f"{service.database}-shm").st_ino, "120"  # SQLite's, as a lock on this byte
 
@@ -229,6 +234,7 @@ def test_a_disk_filled_by_something_else(on_disk, disk, compare, rounds):
             clients.go_on()
             filler = fill(disk)
             clients.are_refused(20)
+            assert on_disk.post("/v1/batch", many(1000))[0] == 503
             assert on_disk.is_healthy()
             filler.unlink()
             clients.go_on()
