@@ -50,7 +50,8 @@ class Writer:
         if opened_it:
             self._commit(group)
         else:
-            part.settled.acquire()  # its opener settles the group in bounded time, whatever happens
+            with group.settled:  # its opener settles it in bounded time, whatever happens
+                pass
         failure = part.fault or group.failure
         if failure:
             raise failure
@@ -93,7 +94,7 @@ class Writer:
             group.failure = failure
         finally:
             self._close(group)
-            group.settle()
+            group.settled.release()
         if group.failure is None:
             self.committed(group.seconds, group.size)
             self._checkpoint_if_due()
@@ -137,15 +138,13 @@ class _Group:
         self.size = 0  # events, and bodies that were refused
         self.seconds = 0.0
         self.failure: Exception | None = Unavailable("the commit was interrupted")
+        self.settled = threading.Lock()  # a lock that is waited for costs less than a threading.Event
+        self.settled.acquire()
         self._parts: list[_Part] = []
 
     def add(self, part: "_Part") -> None:
         self._parts.append(part)
         self.size += len(part.events) + len(part.rejected)
-
-    def settle(self) -> None:
-        for part in self._parts:
-            part.settled.release()
 
     def write(self, connection: apsw.Connection, most_rejected_bytes: int) -> None:
         counts = Counts()
@@ -162,8 +161,6 @@ class _Part:
         self.events = events
         self.rejected = rejected
         self.are_new: list[bool] = []
-        self.settled = threading.Lock()  # a lock that is waited for costs less than a threading.Event
-        self.settled.acquire()
         self.fault: Exception | None = None  # its own, which its neighbours do not share
 
     def write(self, connection: apsw.Connection, counts: Counts, most_rejected_bytes: int) -> None:
