@@ -76,7 +76,7 @@ def post_worker_init(worker):
     threadpool = gevent.get_hub().threadpool
 
     def gather():
-        with gevent.Timeout(0.005, False):  # under a flood the loop is never idle
+        with gevent.Timeout(0.02, False):  # where connections come without a pause, it never is
             gevent.idle()
 
     def aside(call):
