@@ -84,12 +84,14 @@ class EventLog:
         """Serve requests that take turns in one thread, as gevent's do, and not only threads.
 
         `gather` returns when every request that is ready has appended; it is called before each commit.
-        `aside` calls a function that takes long in a thread of its own, and returns what it has returned.
+        `aside` calls a function that takes long in a thread of its own, and returns or raises what it has.
         `later` starts a call that takes its turns with the requests', and returns at once.
         """
         self._writer.gather = gather
         self._writer.later = later
         self._written.aside = self._checkpointed.aside = aside
+        self._written.autocheckpoint = 0
+        self._written.close()  # to be opened so
 
     def observe(self, committed: Callable[[float, int], object]) -> None:
         """Call `committed` after each commit, with its seconds and how many events and refusals it had.
@@ -99,8 +101,8 @@ class EventLog:
         self._writer.committed = committed
 
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
-        self._writer.finish()
+        """Close the file, after a checkpoint that is under way; the next use opens it again."""
+        self._writer.wait_for_checkpoint()
         self._written.close()
         self._read.close()
 

@@ -1,6 +1,7 @@
 """A connection to the log that outlives trouble: opened on first use, reopened after a fault, one writer at a time."""
 
 import fcntl
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from .pairing import Files, files_at, note
 from .patience import PATIENCE, patiently
 
 MANY_ROWS = 200  # whose commit takes more than some milliseconds
-FEW_PAGES = 1000  # of the write-ahead log: copied in some milliseconds
+FEW_PAGES = 1000  # of the write-ahead log, which are copied within some 40 ms
+MANY_PAGES = 24_000  # of it, some 100 MB
 
 
 class Database:
@@ -30,8 +32,10 @@ class Database:
         #: Runs a call that takes long without holding up the other requests of the process. Threads need nothing
         #: for that; a gevent worker has a pool of real ones.
         self.aside: Callable[[Callable[[], Any]], Any] = lambda call: call()
-        #: Pages of 4 KiB that had to be copied from the write-ahead log into the file after the latest transaction.
+        #: Pages of 4 KiB that were yet to be copied from the write-ahead log into the file after the latest commit.
         self.wal_pages = 0
+        #: Pages at which a commit copies them itself, while all others wait; 0 where `checkpoint` does it in time.
+        self.autocheckpoint = MANY_PAGES
         self.path = path
         self._connection: apsw.Connection | None = None
         self._opened: Files = (None, None)
@@ -89,18 +93,22 @@ class Database:
     def checkpoint(self) -> None:
         """Copy the write-ahead log into the file, so that it begins anew; whoever commits goes on meanwhile.
 
-        Left to SQLite, somebody's commit would do it, and all others wait. Only the rest, what was committed while the
-        most of it was copied, is copied while nobody writes. Less is done where a reader needs the write-ahead log
-        or somebody else copies it. Raises Unavailable where the log is.
+        Left to SQLite, somebody's commit would do it, and all others wait. Only what was committed while the most of it
+        was copied is copied while nobody writes: few pages, or more where they come as fast as they are copied, lest
+        the write-ahead log grow for ever. Less is done where a reader needs it or somebody else copies it. Raises
+        Unavailable where the log is.
         """
         with self._connected(monotonic()) as connection, suppress(apsw.BusyError):
             try:
-                copied, before = 0, -FEW_PAGES
-                while copied - before >= FEW_PAGES:
-                    before = copied
+                copied, came = 0, math.inf
+                while came >= FEW_PAGES:
+                    before, came_before = copied, came
                     pages, copied = self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
                     if copied < pages:
                         return
+                    came = copied - before
+                    if came >= came_before and pages >= MANY_PAGES:
+                        break
                 with self._turn(monotonic() + PATIENCE):
                     self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
             finally:
@@ -140,6 +148,7 @@ class Database:
         self._let_go(deadline)
         before, _ = files_at(self.path)
         self._connection = patiently(lambda: connect(self.path), deadline)
+        self._connection.pragma("wal_autocheckpoint", self.autocheckpoint)
         self._opened = files_at(self.path)
         if before != self._opened[0]:
             raise Unavailable(f"{self.path} was replaced while it was opened")

@@ -86,8 +86,6 @@ def _open(path: str, flags: int) -> apsw.Connection:
         connection.pragma("synchronous", "full")
         connection.pragma("secure_delete", True)
         connection.pragma("cache_size", -64 * 1024)  # KiB
-        # Pages of 4 KiB at which a commit copies them itself. A Writer has it done sooner, and not while others wait.
-        connection.pragma("wal_autocheckpoint", 24_000)
         # Well above the WAL's steady size: one that is cut short has to grow again, and a commit takes twice as long.
         connection.pragma("journal_size_limit", 128 * 1024 * 1024)
     return connection

@@ -29,7 +29,7 @@ class Writer:
         self.gather: Callable[[], object] = lambda: None
         #: Called after each commit: its seconds, from when the group is together, and the group's size.
         self.committed: Callable[[float, int], object] = lambda seconds, size: None
-        #: Starts a call that nobody waits for.
+        #: Starts a call whose end need not be waited for. Threads make it at once.
         self.later: Callable[[Callable[[], object]], object] = lambda call: call()
         self._database = database
         self._checkpointed = checkpointed  # the same log, over a connection of its own
@@ -57,8 +57,8 @@ class Writer:
             raise failure
         return part.are_new
 
-    def finish(self) -> None:
-        """Return when no checkpoint of this process has the log open."""
+    def wait_for_checkpoint(self) -> None:
+        """Return when no checkpoint of this process has the log open, or after PATIENCE."""
         if self._checkpointing.acquire(timeout=PATIENCE):
             self._checkpointing.release()
 

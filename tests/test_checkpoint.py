@@ -20,13 +20,49 @@ def small(monkeypatch):
     monkeypatch.setattr("eventlog.database.FEW_PAGES", 10)
 
 
-class Steps:
-    """Calls what is to run aside, and notes whether anybody could write meanwhile."""
+def nothing():
+    pass
 
-    def __init__(self, path):
+
+class Disk(apsw.VFS):
+    """The system's files; `meanwhile` is called once, while something is copied into the log's own."""
+
+    def __init__(self):
+        self.system = apsw.vfs_names()[0]
+        super().__init__("interrupted", base=self.system, makedefault=True)
+        self.meanwhile = nothing
+
+    def xOpen(self, name, flags):
+        is_log = flags[0] & apsw.SQLITE_OPEN_MAIN_DB
+        return LogFile(self, name, flags) if is_log else apsw.VFSFile(self.system, name, flags)
+
+
+class LogFile(apsw.VFSFile):
+    def __init__(self, disk, name, flags):
+        self._disk = disk
+        super().__init__(disk.system, name, flags)
+
+    def xWrite(self, data, offset):
+        meanwhile, self._disk.meanwhile = self._disk.meanwhile, nothing
+        meanwhile()
+        super().xWrite(data, offset)
+
+
+@pytest.fixture
+def disk():
+    disk = Disk()
+    yield disk
+    disk.unregister()
+
+
+class Steps:
+    """Calls what is to run aside, and notes whether anybody could write meanwhile; who could, does."""
+
+    def __init__(self, path, disk):
         self.path = path
+        self.disk = disk
         self.were_free = []
-        self.meanwhile = lambda: None
+        self.meanwhile = nothing
 
     def __call__(self, call):
         with open(self.path + "-queue") as queue:
@@ -37,16 +73,14 @@ class Steps:
             else:
                 fcntl.flock(queue, fcntl.LOCK_UN)
                 self.were_free.append(True)
-        result = call()
-        if self.were_free[-1]:
-            self.meanwhile()
-        return result
+        self.disk.meanwhile = self.meanwhile if self.were_free[-1] else nothing
+        return call()
 
 
 @pytest.fixture
-def steps(log, path):
-    steps = Steps(path)
-    log.cooperate(gather=lambda: None, aside=steps, later=lambda call: call())
+def steps(disk, log, path):
+    steps = Steps(path, disk)
+    log.cooperate(gather=nothing, aside=steps, later=lambda call: call())
     return steps
 
 
@@ -82,15 +116,60 @@ def test_nothing_is_copied_before_it_is_due(append, steps, path):
 
 def test_most_is_copied_while_others_write_and_the_rest_while_nobody_does(append, steps, log, path):
     other = eventlog.EventLog(path)
-    other.cooperate(gather=lambda: None, aside=lambda call: call(), later=lambda call: None)
+    other.cooperate(gather=nothing, aside=lambda call: call(), later=lambda call: None)
     rounds = iter([3, 1])
     steps.meanwhile = lambda: append(next(rounds, 0), log=other)
     append(2)
-    assert steps.were_free == [True, True, True, False]
+    assert steps.were_free == [True, True, True, True, False]
     pages, copied = in_wal(path)
     assert pages == copied
     other.close()
     assert len(log.reader.read_after(0)) == 6
+
+
+def test_where_pages_come_as_fast_as_they_are_copied_the_write_ahead_log_begins_anew_none_the_less(
+    append, steps, path, monkeypatch
+):
+    monkeypatch.setattr("eventlog.database.MANY_PAGES", 100)
+    other = eventlog.EventLog(path)
+    other.cooperate(gather=nothing, aside=lambda call: call(), later=lambda call: None)
+    rounds = iter([2] * 20)
+    steps.meanwhile = lambda: append(next(rounds, 0), log=other)
+    append(2)
+    assert steps.were_free[-1] is False
+    assert len(steps.were_free) < 10
+    pages, copied = in_wal(path)
+    assert pages == copied
+    other.close()
+
+
+@pytest.mark.parametrize("cooperates", [True, False])
+def test_a_commit_copies_nothing_itself_where_that_is_done_beside_it(append, log, path, monkeypatch, cooperates):
+    monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 1000)
+    monkeypatch.setattr(log._written, "autocheckpoint", 50)
+    if cooperates:
+        log.cooperate(gather=nothing, aside=lambda call: call(), later=lambda call: call())
+    with reading(path):
+        append(4)
+    append()
+    pages, copied = in_wal(path)
+    assert (pages > 80 and copied == 0) if cooperates else pages == copied
+
+
+def test_who_commits_does_not_wait_for_a_copy_that_is_under_way(disk, append, log):
+    copying, go_on = threading.Event(), threading.Event()
+    log.cooperate(
+        gather=nothing,
+        aside=lambda call: call(),
+        later=lambda call: threading.Thread(target=call, daemon=True).start(),
+    )
+    disk.meanwhile = lambda: (copying.set(), go_on.wait())
+    append(2)
+    copying.wait()
+    append()
+    assert not go_on.is_set()
+    go_on.set()
+    log.close()
 
 
 @contextmanager
@@ -134,9 +213,7 @@ def test_who_closes_the_log_waits_for_a_checkpoint_and_leaves_one_file(append, l
         go_on.wait()
         return call()
 
-    log.cooperate(
-        gather=lambda: None, aside=aside, later=lambda call: threading.Thread(target=call, daemon=True).start()
-    )
+    log.cooperate(gather=nothing, aside=aside, later=lambda call: threading.Thread(target=call, daemon=True).start())
     append(2)
     copying.wait()
     closing = threading.Thread(target=lambda: (log.close(), closed.set()), daemon=True)
