@@ -1,6 +1,16 @@
-"""Fill a log that nobody has open with many events, without the service's work for them."""
+"""Events of the bench, and a log full of them without the service's work for each."""
+
+import sys
+import uuid
 
 import apsw
+from servers import PROJECT
+
+sys.path.insert(0, str(PROJECT))
+
+import eventlog
+
+AT = "2015-11-10T00:45:23.412Z"
 
 # What an event of the bench weighs, with keys as random as hashes are. Those up to the id :old are of 2015.
 FILL = """
@@ -24,8 +34,15 @@ PAYLOAD = (
 )
 
 
+def event():
+    """Return such an event on its way into a log."""
+    message_id = str(uuid.uuid4())
+    payload = PAYLOAD % (message_id, AT)
+    return eventlog.Event("bench", message_id, "track", "1234", None, "Added File", AT, AT, payload)
+
+
 def fill(database, events, old=0):
-    """Fill the log up to `events` events; those up to the id `old` are of 2015."""
+    """Fill the log up to `events` events, while nobody has it open; those up to the id `old` are of 2015."""
     connection = apsw.Connection(str(database))
     connection.pragma("journal_mode", "off")  # of a log for a bench, nobody misses what a crash would take
     connection.pragma("synchronous", "off")

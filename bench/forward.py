@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from load import CASES, run
+from load import BATCHES, CASES, run
 from servers import PROJECT, serving, tracklog
 
 ROUNDS = 5
@@ -35,7 +35,7 @@ def main():
 
 
 def ingest(server):
-    return run(server, CASES["batches of 100, c16"], SECONDS)["events/s"]
+    return run(server, CASES[BATCHES], SECONDS)["events/s"]
 
 
 def drain(server):

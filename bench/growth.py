@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import time
 import urllib.request
-import uuid
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,12 +16,16 @@ import apsw
 import load
 import report
 import results
-from filling import PAYLOAD, fill
+from filling import event, fill
 from servers import PROJECT, serving, tracklog
+
+from eventlog.opening import connect
+from eventlog.records import Counts, write_events
+from eventlog.writer import CHECKPOINT_PAGES
 
 MILLIONS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 5
-CASES = ("c64", report.BATCHES)
+CASES = ("c64", load.BATCHES)
 ROWS, TRANSACTIONS = 800, 100  # of which a row's way is timed
 DELIVERED = 500  # events
 
@@ -38,7 +41,7 @@ def main():
         print(report.growth_table(measured), flush=True)
         with serving(tracklog(folder, name="small")) as small:
             load.run(small, load.CASES["c1"], 2)
-            chores = time_chores(small, started[max(MILLIONS)])
+            chores = time_chores(small, started[max(MILLIONS)], target=started[min(MILLIONS)])
         print(report.chores_table(chores))
         results.save("growth", {"rows": rows, "ingest": measured, "chores": chores})
 
@@ -57,33 +60,25 @@ def make_logs(folder):
 
 def of_size(folder, millions):
     server = tracklog(folder, name=str(millions))
-    # To count millions of rows takes its time; what the service has counted is held against wrk's number as well.
-    server.stored = lambda: server.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
+    server.stored = server.counted
     return server
 
 
 def time_row(path):
     """Return the microseconds that a row takes: to insert it, to commit it, to copy it from the write-ahead log."""
-    connection = apsw.Connection(str(path))
-    for name, value in (("synchronous", "full"), ("cache_size", -64 * 1024), ("wal_autocheckpoint", 0)):
-        connection.pragma(name, value)
+    connection = connect(str(path))
+    connection.pragma("wal_autocheckpoint", 0)
     took = Counter()
-    for number in range(TRANSACTIONS):
+    for number in range(1, TRANSACTIONS + 1):
+        events = [event() for _ in range(ROWS)]
         began = time.perf_counter()
         connection.execute("BEGIN IMMEDIATE")
-        for _ in range(ROWS):
-            row = (str(uuid.uuid4()), PAYLOAD, os.urandom(16))
-            connection.execute(
-                """
-                INSERT INTO events (source, message_id, type, timestamp, received_at, payload, dedupe_key)
-                VALUES ('bench', ?, 'track', '', '', ?, ?)
-                """,
-                row,
-            )
+        write_events(connection, events, Counts())
         inserted = time.perf_counter()
         connection.execute("COMMIT")
         committed = time.perf_counter()
-        if number % 5 == 4:  # every 4,000 pages or more, as the service does
+        pages, before = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        if pages - before >= CHECKPOINT_PAGES or number == TRANSACTIONS:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         copied = time.perf_counter()
         took += {"insert": inserted - began, "commit": committed - inserted, "copy": copied - committed}
@@ -99,15 +94,21 @@ def measure(folder, started, case):
     for number in range(ROUNDS):
         with serving(tracklog(folder, name=f"empty-{case.batch}-{number}")) as empty:
             load.run(empty, case, 1)
-            figures["0"].append(load.run(empty, case, SECONDS))
+            figures["0"].append(grown(empty, case))
         for millions, server in started.items():
-            figures[str(millions)].append(load.run(server, case, SECONDS))
+            figures[str(millions)].append(grown(server, case))
     return figures
 
 
-def time_chores(small, large):
-    """Return the milliseconds of what an operator does, on a small log and on a large one."""
-    target = f"http://ILoveData123@127.0.0.1:{small.port}/v1/batch"
+def grown(server, case):
+    """Return the figures of a round, with the size that the write-ahead log has had at most."""
+    figures = load.run(server, case, SECONDS)
+    return figures | {"wal MB": os.path.getsize(f"{server.database}-wal") / 1e6}
+
+
+def time_chores(small, large, target):
+    """Return the milliseconds of what an operator does, on a small log and on a large one; both forward to `target`."""
+    address = f"http://ILoveData123@127.0.0.1:{target.port}/v1/batch"
     chores = {
         "GET /readyz": lambda server: get(server, "/readyz"),
         "GET /metrics": lambda server: get(server, "/metrics"),
@@ -118,11 +119,11 @@ def time_chores(small, large):
         "flask destinations list": lambda server: server.flask("destinations", "list"),
     }
     for query in ("events LIMIT 10", "tracks LIMIT 10", "tracks ORDER BY id DESC LIMIT 10"):
-        chores[f"SELECT * FROM {query}"] = lambda server, query=query: server.query(f"SELECT * FROM {query}")
+        chores[f"SELECT * FROM {query}"] = lambda server, query=query: server.rows(f"SELECT * FROM {query}")
     for number in range(3):
         for server in (small, large):
             newest = server.query("SELECT max(id) FROM events")
-            server.flask("destinations", "add", f"target{number}", target, "--from", str(newest - DELIVERED + 1))
+            server.flask("destinations", "add", f"target{number}", address, "--from", str(newest - DELIVERED + 1))
     names = {server: iter(["target0", "target1", "target2"]) for server in (small, large)}
     delivering = f"flask forward --once, {DELIVERED} events"
     chores[delivering] = lambda server: server.flask("forward", next(names[server]), "--once")

@@ -18,13 +18,15 @@ class Case(NamedTuple):
     closes: bool = False  # whether each request has a connection of its own, as legacy servers' have
 
 
+APART = "c64, a connection each"
+BATCHES = "batches of 100, c16"
 CASES = {
     "c1": Case(1),
     "c8": Case(8),
     "c64": Case(64),
     "c256": Case(256),
-    "c64, a connection each": Case(64, closes=True),
-    "batches of 100, c16": Case(16, batch=100),
+    APART: Case(64, closes=True),
+    BATCHES: Case(16, batch=100),
 }
 
 
@@ -32,8 +34,7 @@ def run(server, case, seconds):
     """Load a server for one round, and hold what it stored against what it acknowledged; return the figures."""
     stored, cpu = server.stored(), server.cpu_seconds()
     result = wrk(server, case, seconds)
-    # wrk forgets the requests that are under way when its time is up; the server finishes them.
-    time.sleep(0.5)
+    finish(server)
     stored, cpu = server.stored() - stored, server.cpu_seconds() - cpu
     acknowledged = (result["requests"] - result["failed"]) * case.batch
     most = acknowledged + case.connections * case.batch
@@ -48,6 +49,15 @@ def run(server, case, seconds):
         "memory MB": server.memory(),
         "failed": result["failed"] + result["timeouts"],
     }
+
+
+def finish(server):
+    """Wait until a server has finished what was under way when wrk's time was up, and which wrk forgets."""
+    cpu = -1
+    for _ in range(40):  # one that is never idle has had its time
+        if cpu == (cpu := server.cpu_seconds()):
+            return
+        time.sleep(0.25)
 
 
 def syncs_per_event(server, case, seconds):

@@ -4,8 +4,8 @@ import argparse
 import re
 import subprocess
 import tempfile
-import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,11 +15,11 @@ import results
 from servers import PEERS, serving, tracklog
 
 SECONDS = 12
-CASES = ("c64", report.BATCHES)
+CASES = ("c64", load.BATCHES)
 
 # A stack belongs to the first of these rooms that one of its frames is in, from the innermost frame outwards.
 ROOMS = [
-    ("eventlog: writing, and waiting for the disk", r"eventlog/(?!sources|__init__|reader)"),
+    ("eventlog: writing", r"eventlog/(?!sources|__init__|reader|times)"),
     ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|requester)\.py"),
     ("parsing JSON", r"strictjson\.py|json/decoder"),
     ("marshmallow and our fields", r"schemas\.py|marshmallow/"),
@@ -35,28 +35,38 @@ NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # a thread that h
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkout", metavar="FOLDER", help="another checkout of tracklog, kept as what was before")
+    parser.add_argument("--checkout", metavar="FOLDER", help="another checkout, in turns with this one; keeps both")
     checkout = parser.parse_args().checkout
-    figures = {}
-    for name in CASES:
-        with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=results.PROJECT))
-            server = stack.enter_context(serving(tracklog(Path(folder), checkout or results.PROJECT)))
-            load.run(server, load.CASES[name], 2)
-            micros = load.run(server, load.CASES[name], SECONDS)["CPU us/event"]
-            figures[name] = {"us": micros, "shares": shares(record(server, load.CASES[name], Path(folder) / "stacks"))}
-    print(report.profile_table(figures))
-    results.save("profile-before" if checkout else "profile", figures)
+    checkouts = {"profile-before": checkout} if checkout else {}
+    checkouts["profile"] = results.PROJECT
+    figures = {name: {} for name in checkouts}
+    for case in CASES:
+        for name, folder in checkouts.items():
+            figures[name][case] = profile(folder, load.CASES[case])
+    for name, profiled in figures.items():
+        print(f"{checkouts[name]}\n\n{report.profile_table(profiled)}\n")
+        if checkout:
+            results.save(name, profiled)
+
+
+def profile(checkout, case):
+    """Return the microseconds of processor time of an event, and the shares of them."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=results.PROJECT)))
+        server = stack.enter_context(serving(tracklog(folder, checkout)))
+        load.run(server, case, 2)
+        micros = load.run(server, case, SECONDS)["CPU us/event"]
+        return {"us": micros, "shares": shares(record(server, case, folder / "stacks"))}
 
 
 def record(server, case, target):
     """Return the stacks of a worker that is under load, each with how often it was seen."""
-    loading = threading.Thread(target=load.run, args=(server, case, SECONDS))
-    loading.start()
     command = [PEERS / ".venv/bin/py-spy", "record", "--rate", "200", "--duration", str(SECONDS - 2), "--format", "raw"]
     worker = server.pids()[1]
-    subprocess.run([*command, "--output", target, "--pid", str(worker)], check=True, capture_output=True)
-    loading.join()
+    with ThreadPoolExecutor() as pool:
+        loading = pool.submit(load.run, server, case, SECONDS)
+        subprocess.run([*command, "--output", target, "--pid", str(worker)], check=True, capture_output=True)
+        loading.result()
     stacks = Counter()
     for line in target.read_text().splitlines():
         stack, _, times = line.rpartition(" ")

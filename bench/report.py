@@ -6,13 +6,13 @@ import sys
 from html import escape
 from statistics import median
 
+from load import APART, BATCHES
 from results import FOLDER, PROJECT
 
 DOCUMENT = PROJECT / "docs" / "performance.md"
 OURS, OTHERS = "#1f6feb", "#8c959f"
 SHOWN_IN_CHARTS = ("tracklog", "naive", "fastapi", "fastify", "pocketbase")
 SOURCES = ("ingest", "growth", "profile-before", "profile", "cores")
-BATCHES = "batches of 100, c16"
 
 
 def main():
@@ -69,7 +69,7 @@ def over(ours, theirs):
 def ratios(ingest, growth):
     single = {name: server["rounds"] for name, server in ingest["c64"].items()}
     batch = {name: server["rounds"] for name, server in ingest[BATCHES].items()}
-    apart = ingest["c64, a connection each"]["tracklog"]["rounds"]
+    apart = ingest[APART]["tracklog"]["rounds"]
     sizes = growth["ingest"]
     lines = [
         ("single, c64: requests/s over itself without storing", 0.8, over(single["tracklog"], single["unstored"])),
@@ -147,9 +147,10 @@ def growth_table(cases):
                     spread(values(rounds, "p99 ms")),
                     spread(values(rounds, "CPU us/event")),
                     f"{median(values(rounds, 'memory MB')):.0f}",
+                    f"{max(values(rounds, 'wal MB')):.0f}",
                 )
             )
-    head = ("", "million events", "events/s", "over empty", "p99 ms", "CPU µs/event", "PSS MB")
+    head = ("", "million events", "events/s", "over empty", "p99 ms", "CPU µs/event", "PSS MB", "-wal MB, at most")
     return table(head, rows)
 
 
@@ -194,20 +195,28 @@ def workers_table(cases):
 
 
 def capacity_table(groups, ingest):
-    """Return what a worker per core and one log could do, from the CPU of an event and the time of a group."""
+    """Return what a worker per core and one log could do, from the CPU of an event and the time of a group.
+
+    A group is as large as it was with two workers: it has a disk sync.
+    """
     known = [(int(size), millis / 1000) for size, millis in groups.items()]
-    loads = [
-        ("single calls, 32 connections per worker", 32, ingest["c64"]),
-        ("single calls, 128 connections per worker", 128, ingest["c256"]),
-        ("batches of 100, 8 connections per worker", 800, ingest[BATCHES]),
-    ]
     rows = []
-    for name, size, servers in loads:
-        micros = median(values(servers["tracklog"]["rounds"], "CPU us/event"))
+    for case in ("c64", "c256", BATCHES):
+        measured = ingest[case]["tracklog"]
+        micros, size = median(values(measured["rounds"], "CPU us/event")), 1 / measured["syncs/event"]
         log = size / interpolated(known, size)
         cells = [f"{min(cores * 1e6 / micros, log):,.0f}" for cores in (2, 8, 32)]
-        rows.append((name, f"{1e6 / micros:,.0f}", f"{log:,.0f}", f"{log * micros / 1e6:.1f}", *cells))
-    head = ("events/s", "a core does", "one log takes", "cores that fill it", "2 cores", "8 cores", "32 cores")
+        rows.append((case, f"{size:.0f}", f"{1e6 / micros:,.0f}", f"{log:,.0f}", f"{log * micros / 1e6:.1f}", *cells))
+    head = (
+        "",
+        "events of a group",
+        "events/s of a core",
+        "of a log",
+        "cores that fill it",
+        "2 cores",
+        "8 cores",
+        "32 cores",
+    )
     return table(head, rows)
 
 

@@ -63,10 +63,14 @@ class Server:
         ]
         return sum(int(line.split()[1]) for line in lines) / 1000
 
+    def rows(self, sql):
+        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
+            return connection.execute(sql).fetchall()
+
     def query(self, sql):
         """Return the one value that the database answers with."""
-        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
-            return connection.execute(sql).fetchone()[0]
+        ((value,),) = self.rows(sql)
+        return value
 
     def stored(self):
         return self.query("SELECT count(*) FROM events")
@@ -89,6 +93,10 @@ class Server:
 
 
 class Tracklog(Server):
+    def counted(self):
+        """Return what `stored` does, without looking at millions of rows."""
+        return self.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
+
     def flask(self, *arguments):
         """Run one of tracklog's commands on its log."""
         environment = os.environ | {"TRACKLOG_DATABASE": str(self.database)}
@@ -156,9 +164,8 @@ def naive(folder):
 
 def fastapi(folder):
     database = folder / "fastapi.db"
-    python = PEERS / ".venv" / "bin" / "uvicorn"
     command = [
-        python,
+        PEERS / ".venv" / "bin" / "uvicorn",
         "fastapi_app:app",
         "--port",
         "{port}",
