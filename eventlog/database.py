@@ -122,6 +122,9 @@ class Database:
             with suppress(apsw.Error):
                 self._connection.close(True)
             self._connection = None
+        if self._queue is not None:
+            os.close(self._queue)
+            self._queue = None
 
     @contextmanager
     def _connected(self, deadline: float) -> Iterator[apsw.Connection]:
