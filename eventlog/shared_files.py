@@ -157,7 +157,9 @@ class SharedFiles:
             )
         if known.wal and found.wal != known.wal:
             fields = {"event": "wal_missing", "path": f"{self.path}-wal"}
-            logger.warning("the -wal was deleted or moved, or sqlite3 has brought its events into the log", extra=fields)
+            logger.warning(
+                "the -wal was deleted or moved, or sqlite3 has brought its events into the log", extra=fields
+            )
         if known.wal and found != known:
             with suppress(FileNotFoundError):
                 os.unlink(self.path + "-shm")  # made for another -wal; SQLite makes it anew from this one
