@@ -429,7 +429,7 @@ def test_a_source_is_added_once_and_contradictions_are_refused(log):
 def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
     connection = opening.connect(path)
     assert connection.pragma("journal_mode") == "wal"
-    assert connection.pragma("synchronous") == 2  # FULL
+    assert connection.pragma("synchronous") == 3  # EXTRA
     assert connection.pragma("secure_delete") == 1
     assert connection.pragma("application_id") == opening.APPLICATION_ID
     assert connection.pragma("user_version") == len(opening.MIGRATIONS)
