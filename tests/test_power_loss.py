@@ -456,15 +456,17 @@ def test_a_power_cut_loses_nothing(tmp_path, scenario, count):
 # The simulation must see a loss where there is one.
 
 
-class IngestWithSynchronousNormal(Ingest):
-    def record(self, place, disk):
-        with synchronous("normal"):
-            super().record(place, disk)
+@pytest.mark.parametrize(("scenario", "level"), [(Ingest, "normal"), (RollbackJournal, "full")])
+def test_it_finds_what_a_lower_level_of_synchronous_loses(tmp_path, monkeypatch, scenario, level):
+    record = scenario.record
 
+    def record_at_level(*arguments):
+        with synchronous(level):
+            record(*arguments)
 
-def test_it_finds_what_synchronous_normal_loses(tmp_path):
+    monkeypatch.setattr(scenario, "record", record_at_level)
     with pytest.raises(AssertionError, match="acknowledged events are lost"):
-        cut_power(tmp_path, IngestWithSynchronousNormal(), 100)
+        cut_power(tmp_path, scenario(), 100)
 
 
 @pytest.mark.parametrize(
