@@ -19,14 +19,14 @@ SYNCED_WITH_FOLDER = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw
 class Recorder:
     """Records what is done below the folder `root`, from when it is entered until it is left.
 
-    `ignored` lists what the disk says it has done and has not: syncs of "files" or of "folders".
+    Without `syncs_folders` the disk ignores that a folder is to be synced.
     """
 
-    def __init__(self, root: Path, ignored: tuple[str, ...] = ()) -> None:
+    def __init__(self, root: Path, syncs_folders: bool = True) -> None:
         self.root = str(root)
         self.steps: list[Any] = []
         self.prepared = 0  # steps before the first moment of a cut
-        self._ignored = ignored
+        self._syncs_folders = syncs_folders
         self._names: dict[str, File | Folder] = {}
 
     def __enter__(self) -> "Recorder":
@@ -76,11 +76,10 @@ class Recorder:
         self.steps.append(Truncate(file, size))
 
     def sync(self, file: File) -> None:
-        if "files" not in self._ignored:
-            self.steps.append(Sync(file))
+        self.steps.append(Sync(file))
 
     def sync_folder(self, folder: str) -> None:
-        if "folders" not in self._ignored:
+        if self._syncs_folders:
             self.steps.append(SyncFolder(folder))
 
     def _catch_up(self, path: str) -> File:

@@ -424,11 +424,11 @@ def synchronous(level):
         apsw.connection_hooks.remove(set_level)
 
 
-def cut_power(tmp_path, scenario, times, ignored=()):
+def cut_power(tmp_path, scenario, times, syncs_folders=True):
     """Record a scenario, and check it as it may be found after each of `times` cuts."""
     place = tmp_path / "recorded"
     place.mkdir()
-    with Recorder(place, ignored) as recorder:
+    with Recorder(place, syncs_folders) as recorder:
         scenario.record(place, recorder)
     rng = Random(f"{SEED} {type(scenario).__name__}")
     for number, disk in enumerate(cuts(str(place), recorder.steps, recorder.prepared, times, rng)):
@@ -473,14 +473,7 @@ def test_it_finds_what_a_lower_level_of_synchronous_loses(tmp_path, monkeypatch,
         cut_power(tmp_path, scenario(), 100)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "ignored", "lost"),
-    [
-        (Ingest, "files", "acknowledged events are lost"),
-        (Archive, "folders", "archived events are lost"),
-        (Backup, "folders", "the backup is lost"),
-    ],
-)
-def test_it_finds_what_a_disk_loses_that_ignores_syncs(tmp_path, scenario, ignored, lost):
+@pytest.mark.parametrize(("scenario", "lost"), [(Archive, "archived events are lost"), (Backup, "the backup is lost")])
+def test_it_finds_what_a_disk_loses_that_does_not_sync_folders(tmp_path, scenario, lost):
     with pytest.raises(AssertionError, match=lost):
-        cut_power(tmp_path, scenario(), 100, ignored=(ignored,))
+        cut_power(tmp_path, scenario(), 100, syncs_folders=False)
