@@ -85,14 +85,7 @@ def checkpoints(request, monkeypatch):
         monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 4)
         monkeypatch.setattr("eventlog.writer.AGAIN_PAGES", 1)
         return
-    connect = eventlog.database.connect
-
-    def connect_and_set(path):
-        connection = connect(path)
-        connection.pragma("wal_autocheckpoint", 4)
-        return connection
-
-    monkeypatch.setattr("eventlog.database.connect", connect_and_set)
+    monkeypatch.setattr("eventlog.database.MANY_PAGES", 4)
 
 
 def append_some(log, acknowledged):
