@@ -4,12 +4,12 @@ import json
 from contextlib import suppress
 
 from marshmallow import ValidationError
-from uuid6 import uuid7
 
 import strictjson
 from errors import Refused, field_error
 from eventlog import Event, Rejected
 from eventlog.times import iso
+from message_ids import make_message_id
 from moments import read_time
 from schemas import BATCH, CALLS, UNTYPED
 
@@ -50,7 +50,7 @@ NO_DEFAULTS = Defaults()
 class Checker:
     """Checks what one request brings: from this source, at this time, within the limits of the settings."""
 
-    def __init__(self, settings, source_name, received_at, requester, make_id=uuid7):
+    def __init__(self, settings, source_name, received_at, requester, make_id=make_message_id):
         self.settings = settings
         self.source_name = source_name
         self.received_at = received_at
