@@ -81,6 +81,7 @@ class Writer:
                 if not freed:
                     return
                 due -= freed
+                self._checkpoint_if_due()
                 time.sleep(monotonic() - began)
 
     def _join(self, part: "_Part") -> "tuple[_Group, bool]":
