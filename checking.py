@@ -2,17 +2,20 @@
 
 import json
 from contextlib import suppress
+from itertools import islice
 
 from marshmallow import ValidationError
-from uuid6 import uuid7
 
 import strictjson
 from errors import Refused, field_error
 from eventlog import Event, Rejected
 from eventlog.times import iso
+from message_ids import make_message_id
 from moments import read_time
 from schemas import BATCH, CALLS, UNTYPED
 
+MAX_ERRORS = 100  # listed of a call, of a body that is validated, and of a batch before each item has only its first
+MAX_ITEM_ERRORS = 10  # of an item of a batch
 TITLES = {"track": "event", "page": "name", "screen": "name"}  # the field that the log's column `name` shows
 
 
@@ -50,7 +53,7 @@ NO_DEFAULTS = Defaults()
 class Checker:
     """Checks what one request brings: from this source, at this time, within the limits of the settings."""
 
-    def __init__(self, settings, source_name, received_at, requester, make_id=uuid7):
+    def __init__(self, settings, source_name, received_at, requester, make_id=make_message_id):
         self.settings = settings
         self.source_name = source_name
         self.received_at = received_at
@@ -58,14 +61,14 @@ class Checker:
         self.requester = requester
         self.make_id = make_id  # a messageId for an event that has none
 
-    def check_call(self, schema, item, defaults=NO_DEFAULTS):
-        """Return the Event that `item` stands for; raise Refused with every field at fault."""
+    def check_call(self, schema, item, defaults=NO_DEFAULTS, max_errors=MAX_ERRORS):
+        """Return the Event that `item` stands for; raise Refused with the fields at fault, at most `max_errors`."""
         value, text = item
         if not isinstance(value, dict):
             raise Refused("event_not_object")
         refuse_too_large(text, self.settings.max_event_bytes - defaults.size)
         if strictjson.may_be_too_deep(text):
-            _refuse_for(strictjson.faults(value))
+            _refuse_for(list(islice(strictjson.faults(value), max_errors)))
         codes = {}
         try:
             event = schema.check(defaults.under(value))
@@ -76,35 +79,37 @@ class Checker:
         if not codes:
             with suppress(strictjson.Unwritable):
                 return self._stamped(event)
-        faults = strictjson.faults(value)
+        faults = list(islice(strictjson.faults(value), max_errors))
         faulty = {fault["field"] for fault in faults}
-        _refuse_for(faults + [error for error in _field_errors(codes) if error["field"] not in faulty])
+        errors = faults + [error for error in _field_errors(codes) if error["field"] not in faulty]
+        _refuse_for(errors[:max_errors])
 
-    def check_item(self, item, defaults):
+    def check_item(self, item, defaults, max_errors=MAX_ERRORS):
         """Return the Event that an item of a batch stands for, as a call of the type that it names."""
         type = item.value.get("type") if isinstance(item.value, dict) else None
         schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
-        return self.check_call(schema, item, defaults)
+        return self.check_call(schema, item, defaults, max_errors)
 
-    def check_batch(self, envelope, pause):
+    def check_batch(self, envelope, pause, max_item_errors=MAX_ITEM_ERRORS):
         """Return the events of a batch, and for each item that is refused its index, the item and why.
 
         Raises Refused for what is no batch. `pause` is called after each item.
         """
         defaults = self.check_envelope(envelope)
-        events, refusals = [], []
+        events, refusals, listed = [], [], 0
         for index, item in enumerate(envelope["batch"]):
             try:
-                events.append(self.check_item(item, defaults))
+                events.append(self.check_item(item, defaults, max_item_errors if listed < MAX_ERRORS else 1))
             except Refused as refusal:
                 refusals.append((index, item, refusal))
+                listed += len(refusal.errors)
             pause()
         return events, refusals
 
-    def check_body(self, value, text, pause):
+    def check_body(self, value, text, pause, max_item_errors=MAX_ITEM_ERRORS):
         """Return the same of a body that is a batch, or one call that says its type."""
         if isinstance(value, dict) and "batch" in value:
-            return self.check_batch(value, pause)
+            return self.check_batch(value, pause, max_item_errors)
         return [self.check_item(strictjson.Item(value, text), NO_DEFAULTS)], []
 
     def check_envelope(self, envelope):
@@ -119,7 +124,7 @@ class Checker:
         defaults = Defaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
         if defaults.size > self.settings.max_event_bytes:
             raise Refused("event_too_large", "context and integrations alone are larger than an event may be")
-        _refuse_for(strictjson.faults(defaults.objects))
+        _refuse_for(list(islice(strictjson.faults(defaults.objects), MAX_ERRORS)))
         # Every item is stored with the defaults in it: a large context times many items would be more than any body.
         if defaults.size * items > 8 * self.settings.max_body_bytes:
             raise Refused("payload_too_large", "context and integrations are too large for so many items")

@@ -13,7 +13,7 @@ import logs
 import strictjson
 from auth import find_source, find_source_in
 from body import Body
-from checking import Checker, refuse_too_large, rejected
+from checking import MAX_ERRORS, Checker, refuse_too_large, rejected
 from errors import Refused
 from eventlog import Unavailable
 from query import Query
@@ -73,18 +73,18 @@ def accept_batch():
 
 
 def validate():
-    """Answer with all that would be refused of this request's call or batch, and keep nothing of it."""
+    """Answer with what would be refused of this request's call or batch, and why; keep nothing of it."""
     arrival = Arrival(Body(), key_in_query=True)
     try:
         value = arrival.parse_batch()
         checker = arrival.checker(value, _items_of(value))
-        _, refusals = checker.check_body(value, arrival.text, arrival.pace)
+        _, refusals = checker.check_body(value, arrival.text, arrival.pace, MAX_ERRORS)
     except Refused as refusal:
         if refusal.status == 401:
             raise
         refusals = [(None, None, refusal)]
     errors = [error for index, _, refusal in refusals for error in _errors_at(index, refusal)]
-    return _answer({"success": True, "valid": not errors, "errors": errors[:LISTED]})
+    return _answer({"success": True, "valid": not errors, "errors": errors[:MAX_ERRORS]})
 
 
 def prove_ready():

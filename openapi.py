@@ -88,7 +88,7 @@ def _body(converter, schema):
 
 def _answers():
     codes = "\n".join(f"- `{code}`: {message}" for code, (_, message) in CODES.items())
-    errors = {"type": "array", "items": _ref("FieldError")}
+    errors = {"type": "array", "maxItems": 100, "items": _ref("FieldError")}
     refusal = {"code": _ref("Code"), "message": STRING, "errors": errors}
     judged = dict.fromkeys(("received", "stored", "duplicates", "rejectedCount"), COUNT)
     judged["rejected"] = {"type": "array", "maxItems": 1000, "items": _ref("Rejected")}
@@ -98,7 +98,7 @@ def _answers():
         "Receipt": _object(["duplicate"], success=TRUE, messageId=STRING, duplicate=TRUE),
         "BatchReceipt": _object(success=TRUE, **judged),
         "Verdict": _object(success=TRUE, valid={"type": "boolean"}, errors=errors),
-        "Rejected": _object(index=COUNT, messageId=TEXT, **refusal),
+        "Rejected": _object(index=COUNT, messageId=TEXT, **refusal | {"errors": errors | {"maxItems": 10}}),
         "Refusal": _object(judged, success={"const": False}, **refusal, **judged),
     }
 

@@ -117,26 +117,22 @@ def may_be_too_deep(text):
 
 
 def faults(value):
-    """List, as field errors, what keeps `value` from being JSON that everybody can read; at most 100 of them."""
-    found = []
+    """Yield, as field errors, what keeps `value` from being JSON that everybody can read, level by level."""
     level = [(None, value)]
     for _ in range(MAX_DEPTH + 1):
         inner = []
         for trail, each in level:
             if isinstance(each, dict):
-                found += [_fault((key, trail), "invalid_text") for key in each if not _is_unicode(key)]
+                yield from (_fault((key, trail), "invalid_text") for key in each if not _is_unicode(key))
                 inner += [((key, trail), member) for key, member in each.items()]
             elif isinstance(each, list):
                 inner += [((index, trail), element) for index, element in enumerate(each)]
             elif isinstance(each, str) and not _is_unicode(each):
-                found.append(_fault(trail, "invalid_text"))
+                yield _fault(trail, "invalid_text")
             elif isinstance(each, float) and not math.isfinite(each):
-                found.append(_fault(trail, "invalid_number"))
+                yield _fault(trail, "invalid_number")
         level, outer = inner, level
-        if len(found) >= 100:
-            return found[:100]
-    found += [_fault(trail, "too_deep") for trail, each in outer if isinstance(each, dict | list)]
-    return found[:100]
+    yield from (_fault(trail, "too_deep") for trail, each in outer if isinstance(each, dict | list))
 
 
 def _fault(trail, code):

@@ -23,7 +23,7 @@ ROOMS = [
     ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|requester)\.py"),
     ("parsing JSON", r"strictjson\.py|json/decoder"),
     ("marshmallow and our fields", r"schemas\.py|marshmallow/"),
-    ("stamping, and writing JSON", r"checking\.py|json/encoder|uuid6"),
+    ("stamping, and writing JSON", r"checking\.py|json/encoder|message_ids"),
     ("intake: body and receipt", r"(intake|body|query)\.py|routes/"),
     ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|[( ]app\.py"),
     ("gunicorn: parsing HTTP", r"gunicorn/http/(?!wsgi)"),

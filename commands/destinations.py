@@ -172,7 +172,7 @@ def dead(name):
       flask destinations dead warehouse
     """
     rows = [
-        (letter.event.id, short(letter.died_at), letter.event.type, letter.attempts, letter.code, plain(letter.message))
+        (letter.event.id, short(letter.died_at), letter.event.type, letter.attempts, letter.code, letter.message)
         for letter in log().destinations.dead_letters(name)
     ]
     print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows)

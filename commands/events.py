@@ -86,6 +86,8 @@ def stats():
 def export():
     """Write all events to the standard output, oldest first, as lines of JSON: {"id", "source", "event"}.
 
+    An event is written as it is stored, and not safe to show on a terminal.
+
     \b
     Example:
       flask events export > events.ndjson
@@ -112,7 +114,7 @@ def check():
     """
     problems = log().reader.problems()
     for problem in problems:
-        click.echo(problem)
+        click.echo(plain(problem))
     if problems:
         raise click.exceptions.Exit(1)
     click.echo(f"The log is whole, and its counts agree with its rows; the last event is {log().reader.last_id()}")

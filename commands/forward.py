@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 
 import forwarding
 import logs
-from commands.group import log, sentences
+from commands.group import log, print_warnings, sentences
 
 
 @click.command()
@@ -38,7 +38,7 @@ def forward(names, once, give_up_after):
       flask forward warehouse --once
     """
     if once:  # somebody waits for it
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+        print_warnings()
     else:
         logs.write_lines(logging.StreamHandler())
     stop = threading.Event()

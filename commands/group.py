@@ -1,5 +1,6 @@
 """What all command groups share: the log, failures as one sentence, and output for an 80-column terminal."""
 
+import logging
 from contextlib import contextmanager
 
 import click
@@ -15,6 +16,7 @@ class LogGroup(AppGroup):
     """Commands on the log, which end with a sentence where it cannot do what they ask."""
 
     def invoke(self, context):
+        print_warnings()
         with sentences():
             return super().invoke(context)
 
@@ -25,7 +27,21 @@ def sentences():
     try:
         yield
     except (Unavailable, NotPossible) as failure:
-        raise click.ClickException(str(failure)) from failure
+        raise click.ClickException(plain(str(failure))) from failure
+
+
+class PlainLines(logging.Formatter):
+    """Log lines for a terminal. What a destination answered may be in them."""
+
+    def format(self, record):
+        return plain(super().format(record), keep="\n")
+
+
+def print_warnings():
+    """Print what is logged on the way of a command, for the person at its terminal."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 def log():
@@ -34,8 +50,11 @@ def log():
 
 
 def print_table(headers, rows):
-    """Print rows under their headers, numbers to the right, each line cut at the terminal's width."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    """Print rows under their headers, numbers to the right, each line cut at the terminal's width.
+
+    Every cell is made printable.
+    """
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     for line, row in [(headers, None), *zip(cells, rows, strict=True)]:
         columns = []
@@ -51,5 +70,8 @@ def short(time):
 
 
 def plain(text, keep=""):
-    """Return text without what a terminal would obey, which senders must not write to an operator's."""
+    """Return text without what a terminal would obey: controls and formats become `?`, except those to `keep`.
+
+    Every text of a sender or a destination goes through it before it is printed.
+    """
     return "".join(each if each.isprintable() or each in keep else "?" for each in text)

@@ -40,7 +40,15 @@ def list_rejected(number, code, source, replayed):
       flask rejected list --code event_not_defined --source website
     """
     rows = [
-        (each.id, short(each.received_at), each.source[:14], each.route, each.code, each.times_seen, each.became or "")
+        (
+            each.id,
+            short(each.received_at),
+            each.source[:14],
+            each.route[:18],
+            each.code,
+            each.times_seen,
+            each.became or "",
+        )
         for each in log().rejections.last(number, code=code, source=source, replayed=replayed)
     ]
     print_table(("ID", "RECEIVED", "SOURCE", "ROUTE", "CODE", "SEEN", "EVENT"), rows)
@@ -48,7 +56,7 @@ def list_rejected(number, code, source, replayed):
 
 @rejected.command()
 @click.argument("id", type=int)
-@click.option("--raw", is_flag=True, help="The body alone, byte for byte.")
+@click.option("--raw", is_flag=True, help="The body alone, byte for byte; not safe on a terminal.")
 def show(id, raw):
     """Show why something was refused, and its body.
 
@@ -61,15 +69,15 @@ def show(id, raw):
     if raw:
         click.echo(rejection.body, nl=False)
         return
-    click.echo(f"{rejection.code}: {plain(rejection.message)}")
+    click.echo(plain(f"{rejection.code}: {rejection.message}"))
     for error in json.loads(rejection.errors):
-        click.echo(f"  {plain(error['field'])}: {error['code']}: {plain(error['message'])}")
+        click.echo(plain(f"  {error['field']}: {error['code']}: {error['message']}"))
     times = "once" if rejection.times_seen == 1 else f"{rejection.times_seen} times"
-    click.echo(f"received {rejection.received_at}, {times}, by {rejection.route} from {rejection.source}")
+    click.echo(plain(f"received {rejection.received_at}, {times}, by {rejection.route} from {rejection.source}"))
     if rejection.became:
         click.echo(f"replayed {rejection.replayed_at}, became event {rejection.became}")
     click.echo(f"{len(rejection.body)} bytes{', the beginning of more' if rejection.cut else ''}:\n")
-    click.echo(plain(rejection.body.decode(errors="replace"), keep="\n\t"))
+    click.echo(plain(rejection.body.decode(errors="replace").expandtabs(), keep="\n"))
 
 
 @rejected.command()

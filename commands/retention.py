@@ -40,12 +40,15 @@ class Size(click.ParamType):
 
 @events.command()
 @click.option("--older-than", "before", metavar="AGE", type=Age(), help="What was received so long ago, as 30d, 12h.")
-@click.option("--max-size", metavar="SIZE", type=Size(), help="Then the oldest, until the log uses no more than 20GB.")
+@click.option("--max-size", metavar="SIZE", type=Size(), help="Then refused bodies and events, until it uses 20GB.")
 @click.option("--even-undelivered", is_flag=True, help="What a destination has not got, too.")
 def prune(before, max_size, even_undelivered):
     """Remove old events, and what was refused as long ago, while the service runs.
 
-    It never asks. It ends with 1 if events stay because a destination has not got them.
+    For --max-size it removes the oldest refused bodies, then the oldest events. It removes none of them if the rest of
+    the log, such as dead letters, is larger by itself.
+
+    It never asks. It ends with 1 if the log stays too large, or events stay because a destination has not got them.
 
     \b
     Example:
@@ -68,6 +71,12 @@ def prune(before, max_size, even_undelivered):
     is_too_large = max_size is not None and retention.used_bytes() > max_size
     if is_too_large:
         click.echo(f"The log uses {retention.used_bytes()} bytes all the same", err=True)
+    if pruned.rest_bytes:
+        click.echo(
+            f"Without all events and refused bodies it would still use {pruned.rest_bytes}, so none was removed for its"
+            " size. `flask destinations list` counts the dead letters",
+            err=True,
+        )
     if pruned.kept or is_too_large:
         raise click.exceptions.Exit(1)
 

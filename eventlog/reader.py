@@ -136,8 +136,8 @@ class Reader:
             for source, type, there, counted in miscounted
         ]
         ((kept, counted),) = self._database.read(
-            "SELECT (SELECT coalesce(sum(length(body)), 0) FROM rejected), (SELECT bytes FROM rejected_size)"
+            "SELECT (SELECT coalesce(sum(size), 0) FROM rejected_sizes), (SELECT bytes FROM rejected_size)"
         )
         if kept != counted:
-            problems.append(f"There are {kept} bytes rejected, and {counted} are counted")
+            problems.append(f"The table rejected has {kept} bytes, and {counted} are counted")
         return problems

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
 from .patience import NAP
 
+DROP_ROWS, DROP_BYTES = 250, 1024 * 1024  # refused bodies that one transaction deletes, within some 10 ms
 SLICE = 1000  # rows, which take some milliseconds: after as many, the other requests of the process get a turn
 
 
@@ -114,11 +115,8 @@ def import_events(connection: apsw.Connection, events: Sequence[tuple[int, Event
     return are_new
 
 
-def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], counts: Counts, most_bytes: int) -> None:
-    """Keep refused bodies; one that was kept before says why it was refused this time, and how often it was seen.
-
-    Of all that is kept, the oldest go where it has more than `most_bytes`.
-    """
+def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], counts: Counts) -> None:
+    """Keep refused bodies. One that was kept before gets the latest reason, and is counted as seen once more."""
     for number, body in enumerate(rejected, 1):
         connection.execute(
             """
@@ -136,17 +134,27 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], co
         counts.add(body.source, "", "rejected", body.code, body.received_at)
         if number % SLICE == 0:
             time.sleep(NAP)
-    if rejected:
-        _drop_oldest(connection, counts, most_bytes)
 
 
-def _drop_oldest(connection: apsw.Connection, counts: Counts, most_bytes: int) -> None:
-    while connection.execute("SELECT bytes FROM rejected_size").get > most_bytes:
-        id, source, code, times_seen, seen_at = connection.execute(
-            "SELECT id, source, code, times_seen, received_at FROM rejected ORDER BY id LIMIT 1"
-        ).get
+def drop_oldest_rejected(connection: apsw.Connection, counts: Counts, max_bytes: int) -> int:
+    """Delete the oldest refused bodies while they take more than `max_bytes`; return the bytes that were freed.
+
+    All appends wait for the transaction, and one large body may need the room of a million small ones. So it deletes
+    at most DROP_ROWS, and stops after DROP_BYTES.
+    """
+    freed, surplus = 0, int(connection.execute("SELECT bytes FROM rejected_size").get) - max_bytes
+    if surplus <= 0:
+        return 0
+    columns = "id, size, source, code, received_at, times_seen"
+    oldest = f"SELECT {columns} FROM rejected JOIN rejected_sizes USING (id) ORDER BY id LIMIT {DROP_ROWS}"
+    rows: list[Any] = connection.execute(oldest).fetchall()
+    for id, size, source, code, seen_at, times_seen in rows:
         connection.execute("DELETE FROM rejected WHERE id = ?", (id,))
         counts.add(source, "", "dropped", code, seen_at, times_seen)
+        freed += size
+        if freed >= min(surplus, DROP_BYTES):
+            break
+    return freed
 
 
 def dedupe_key(source: str, message_id: str) -> bytes:

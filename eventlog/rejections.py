@@ -8,6 +8,7 @@ from .database import Database
 from .faults import NotPossible
 from .patience import PATIENCE
 from .records import Event, dedupe_key
+from .removal import remove
 from .times import now
 
 
@@ -80,13 +81,7 @@ class Rejections:
 
     def delete(self, ids: Sequence[int]) -> int:
         """Delete them, in small transactions that ingest does not feel; return how many there were."""
-        deleted = 0
-        for start in range(0, len(ids), 100):
-            with self._written.transaction(monotonic() + PATIENCE) as connection:
-                for id in ids[start : start + 100]:
-                    connection.execute("DELETE FROM rejected WHERE id = ?", (id,))
-                    deleted += connection.changes()
-        return deleted
+        return remove(self._written, "rejected", ids)
 
 
 def _rejection(row: tuple[Any, ...]) -> Rejection:

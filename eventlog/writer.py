@@ -1,6 +1,7 @@
 """Append events to the log, many requests per disk sync."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
@@ -10,10 +11,11 @@ import apsw
 from .database import Database
 from .faults import ROW_FAULTS, Unavailable
 from .patience import PATIENCE
-from .records import Counts, Event, Rejected, write_events, write_rejected
+from .records import Counts, Event, Rejected, drop_oldest_rejected, write_events, write_rejected
 
 GROUP_EVENTS = 4000  # a group that holds as many takes no further request
 CHECKPOINT_PAGES = 4000  # of the write-ahead log, at which they are copied into the file
+REJECTED_ROW_BYTES = 500  # of the log's file, about, for a refused body but for the body and its errors
 AGAIN_PAGES = 1000  # after as many more it is tried again, if a reader was in the way or somebody else did it
 
 
@@ -55,12 +57,32 @@ class Writer:
         failure = part.fault or group.failure
         if failure:
             raise failure
+        if group.dropped_bytes:
+            self._make_room(rejected)
         return part.are_new
 
     def wait_for_checkpoint(self) -> None:
         """Return when no checkpoint of this process has the log open, or after PATIENCE."""
         if self._checkpointing.acquire(timeout=PATIENCE):
             self._checkpointing.release()
+
+    def _make_room(self, rejected: Sequence[Rejected]) -> None:
+        """Delete twice what these refused bodies added, while there are too many, so that the table shrinks.
+
+        It takes many small transactions, and others append in between. Only the sender of the bodies waits for it.
+        """
+        due = 2 * sum(len(each.body) + len(each.errors) + REJECTED_ROW_BYTES for each in rejected)
+        with suppress(Unavailable):
+            while due > 0:
+                began, counts = monotonic(), Counts()
+                with self._database.transaction(began + PATIENCE) as connection:
+                    freed = drop_oldest_rejected(connection, counts, self._most_rejected_bytes)
+                    counts.write(connection)
+                if not freed:
+                    return
+                due -= freed
+                self._checkpoint_if_due()
+                time.sleep(monotonic() - began)
 
     def _join(self, part: "_Part") -> "tuple[_Group, bool]":
         """Add a request to the open group; tell whether that is new, and so the request's to commit."""
@@ -137,6 +159,7 @@ class _Group:
     def __init__(self) -> None:
         self.size = 0  # events, and bodies that were refused
         self.seconds = 0.0
+        self.dropped_bytes = 0  # of refused bodies, because there were too many
         self.failure: Exception | None = Unavailable("the commit was interrupted")
         self.settled = threading.Lock()  # a lock that is waited for costs less than a threading.Event
         self.settled.acquire()
@@ -150,7 +173,9 @@ class _Group:
         counts = Counts()
         for part in self._parts:
             if not part.fault:
-                part.write(connection, counts, most_rejected_bytes)
+                part.write(connection, counts)
+        if any(part.rejected for part in self._parts):
+            self.dropped_bytes = drop_oldest_rejected(connection, counts, most_rejected_bytes)
         counts.write(connection)
 
 
@@ -163,10 +188,10 @@ class _Part:
         self.are_new: list[bool] = []
         self.fault: Exception | None = None  # its own, which its neighbours do not share
 
-    def write(self, connection: apsw.Connection, counts: Counts, most_rejected_bytes: int) -> None:
+    def write(self, connection: apsw.Connection, counts: Counts) -> None:
         try:
             self.are_new = write_events(connection, self.events, counts)
-            write_rejected(connection, self.rejected, counts, most_rejected_bytes)
+            write_rejected(connection, self.rejected, counts)
         except (*ROW_FAULTS, TypeError, ValueError) as fault:
             self.fault = fault
             raise _PartAtFault from fault

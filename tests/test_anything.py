@@ -1,7 +1,9 @@
 """Whatever is sent: an answer of ours, and in the log only what SQLite can read and equals what was sent."""
 
 import json
+import tracemalloc
 from base64 import b64encode
+from itertools import islice
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -187,16 +189,29 @@ def test_faults_are_found_exactly_where_a_value_cannot_be_encoded(value):
     try:
         strictjson.encode(value)
     except strictjson.Unwritable:
-        assert strictjson.faults(value)
+        assert list(strictjson.faults(value))
     else:
-        assert not strictjson.faults(value)
+        assert not list(strictjson.faults(value))
 
 
 def test_the_faults_of_a_hostile_event_are_listed_in_bounded_space():
     hostile = {"k" * 200_000: {str(number): float("nan") for number in range(50_000)}}
-    faults = strictjson.faults(hostile)
-    assert len(faults) == 100
-    assert all(len(fault["field"]) < 500 for fault in faults)
+    assert all(len(fault["field"]) < 500 for fault in strictjson.faults(hostile))
+
+
+def test_faults_are_looked_for_no_further_than_they_are_asked_for():
+    """Those of 4,000 items with 100 each took 300 MB."""
+    hostile = [float("nan")] * 100_000
+
+    def peak(most):
+        tracemalloc.start()
+        try:
+            list(islice(strictjson.faults(hostile), most))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(10) < peak(None) / 2
 
 
 @pytest.mark.parametrize("text", ['{"é": "😀\\n"}', '"\\u00e9"', "[1]"])

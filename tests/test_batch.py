@@ -93,6 +93,27 @@ def test_the_list_of_rejections_ends_at_1000_and_all_are_kept(post, query):
     assert query("SELECT count(*) FROM rejected") == [(1500,)]
 
 
+def test_the_errors_of_a_batch_are_bounded_in_the_answer_and_in_the_log(post, query):
+    """Ten of an item; after 100 in all, each further item has only its first."""
+    bad = [
+        {"type": "identify", "userId": "1", "number": number, "traits": {"x": [float("nan")] * 9}}
+        for number in range(15)
+    ]
+    worse = [each | {"traits": {"x": [float("nan")] * 500}} for each in bad]
+    for batch, counts in ((bad, [9] * 12 + [1] * 3), (worse, [10] * 10 + [1] * 5)):
+        _, answer = post("/v1/batch", {"batch": [*batch, item()]})
+        assert [len(each["errors"]) for each in answer["rejected"]] == counts
+        assert [each["errors"][0]["field"] for each in answer["rejected"]] == ["traits.x[0]"] * 15
+        kept = query("SELECT errors FROM rejected ORDER BY id DESC LIMIT 15")[::-1]
+        assert [json.loads(errors) for (errors,) in kept] == [each["errors"] for each in answer["rejected"]]
+
+
+def test_the_errors_of_a_call_are_at_most_100_in_the_answer_and_in_the_log(post, query):
+    _, answer = post("/v1/identify", {"userId": "1", "traits": {"x": [float("nan")] * 500}})
+    assert len(answer["errors"]) == 100
+    assert [json.loads(errors) for (errors,) in query("SELECT errors FROM rejected")] == [answer["errors"]]
+
+
 def test_a_batch_of_duplicates_only_is_a_success(post):
     post("/v1/batch", {"batch": [item(messageId="a")]})
     status, answer = post("/v1/batch", {"batch": [item(messageId="a")]})

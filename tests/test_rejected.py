@@ -2,11 +2,13 @@
 
 import json
 
+import apsw
 import pytest
 
 import eventlog
 from app import create_app
 from config import Config
+from eventlog import opening
 
 GOOD = {"userId": "1", "event": "Added File", "timestamp": "2015-11-10T00:45:23.412Z"}
 
@@ -165,7 +167,7 @@ def test_rejections_are_deleted_by_id_by_code_or_all(run, refuse, query):
 
 
 def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, query):
-    small = eventlog.EventLog(path, most_rejected_bytes=2500)
+    small = eventlog.EventLog(path, most_rejected_bytes=3000)
 
     def refused(number):
         return eventlog.Rejected(
@@ -177,6 +179,96 @@ def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, 
     small.append([], [refused(4)])
     small.close()
     assert query("SELECT id, times_seen FROM rejected") == [(4, 1), (5, 2)]
-    assert query("SELECT bytes FROM rejected_size") == [(2000,)]
+    assert query("SELECT bytes FROM rejected_size") == query("SELECT sum(size) FROM rejected_sizes")
     assert query("SELECT outcome, count FROM counts ORDER BY outcome") == [("dropped", 3), ("rejected", 6)]
     assert log.reader.problems() == []
+
+
+def rejection(body, **fields):
+    fields = {"message": "no", "errors": "[]"} | fields
+    return eventlog.Rejected(
+        "example", "2015-11-10T00:45:23.412Z", "/v1/track", "invalid_json", body=body, cut=False, **fields
+    )
+
+
+def test_room_for_a_large_body_is_made_in_small_transactions(log, path, query, monkeypatch):
+    """All appends wait for each. What is left is deleted by the next refusals, and the table never grows meanwhile."""
+    log.append([], [rejection(b"%d" % number) for number in range(20_000)])
+    deleted = [0]  # by each transaction
+
+    def watch(connection):
+        connection.set_commit_hook(lambda: bool(deleted.append(0)))
+        connection.set_update_hook(count)
+
+    def count(kind, database, table, id):
+        deleted[-1] += (kind, table) == (apsw.SQLITE_DELETE, "rejected")
+
+    monkeypatch.setattr(apsw, "connection_hooks", [watch])
+    small = eventlog.EventLog(path, most_rejected_bytes=960_000)
+    sizes = [query("SELECT bytes FROM rejected_size")[0][0]]
+    for body_bytes in (950_000, *range(30, 60)):
+        small.append([], [rejection(b"x" * body_bytes)])
+        sizes += query("SELECT bytes FROM rejected_size")[0]
+        if sizes[-1] <= 960_000:
+            break
+    small.close()
+    assert 0 < max(deleted) <= 250
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert len(sizes) > 3
+    assert sizes[-1] <= 960_000
+    assert log.reader.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("error_bytes", "body_bytes"),
+    [(2, 5), (150, 60), (150, 800), (150, 1900), (150, 2100), (150, 4000), (3000, 50), (30_000, 500), (150, 65_536)],
+)
+def test_the_size_of_the_table_is_what_it_takes_of_the_file(log, query, error_bytes, body_bytes):
+    errors = json.dumps("e" * (error_bytes - 2))
+    log.append([], [rejection(b"%04d" % number + b"x" * (body_bytes - 4), errors=errors) for number in range(1000)])
+    ((taken,),) = query(
+        "SELECT sum(pgsize) FROM dbstat WHERE name IN ('rejected', 'sqlite_autoindex_rejected_1') AND aggregate = 1"
+    )
+    ((counted,),) = query("SELECT bytes FROM rejected_size")
+    assert 0.67 < counted / taken < 1.5
+
+
+def test_the_size_follows_a_row_through_all_that_changes_it(log, query):
+    size = "SELECT (SELECT bytes FROM rejected_size), (SELECT coalesce(sum(size), 0) FROM rejected_sizes)"
+    sizes = []
+    for change in (
+        lambda: log.append([], [rejection(b"{")]),
+        lambda: log.append([], [rejection(b"{", message="a longer one: \u00e9" * 10, errors="[" + " " * 5000 + "]")]),
+        lambda: log.append([], [rejection(b"{")]),
+        lambda: log.rejections.delete([1]),
+    ):
+        change()
+        ((counted, there),) = query(size)
+        assert counted == there
+        sizes.append(counted)
+    assert sizes[1] > sizes[0] + 5000
+    assert sizes[2:] == [sizes[0], 0]
+
+
+def test_a_log_of_the_version_before_gets_its_sizes_and_serves_its_workers(tmp_path, monkeypatch):
+    path = str(tmp_path / "old.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "MIGRATIONS", opening.MIGRATIONS[:3])
+        eventlog.create(path)
+        old = apsw.Connection(path)
+    insert = """
+        INSERT INTO rejected (source, received_at, route, code, message, errors, body, cut, digest)
+        VALUES ('example', '', '/v1/track', 'code', '', ?1, ?2, 0, ?2)
+        ON CONFLICT (source, digest) DO UPDATE SET errors = excluded.errors, times_seen = times_seen + 1
+    """
+    rows = [(errors, body.encode()) for errors, body in [("[]", "1"), ("[1]", "2"), ("[22]", "1"), ("[]", "3")]]
+    old.execute(insert.replace("?2)", "CAST(?2 AS TEXT))"), rows[0])
+    eventlog.migrate(path)
+    for row in rows[1:]:
+        old.execute(insert.replace("?2)", "CAST(?2 AS TEXT))"), row)
+    old.execute("DELETE FROM rejected WHERE id = 2")
+    old.close()
+    log = eventlog.EventLog(path)
+    assert log.reader.problems() == []
+    assert [each.errors for each in log.rejections.last(9)] == ["[22]", "[]"]
+    log.close()

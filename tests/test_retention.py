@@ -145,11 +145,55 @@ def test_the_oldest_go_until_the_log_is_small_enough_and_what_they_took_is_used_
 
 
 def test_a_log_that_cannot_be_made_small_enough_says_so(run, append, log):
-    append(*[OLD] * 10)
+    append(*[OLD] * 10, padding="x" * 100_000)
     log.destinations.add("dead", "webhook+http://host", [], [], 0)
-    output = run("prune", "--max-size", "1KB", exit_code=1)
+    output = run("prune", "--max-size", "500KB", exit_code=1)
     assert "0 events and 0 refused bodies are removed; 10 events stay, which dead lacks\n" in output
     assert f"The log uses {log.retention.used_bytes()} bytes all the same" in output
+
+
+def test_refused_bodies_are_removed_before_any_event(run, append, refuse, log, ids):
+    append(*[OLD] * 100)
+    for number in range(40):
+        refuse(b"%02d" % number + b"x" * 50_000)
+    assert run("prune", "--max-size", "1MB") == f"0 events and {40 - len(ids('rejected'))} refused bodies are removed\n"
+    assert len(ids()) == 100
+    assert ids("rejected") == list(range(ids("rejected")[0], 41))
+    assert 500_000 < log.retention.used_bytes() <= 1_000_000
+
+
+def test_events_are_removed_only_after_all_refused_bodies(run, append, refuse, log, ids):
+    append(*[OLD] * 2000, padding="x" * 1000)
+    refuse(b"x" * 50_000)
+    run("prune", "--max-size", "1MB")
+    assert ids("rejected") == []
+    assert 0 < len(ids()) < 1000
+    assert 500_000 < log.retention.used_bytes() <= 1_000_000
+
+
+@pytest.mark.parametrize("size", ["0KB", "1KB", "500KB"])
+def test_nothing_is_removed_for_its_size_where_dead_letters_are_what_is_too_large(run, append, refuse, log, ids, size):
+    append(*[OLD] * 10, padding="x" * 100_000)
+    log.destinations.add("hook", "webhook+http://host", [], [], 0)
+    dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
+    log.destinations.advance("hook", 10, 0, dead)
+    refuse(b"{")
+    output = run("prune", "--max-size", size, exit_code=1)
+    assert "0 events and 0 refused bodies are removed\n" in output
+    assert "so none was removed for its size" in output
+    assert (len(ids()), len(ids("rejected")), len(ids("dead_letters"))) == (10, 1, 10)
+    log.destinations.remove("hook")
+    assert "so none" not in run("prune", "--max-size", "500KB")
+    assert (len(ids()), len(ids("rejected"))) == (4, 0)
+
+
+def test_what_the_log_takes_without_events_and_refused_bodies_is_known_to_the_page(append, refuse, log):
+    append(*[OLD] * 500, padding="x" * 1000)
+    refuse(b"x" * 500_000)
+    rest = log.retention.prune(most_bytes=0).rest_bytes
+    pruned = log.retention.prune(most_bytes=rest)
+    assert pruned.removed > 490, "but for those that fit into the first page"
+    assert (pruned.dropped, log.retention.used_bytes()) == (1, rest)
 
 
 @pytest.mark.parametrize(

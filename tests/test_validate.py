@@ -39,6 +39,20 @@ def test_it_needs_a_key_as_a_call_does(post, log, monkeypatch):
     )
 
 
-def test_a_long_list_of_problems_is_cut(post):
-    _, answer = post("/v1/validate", {"batch": [1] * 1500})
-    assert len(answer["errors"]) == 1000
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"batch": [1] * 1500},
+        {"batch": [TRACK | {"properties": {"numbers": [float("nan")] * 150}}]},
+        {"batch": [TRACK | {"properties": {"numbers": [float("nan")] * 60}}] * 3},
+        TRACK | {"properties": {"numbers": [float("nan")] * 150}},
+    ],
+)
+def test_at_most_100_problems_are_listed(post, body):
+    _, answer = post("/v1/validate", body)
+    assert (answer["valid"], len(answer["errors"])) == (False, 100)
+
+
+def test_every_problem_of_an_item_is_listed(post):
+    _, answer = post("/v1/validate", {"batch": [TRACK, TRACK | {"properties": [float("nan")] * 50}]})
+    assert {error["field"] for error in answer["errors"]} >= {f"batch[1].properties[{n}]" for n in range(50)}

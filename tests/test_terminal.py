@@ -1,0 +1,130 @@
+"""No command prints what a terminal obeys, whatever senders and destinations have written into the log."""
+
+import json
+import logging
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import apsw
+import pytest
+
+import eventlog
+from commands import GROUPS
+from commands.forward import forward
+
+AT = "2015-11-10T00:45:23.412Z"
+# Escape sequences in two forms, line ends in four, a text that runs backwards, and nothing at all in three.
+HOSTILE = "pwned\x1b]0;x\x07\x9b31m\r\n\x85\u2028\u202e\u2066\u200b\ufeff\x00\x7f"
+NO_JSON = '{"id": 1 ' + HOSTILE
+
+#: Each command, its arguments, and whether it prints a text of a sender or a destination.
+RUNS = [
+    ("sources add new", False),
+    ("sources list", False),
+    ("sources disable example", False),
+    ("sources enable example", False),
+    ("events tail", True),
+    ("events stats", True),
+    ("events check", True),
+    ("events backup {folder}/backup.db", False),
+    ("events import {folder}/faulty.ndjson", True),
+    ("events prune --older-than 1d", False),
+    ("events forget user --yes", True),
+    ("rejected list", True),
+    ("rejected show 1", True),
+    ("rejected replay 1", True),
+    ("rejected replay 2", True),
+    ("rejected delete 1", False),
+    ("destinations add new webhook+http://127.0.0.1:1", False),
+    ("destinations list", True),
+    ("destinations pause hook", False),
+    ("destinations resume hook", False),
+    ("destinations remove hook --yes", False),
+    ("destinations dead hook", True),
+    ("destinations test hook", True),
+    ("destinations replay hook --dead", True),
+    ("destinations replay hook --from 1 --to 9", True),
+    ("forward --once", True),
+]
+EXEMPT = ["events export", "rejected show 1 --raw"]  # bytes as they are stored
+
+
+@pytest.fixture
+def hostile_destination():
+    """A destination that refuses every event, with a text of its own."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = HOSTILE.encode()
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"webhook+http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def hostile_log(log, path, tmp_path, hostile_destination):
+    """A log in which every text that does not come from the operator is hostile."""
+    texts = {name: f"{name} {HOSTILE}" for name in ("message_id", "anonymous_id", "name")}
+    event = eventlog.Event(
+        **texts, source=HOSTILE, type=HOSTILE, user_id="user", timestamp=AT, received_at=AT, payload="{}"
+    )
+    log.append(
+        [
+            event,
+            event._replace(message_id="b", user_id="other"),  # on one device with the user
+            event._replace(message_id="c", anonymous_id=f"phone {HOSTILE}"),
+            event._replace(message_id="d", user_id=HOSTILE, source="example", type="track"),
+        ]
+    )
+    error = {"field": HOSTILE, "code": HOSTILE, "message": HOSTILE}
+    rejected = eventlog.Rejected(
+        "example", AT, f"/v1/pixel/{HOSTILE}", HOSTILE, HOSTILE, json.dumps([error]), b"", False
+    )
+    log.append([], [rejected._replace(body=NO_JSON.encode()), rejected._replace(body=b"1", source=HOSTILE)])
+    log.destinations.add("hook", hostile_destination, [], [], 0)
+    log.destinations.add("done", hostile_destination, [], [], 9)
+    dead = [eventlog.DeadLetter(each, HOSTILE, HOSTILE, 1, AT) for each in log.reader.read_last(1)]
+    log.destinations.advance("hook", 0, 0, dead)
+    log.destinations.note_failure("hook", HOSTILE)
+    (tmp_path / "faulty.ndjson").write_text(NO_JSON)
+    with_wrong_counts = apsw.Connection(path)
+    with_wrong_counts.execute("UPDATE counts SET count = 7 WHERE outcome = 'stored'")
+    with_wrong_counts.close()
+
+
+def test_every_command_is_run_here():
+    every = {f"{group.name} {name}" for group in GROUPS for name in group.commands} | {forward.name}
+    run = {
+        command.partition(" -")[0] if command.startswith(forward.name) else " ".join(command.split()[:2])
+        for command, _ in RUNS
+    }
+    assert run | {" ".join(command.split()[:2]) for command in EXEMPT} == every
+
+
+@pytest.mark.parametrize(("command", "shows_texts"), RUNS)
+def test_a_command_prints_nothing_that_a_terminal_obeys(
+    hostile_log, runner, tmp_path, monkeypatch, command, shows_texts
+):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # log lines are printed, as in a process of its own
+    output = runner.invoke(args=command.format(folder=tmp_path).split()).output
+    obeyed = {character for character in output if not character.isprintable() and character != "\n"}
+    assert not obeyed, output
+    assert shows_texts == ("pwned" in output), output
+
+
+@pytest.mark.parametrize("command", EXEMPT)
+def test_what_is_printed_as_it_is_stored_says_so_in_its_help(runner, command):
+    text = runner.invoke(args=[*command.split()[:2], "--help"]).output
+    assert "terminal" in text
