@@ -96,6 +96,20 @@ def test_an_id_that_a_reader_may_have_passed_is_not_given_to_another_event(log, 
     assert query("SELECT id, message_id FROM events") == [(5, "m-5"), (9, "m-9"), (10, "a"), (11, "b"), (20, "c")]
 
 
+def test_an_export_with_the_largest_ids_can_be_imported(path, tmp_path, query, post):
+    run_on(path, "import", "-", input=line(2**53 - 1))
+    assert post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
+    exported = run_on(path, "export")
+    assert [id for (id,) in query("SELECT id FROM events ORDER BY id")] == [2**53 - 1, 2**53]
+    assert run_on(tmp_path / "new.db", "import", "-", input=exported) == "2 events: 2 stored, 0 duplicates\n"
+    assert [row[0] for row in rows_of(tmp_path / "new.db")] == [2**53 - 1, 2**53]
+
+
+def test_an_id_that_no_log_gives_out_is_replaced_by_the_next(path, query):
+    run_on(path, "import", "-", input=line(10**30, messageId="a") + line(2**53, messageId="b"))
+    assert query("SELECT id FROM events ORDER BY id") == [(1,), (2,)]
+
+
 def test_an_imported_event_keeps_its_times_and_is_counted_at_them(path, query):
     run_on(path, "import", "-", input=line() + line())
     assert query("SELECT timestamp, received_at FROM events") == [
@@ -121,7 +135,7 @@ def test_who_sends_again_what_was_imported_has_sent_a_duplicate(log, path, post)
         (line().replace('"id"', '"ID"'), "It needs an id"),
         (line(id=0), "It needs an id"),
         (line(id=True), "It needs an id"),
-        (line(id=2**53), "It needs an id"),
+        (line(id=-1), "It needs an id"),
         (line(source=None), "It needs a source"),
         (line(source="a\0b"), "A source's name is printable text"),
         ('{"id": 1, "source": "example", "event": []}\n', "event_not_object"),
