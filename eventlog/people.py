@@ -48,7 +48,7 @@ class People:
         ids, ties, asked = {id: 0}, set[Tie](), set[str]()
         while unasked := (ids.keys() | {device for user, device, _ in ties if device and user in ids}) - asked:
             for table in ("events", "dead_letters"):
-                ties.update(self._search(table, "DISTINCT user_id, anonymous_id, previous_id", unasked))
+                ties.update(self._search(table, "DISTINCT user_id, anonymous_id", unasked))
             asked |= unasked
             ids = _joined(id, ties, asked)
         rejected, unread = self._mentioned(ids)
@@ -73,29 +73,33 @@ class People:
         erase(self._written.path)
 
     def _search(self, table: str, columns: str, ids: Iterable[str]) -> Iterator[Any]:
-        """Yield what was asked for of the rows that have one of the ids."""
+        """Yield these columns, and an alias's previousId, of all rows that have one of the ids, and of some others."""
         ((last,),) = self._read.read(f"SELECT coalesce(max(id), 0) FROM {table}")
         start = 0
         # From row to row, since an import may leave a gap of any size between ids.
         while rows := self._read.read(f"SELECT min(id) FROM {table} WHERE id >= ? HAVING min(id) <= ?", (start, last)):
             ((start,),) = rows
-            yield from self._read.read(
+            for *others, previous, is_number in self._read.read(
                 f"""
                 WITH
                 ids AS MATERIALIZED (SELECT value FROM json_each(:ids)),
                 tied AS (
                     SELECT id, user_id, anonymous_id,
+                           type = 'alias' AND json_type(payload, '$.previousId') IN ('integer', 'real') AS is_number,
                            CASE
                                WHEN type <> 'alias' THEN NULL
                                WHEN json_type(payload, '$.previousId') = 'text' THEN payload ->> '$.previousId'
-                               ELSE payload -> '$.previousId'  -- a number, which is an id as its text
+                               ELSE payload -> '$.previousId'
                            END AS previous_id
                     FROM {table} WHERE id BETWEEN :start AND :end
                 )
-                SELECT {columns} FROM tied WHERE user_id IN ids OR anonymous_id IN ids OR previous_id IN ids
+                SELECT {columns}, previous_id, is_number FROM tied
+                WHERE user_id IN ids OR anonymous_id IN ids OR previous_id IN ids OR is_number
                 """,
                 {"ids": json.dumps(list(ids)), "start": start, "end": start + STRETCH - 1},
-            )
+            ):
+                # An import keeps a number as it is spelled; as an id, it is the text that Python writes for it.
+                yield (*others, json.dumps(json.loads(previous)) if is_number else previous)
             start += STRETCH
 
     def _rows(self, table: str, ids: dict[str, int]) -> list[int]:
@@ -104,9 +108,10 @@ class People:
         Whoever is interrupted at removing them in this order finds the rest from where he began.
         """
         rows = []
-        for id, *tie in self._search(table, "id, user_id, anonymous_id, previous_id", ids):
+        for id, *tie in self._search(table, "id, user_id, anonymous_id", ids):
             distances = [ids[each] for each in tie if each in ids]
-            rows.append((max(distances), min(distances), id))
+            if distances:
+                rows.append((max(distances), min(distances), id))
         return [id for _, _, id in sorted(rows, reverse=True)]
 
     def _mentioned(self, ids: Iterable[str]) -> tuple[list[int], list[int]]:
