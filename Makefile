@@ -21,7 +21,7 @@ run: install  ## Register the example source and serve on 127.0.0.1:8000
 
 browse: .venv-browse/installed  ## Look at the log in a browser, read-only, on 127.0.0.1:8001 or BROWSE_PORT
 	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
-	@exec .venv-browse/bin/datasette serve browse --host 127.0.0.1 --port $(BROWSE_PORT)
+	@PYTHONPATH=browse exec .venv-browse/bin/datasette serve browse --host 127.0.0.1 --port $(BROWSE_PORT)
 
 test: .venv/tested  ## Run the tests
 	$(BIN)/pytest

@@ -48,7 +48,7 @@ def on_starting(server):
 
 
 def when_ready(server):
-    logs.start(settings, server.cfg.workers)
+    logs.start(settings, server.cfg.workers, [str(listener) for listener in server.LISTENERS])
 
 
 def on_exit(server):

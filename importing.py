@@ -13,18 +13,19 @@ from schemas import CALLS
 from strictjson import Item
 
 MOST_ID = 2**53  # beyond, JSON numbers are not exact everywhere, and ids would come to their end
+NEXT_ID = 0  # never above those that a log has used, so that it gives the next one
 
 
 def read_line(line):
     """Return the id and the Event of a line, its payload to the letter; raise Refused or NotPossible."""
     members = strictjson.parse_members(strictjson.decode(line.strip()))
     id, source, event = (members.get(name, Item(None, "")) for name in ("id", "source", "event"))
-    if type(id.value) is not int or not 0 < id.value < MOST_ID:
+    if type(id.value) is not int or id.value <= 0:
         raise NotPossible("It needs an id, a whole number")
     if not isinstance(source.value, str):
         raise NotPossible("It needs a source, the name of one")
     check_name(source.value)
-    return id.value, _stored(source.value, *event)
+    return id.value if id.value < MOST_ID else NEXT_ID, _stored(source.value, *event)
 
 
 def _stored(source, event, text):

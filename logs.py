@@ -78,9 +78,16 @@ def write_lines(*handlers):
     logging.captureWarnings(True)
 
 
-def start(settings, workers=None):
-    sqlite = apsw.sqlite_lib_version()
-    fields = {"event": "start", "version": VERSION, "sqlite": sqlite, "workers": workers, "settings": asdict(settings)}
+def start(settings, workers=None, addresses=None):
+    """Log the start; `addresses` are the ones that are bound, which the settings may not name."""
+    fields = {
+        "event": "start",
+        "version": VERSION,
+        "sqlite": apsw.sqlite_lib_version(),
+        "workers": workers,
+        "addresses": addresses,
+        "settings": asdict(settings),
+    }
     logger.info("tracklog starts", extra=fields)
 
 

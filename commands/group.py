@@ -23,9 +23,14 @@ class LogGroup(AppGroup):
 
 @contextmanager
 def sentences():
-    """End the program with a sentence where the log cannot do what was asked."""
+    """End the program with a sentence where the log, or the system, cannot do what was asked."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # click ends quietly when the reader of the output has ended
+    except OSError as failure:  # of a file that is read, or of the standard output on a full disk
+        named = f"{failure.filename}: " if failure.filename else ""
+        raise click.ClickException(f"{named}{failure.strerror or failure}") from failure
     except (Unavailable, NotPossible) as failure:
         raise click.ClickException(plain(str(failure))) from failure
 

@@ -8,6 +8,7 @@ import click
 
 from commands.events import events
 from commands.group import log, plain
+from eventlog import NotPossible
 from eventlog.times import ago
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -83,11 +84,13 @@ def prune(before, max_size, even_undelivered):
 
 @events.command()
 @click.argument("user_id")
+@click.option("--unreadable", is_flag=True, help="Delete refused bodies that cannot be read, too, whoever's they are.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def forget(user_id, yes):
+def forget(user_id, unreadable, yes):
     """Remove all that is a person's, from the log and from the bytes of its files.
 
     It reads all of the log a few times, while the service runs. docs/operate.md says what is taken for one person.
+    It ends with 1 if nothing has the id.
 
     \b
     Example:
@@ -100,11 +103,18 @@ def forget(user_id, yes):
         click.echo(plain(f"{user_id} is also {', '.join(others)}"))
     if person.shared:
         click.echo(plain(f"Seen with others too, and so with no more than what names both: {', '.join(person.shared)}"))
+    if unreadable:
+        person = person._replace(rejected=person.rejected + person.unread)
     numbers = (
         f"{len(person.events)} events, {len(person.rejected)} refused bodies, {len(person.dead_letters)} dead letters"
     )
     click.echo(numbers)
-    if not yes:
+    if person.unread and not unreadable:
+        click.echo(f"{len(person.unread)} refused bodies cannot be read; --unreadable deletes them too")
+    is_found = person.events or person.rejected or person.dead_letters
+    if is_found and not yes:
         click.confirm("Remove all of it for good?", abort=True)
     people.forget(person)
-    click.echo("They are gone, and so are their bytes")
+    if not is_found:  # but what was deleted before may not have been overwritten
+        raise NotPossible(f"Nothing in the log has the id {plain(user_id)}")
+    click.echo("Deleted, and overwritten on disk")

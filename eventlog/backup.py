@@ -22,7 +22,7 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
             raise NotPossible(f"{target}{end} exists already")
     with sqlite_errors(target), TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
         unfinished = os.path.join(folder, "log")
-        last = _copy(database, unfinished, report)
+        last = _copy(database, unfinished, target, report)
         _verify(unfinished, last)
         _sync(unfinished)
         try:
@@ -33,14 +33,17 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
     return last
 
 
-def _copy(database: Database, path: str, report: Callable[[int, int], object]) -> int:
-    """Copy within one read transaction: between two, any commit of others makes SQLite begin anew."""
+def _copy(database: Database, path: str, target: str, report: Callable[[int, int], object]) -> int:
+    """Copy to `path` within one read transaction: after a commit of others, SQLite would start again in the next.
+
+    Name `target` in an error of the copy.
+    """
     copy = apsw.Connection(path)
     try:
         copy.pragma("synchronous", "off")
         with database.snapshot(monotonic() + PATIENCE) as log:
             last = _last_id(log)
-            with copy.backup("main", log, "main") as backup:
+            with sqlite_errors(target), copy.backup("main", log, "main") as backup:
                 while not backup.done:
                     backup.step(STEP)
                     _sync(path)  # all of it at the end would keep the disk from commits for long

@@ -1,5 +1,7 @@
 """What can be wrong with a log, in the log's own words."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,4 +33,15 @@ def sqlite_errors(path: str) -> Iterator[None]:
     except apsw.NotADBError as error:
         raise Unusable(f"{path} is not a SQLite database; TRACKLOG_DATABASE must name a tracklog log") from error
     except (apsw.Error, OSError) as error:
-        raise Unavailable(f"{path}: {error}") from error
+        raise Unavailable(f"{path}: {describe(error)}") from error
+
+
+def describe(error: Exception) -> str:
+    """Return what is wrong, for a sentence that names the file itself."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, apsw.FullError):
+        return os.strerror(errno.ENOSPC)
+    if isinstance(error, apsw.Error) and str(error) == "not an error":  # so SQLite's backup says of any failure
+        return type(error).__name__
+    return str(error)

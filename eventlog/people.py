@@ -11,9 +11,10 @@ from .database import Database
 from .erasing import erase
 from .faults import NotPossible
 from .patience import PATIENCE
+from .readings import Readings
 from .removal import remove
 
-STRETCH = 50_000  # rows that are looked through at a time, since a snapshot that is held long lets the -wal grow
+STRETCH = 50_000  # ids that are looked through at a time, since a snapshot that is held long lets the -wal grow
 
 Tie = tuple[str | None, str | None, str | None]  # an event's userId, its anonymousId, and an alias's previousId
 
@@ -26,6 +27,7 @@ class Person(NamedTuple):
     events: list[int]
     rejected: list[int]
     dead_letters: list[int]
+    unread: list[int]  # refused bodies of which nobody can tell whether they mention the person
 
 
 class People:
@@ -46,16 +48,17 @@ class People:
         ids, ties, asked = {id: 0}, set[Tie](), set[str]()
         while unasked := (ids.keys() | {device for user, device, _ in ties if device and user in ids}) - asked:
             for table in ("events", "dead_letters"):
-                ties.update(self._search(table, "DISTINCT user_id, anonymous_id, previous_id", unasked))
+                ties.update(self._search(table, "DISTINCT user_id, anonymous_id", unasked))
             asked |= unasked
             ids = _joined(id, ties, asked)
-        mentions = _pattern(ids).search
+        rejected, unread = self._mentioned(ids)
         return Person(
             ids,
             sorted({device for user, device, _ in ties if user and device and (user in ids) != (device in ids)}),
             self._rows("events", ids),
-            [id for id, body in self._rejected() if mentions(body)],
+            rejected,
             self._rows("dead_letters", ids),
+            unread,
         )
 
     def forget(self, person: Person) -> None:
@@ -70,22 +73,34 @@ class People:
         erase(self._written.path)
 
     def _search(self, table: str, columns: str, ids: Iterable[str]) -> Iterator[Any]:
-        """Yield what was asked for of the rows that have one of the ids."""
-        ((first, last),) = self._read.read(f"SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM {table}")
-        for start in range(first, last + 1, STRETCH):
-            yield from self._read.read(
+        """Yield these columns, and an alias's previousId, of all rows that have one of the ids, and of some others."""
+        ((last,),) = self._read.read(f"SELECT coalesce(max(id), 0) FROM {table}")
+        start = 0
+        # From row to row, since an import may leave a gap of any size between ids.
+        while rows := self._read.read(f"SELECT min(id) FROM {table} WHERE id >= ? HAVING min(id) <= ?", (start, last)):
+            ((start,),) = rows
+            for *others, previous, is_number in self._read.read(
                 f"""
                 WITH
                 ids AS MATERIALIZED (SELECT value FROM json_each(:ids)),
                 tied AS (
                     SELECT id, user_id, anonymous_id,
-                           iif(type = 'alias', json_extract(payload, '$.previousId'), NULL) AS previous_id
+                           type = 'alias' AND json_type(payload, '$.previousId') IN ('integer', 'real') AS is_number,
+                           CASE
+                               WHEN type <> 'alias' THEN NULL
+                               WHEN json_type(payload, '$.previousId') = 'text' THEN payload ->> '$.previousId'
+                               ELSE payload -> '$.previousId'
+                           END AS previous_id
                     FROM {table} WHERE id BETWEEN :start AND :end
                 )
-                SELECT {columns} FROM tied WHERE user_id IN ids OR anonymous_id IN ids OR previous_id IN ids
+                SELECT {columns}, previous_id, is_number FROM tied
+                WHERE user_id IN ids OR anonymous_id IN ids OR previous_id IN ids OR is_number
                 """,
                 {"ids": json.dumps(list(ids)), "start": start, "end": start + STRETCH - 1},
-            )
+            ):
+                # An import keeps a number as it is spelled; as an id, it is the text that Python writes for it.
+                yield (*others, json.dumps(json.loads(previous)) if is_number else previous)
+            start += STRETCH
 
     def _rows(self, table: str, ids: dict[str, int]) -> list[int]:
         """Return which rows have one of the ids: what ties the ids together comes last, the outermost ties first.
@@ -93,10 +108,22 @@ class People:
         Whoever is interrupted at removing them in this order finds the rest from where he began.
         """
         rows = []
-        for id, *tie in self._search(table, "id, user_id, anonymous_id, previous_id", ids):
+        for id, *tie in self._search(table, "id, user_id, anonymous_id", ids):
             distances = [ids[each] for each in tie if each in ids]
-            rows.append((max(distances), min(distances), id))
+            if distances:
+                rows.append((max(distances), min(distances), id))
         return [id for _, _, id in sorted(rows, reverse=True)]
+
+    def _mentioned(self, ids: Iterable[str]) -> tuple[list[int], list[int]]:
+        """Return the refused bodies that mention an id, and those that cannot be read to their end."""
+        mentions, found, unread = _pattern(ids).search, [], []
+        for id, body in self._rejected():
+            readings = Readings(body)
+            if mentions(body) or any(map(mentions, readings)):
+                found.append(id)
+            elif not readings.is_whole:
+                unread.append(id)
+        return found, unread
 
     def _rejected(self) -> Iterator[tuple[int, bytes]]:
         cursor = 0

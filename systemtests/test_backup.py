@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from service import BIN, PROJECT, SOURCE_ID, Clients, Service, need, wait_until
+from service import BIN, PROJECT, SOURCE_ID, Clients, Service, lack, need, wait_until
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -115,6 +115,31 @@ def test_a_backup_that_is_killed_leaves_nothing_under_its_name(laden, tmp_path):
     assert not (tmp_path / "copy.db").exists()
     laden.flask("events", "backup", tmp_path / "copy.db")
     assert "old-20000" in message_ids(tmp_path / "copy.db")
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A disk of its own with no room for a copy of the log."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        lack(f"the right to mount a file system ({mounted.stderr.strip()})")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_backup_or_an_export_to_a_full_disk_says_so_and_leaves_no_copy(laden, full_disk):
+    copy = full_disk / "copy.db"
+    done = laden.flask("events", "backup", copy, check=False)
+    assert (done.returncode, done.stderr) == (1, f"Error: {copy}: No space left on device\n")
+    assert list(full_disk.iterdir()) == []
+    with open(full_disk / "all.ndjson", "w") as output:
+        command = [BIN / "flask", "events", "export"]
+        done = subprocess.run(
+            command, cwd=PROJECT, env=laden.environment, stdout=output, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
 
 
 def test_an_import_and_a_backup_show_on_a_terminal_how_far_they_are(service, tmp_path):

@@ -130,7 +130,7 @@ def reader(tmp_path, request):
         if document != "README.md":
             for number in range(17):
                 assert service.post("/v1/track", {"userId": "1", "messageId": str(number)})[0] == 400
-            assert service.post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
+            assert service.post("/v1/track", {"userId": "1234", "event": "Posted"})[0] == 200
         reader = Reader(service, places)
         if document == "docs/forward.md":
             port = stack.enter_context(serving(tmp_path / "warehouse", "tracklog")).port

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -94,6 +95,23 @@ def test_an_answer_without_a_body_leaves_the_connection_usable(shared):
             response = connection.getresponse()
             assert (response.status, response.read()) == (200, b"")
             assert int(response.headers["Content-Length"]) > 0
+
+
+def test_the_start_line_names_the_addresses_that_are_bound(service):
+    """Those of the command line, not the one that is set."""
+    path = service.folder / "socket"
+    service.environment["TRACKLOG_BIND"] = "127.0.0.1:1"
+    service.start("--bind", f"unix:{path}")
+    assert service.lines("start")[0]["addresses"] == [f"http://127.0.0.1:{service.port}", f"unix:{path}"]
+
+
+def test_the_start_line_names_a_socket_that_is_handed_over(service):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        service.start_on(listening, "--bind", "127.0.0.1:1")
+        service.stop()
+        service.process = None
+        port = listening.getsockname()[1]
+    assert service.lines("start")[0]["addresses"] == [f"http://127.0.0.1:{port}"]
 
 
 def test_a_log_is_made_once_however_many_make_it(service):

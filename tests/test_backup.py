@@ -1,5 +1,8 @@
 """A log, or its events, brought to another place and back."""
 
+import errno
+import gzip
+import io
 import json
 import os
 
@@ -8,6 +11,7 @@ import pytest
 
 import eventlog
 from app import create_app
+from commands import backup
 from config import Config
 
 UNUSUAL = {
@@ -92,6 +96,20 @@ def test_an_id_that_a_reader_may_have_passed_is_not_given_to_another_event(log, 
     assert query("SELECT id, message_id FROM events") == [(5, "m-5"), (9, "m-9"), (10, "a"), (11, "b"), (20, "c")]
 
 
+def test_an_export_with_the_largest_ids_can_be_imported(path, tmp_path, query, post):
+    run_on(path, "import", "-", input=line(2**53 - 1))
+    assert post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
+    exported = run_on(path, "export")
+    assert [id for (id,) in query("SELECT id FROM events ORDER BY id")] == [2**53 - 1, 2**53]
+    assert run_on(tmp_path / "new.db", "import", "-", input=exported) == "2 events: 2 stored, 0 duplicates\n"
+    assert [row[0] for row in rows_of(tmp_path / "new.db")] == [2**53 - 1, 2**53]
+
+
+def test_an_id_that_no_log_gives_out_is_replaced_by_the_next(path, query):
+    run_on(path, "import", "-", input=line(10**30, messageId="a") + line(2**53, messageId="b"))
+    assert query("SELECT id FROM events ORDER BY id") == [(1,), (2,)]
+
+
 def test_an_imported_event_keeps_its_times_and_is_counted_at_them(path, query):
     run_on(path, "import", "-", input=line() + line())
     assert query("SELECT timestamp, received_at FROM events") == [
@@ -111,13 +129,13 @@ def test_who_sends_again_what_was_imported_has_sent_a_duplicate(log, path, post)
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ("\n", "invalid_json: line 1, column 1: "),
+        (" x \n", "invalid_json: line 1, column 1: "),
         ("[1]\n", "invalid_json: "),
         (line()[:-10] + "\n", "invalid_json: "),
         (line().replace('"id"', '"ID"'), "It needs an id"),
         (line(id=0), "It needs an id"),
         (line(id=True), "It needs an id"),
-        (line(id=2**53), "It needs an id"),
+        (line(id=-1), "It needs an id"),
         (line(source=None), "It needs a source"),
         (line(source="a\0b"), "A source's name is printable text"),
         ('{"id": 1, "source": "example", "event": []}\n', "event_not_object"),
@@ -142,9 +160,81 @@ def test_a_line_that_is_not_utf_8_is_named(path):
     assert "the byte 0xff is not UTF-8" in run_on(path, "import", "-", input=b'{"id": "\xff"}\n', exit_code=1)
 
 
-def test_a_file_that_is_not_there_creates_no_log(tmp_path):
-    assert "does not exist" in run_on(tmp_path / "new.db", "import", str(tmp_path / "none"), exit_code=2)
-    assert os.listdir(tmp_path) == []
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none", "No such file or directory"),
+        ("", "Is a directory"),
+        ("file/none", "Not a directory"),
+        ("loop", "Too many levels of symbolic links"),
+    ],
+)
+def test_an_import_of_a_file_that_cannot_be_opened_says_why_and_creates_no_log(tmp_path, name, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    path = str(tmp_path / name)
+    assert reason in run_on(tmp_path / "new.db", "import", path, exit_code=2)
+    assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
+
+
+def test_an_import_that_may_not_read_its_file_says_so(tmp_path, monkeypatch):
+    def refuse(path, *arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    (tmp_path / "old").touch()
+    monkeypatch.setattr("builtins.open", refuse)
+    assert "Permission denied" in run_on(tmp_path / "new.db", "import", str(tmp_path / "old"), exit_code=2)
+
+
+@pytest.mark.parametrize("blank", ["\n", " \t\r\n"])
+def test_blank_lines_of_an_import_are_skipped(path, blank):
+    text = f"{blank}{line(1)}{blank}{line(2)}{blank}"
+    assert run_on(path, "import", "-", input=text) == "2 events: 2 stored, 0 duplicates\n"
+    bad = run_on(path, "import", "-", input=f"{line(3)}{blank}x\n", exit_code=1)
+    assert bad.startswith("Error: Line 3 cannot be imported")
+
+
+@pytest.mark.parametrize("is_piped", [False, True])
+def test_an_export_that_is_compressed_is_imported(path, tmp_path, is_piped):
+    """Whatever its name; several members are what an archive's objects are together."""
+    packed = gzip.compress(line(1).encode()) + gzip.compress((line(2) + line(3)).encode()) + bytes(512)
+    (tmp_path / "old").write_bytes(packed)
+    output = run_on(path, "import", "-", input=packed) if is_piped else run_on(path, "import", str(tmp_path / "old"))
+    assert output == "3 events: 3 stored, 0 duplicates\n"
+
+
+def test_a_compressed_export_that_is_broken_is_imported_up_to_there(path, query):
+    texts = [line(id, properties={"text": os.urandom(3000).hex()}) for id in range(1, 21)]
+    packed = gzip.compress("".join(texts).encode())
+    for broken in (packed[:-20_000], packed[:-4], packed + b"more", packed[:-8] + bytes(8)):
+        output = run_on(path, "import", "-", input=broken, exit_code=1)
+        assert output.startswith("Error: The file cannot be read past line ")
+        assert "the events up to there are imported: " in output
+        ((count,),) = query("SELECT count(*) FROM events")
+        assert f"past line {count}," in output or count == 20
+        assert count >= 10
+
+
+def test_a_failure_while_a_file_is_read_ends_with_a_sentence():
+    with pytest.raises(eventlog.NotPossible, match=r"past line 1.*: Input/output error"):
+        list(backup._lines(FailingFile(line(1).encode())))
+
+
+class FailingFile(io.RawIOBase):
+    """A file on a disk that fails after the first block."""
+
+    def __init__(self, content):
+        self._content = content
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if not self._content:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        size = len(self._content)
+        buffer[:size], self._content = self._content, b""
+        return size
 
 
 def test_a_backup_is_one_whole_file_that_can_be_read_from_a_read_only_place(many, path, tmp_path):

@@ -1,6 +1,8 @@
 """What is old goes, with its counts; what a destination lacks stays; a person is forgotten under all his ids."""
 
+import gzip
 import json
+import random
 import threading
 from contextlib import closing
 from itertools import chain, count
@@ -10,7 +12,7 @@ import apsw
 import pytest
 
 import eventlog
-from eventlog import erasing, removal
+from eventlog import erasing, readings, removal
 
 OLD, CUT, YOUNG = "2015-11-10T00:45:23.412Z", "2016-01-01T00:00:00.000Z", "2020-11-10T00:45:23.412Z"
 
@@ -207,7 +209,9 @@ def test_how_far_a_prune_will_go_is_known_before(append, log, before, most_bytes
 
 def test_an_empty_log_is_pruned_and_searched(run):
     assert run("prune", "--older-than", "30d", "--max-size", "20GB") == "0 events and 0 refused bodies are removed\n"
-    assert run("forget", "nobody", "--yes").startswith("0 events, 0 refused bodies, 0 dead letters\n")
+    assert run("forget", "nobody", exit_code=1) == (
+        "0 events, 0 refused bodies, 0 dead letters\nError: Nothing in the log has the id nobody\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -310,7 +314,7 @@ def test_it_asks_before_a_person_is_forgotten(run, append, log, ids, refuse):
         "Aborted!\n"
     )
     assert ids() == [1, 2, 3, 4]
-    assert run("forget", "1234", "--yes").endswith("They are gone, and so are their bytes\n")
+    assert run("forget", "1234", "--yes").endswith("Deleted, and overwritten on disk\n")
     assert (ids(), ids("rejected")) == ([3], [])
 
 
@@ -331,6 +335,53 @@ def test_a_refused_body_goes_if_it_mentions_the_person_however_it_spells_the_id(
     log.people.forget(log.people.find("café/7"))
     assert ids("rejected") == ([] if goes else [1])
     assert log.reader.problems() == []
+
+
+def test_a_refused_body_that_cannot_be_read_is_counted_and_goes_if_asked_for(run, append, refuse, ids, monkeypatch):
+    append(OLD, user_id="1234")
+    refuse(random.Random(1).randbytes(1000))
+    refuse(gzip.compress(b"[1234]" * 2000))
+    refuse(gzip.compress(bytes(20_000)))
+    refuse(b"{}")
+    refuse(b'{"a": "' + b"\xff\xfe" * 50)
+    monkeypatch.setattr(readings, "MAX_BYTES", 5000)
+    refuse(gzip.compress(b"no " * 5000))
+    output = run("forget", "1234", "--yes")
+    assert "1 events, 1 refused bodies, 0 dead letters\n3 refused bodies cannot be read; --unreadable" in output
+    assert ids("rejected") == [1, 3, 4, 5, 6]
+    append(OLD, user_id="1234")
+    assert "1 events, 3 refused bodies" in run("forget", "1234", "--yes", "--unreadable")
+    assert ids("rejected") == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [("42", "42"), ("-7", "-7"), ("1.5", "1.5"), (str(2**70), str(2**70)), ("1E2", "100.0")]
+)
+def test_an_id_that_is_a_number_in_an_alias_is_its_text(log, ids, number, text):
+    """A call's ids are stored as texts, but an import keeps what is in the line."""
+
+    def alias(user, previous):
+        fields = f'"userId":{user},"previousId":{previous}'
+        user = json.loads(user) if user[0] == '"' else text
+        payload = f'{{"type":"alias",{fields}}}'
+        log.import_events([(1, eventlog.Event("s", fields, "alias", user, None, None, OLD, OLD, payload))])
+
+    alias('"u"', number)
+    alias(number, '"o"')
+    alias('"v"', "99")
+    for id in ("u", "o", text):
+        assert log.people.find(id).ids.keys() == {"u", "o", text}
+    log.people.forget(log.people.find(text))
+    assert ids() == [3]
+
+
+def test_a_person_is_found_in_a_log_with_a_gap_between_ids(log, append, ids):
+    append(OLD, user_id="1234")
+    event = eventlog.Event("example", "far", "track", "1234", None, None, OLD, OLD, "{}")
+    log.import_events([(2**53 - 1, event)])
+    append(OLD, user_id="1234")
+    log.people.forget(log.people.find("1234"))
+    assert ids() == []
 
 
 def test_nobody_has_a_blank_id(run, refuse, ids):
@@ -415,4 +466,11 @@ def test_who_reads_without_an_end_is_named_as_what_is_in_the_way(append, log, pa
     assert "somebody reads or writes" in run("forget", "1234", "--yes", exit_code=1)
     assert ids() == [2]
     reader.close()
-    assert run("forget", "1234", "--yes").endswith("They are gone, and so are their bytes\n")
+    assert remains_of_rows(path)
+    assert "Nothing in the log has the id 1234" in run("forget", "1234", "--yes", exit_code=1)
+    assert not remains_of_rows(path)
+
+
+def remains_of_rows(path):
+    """Tell whether the file or its -wal has the id of the person who was forgotten."""
+    return any(b"1234" in Path(each).read_bytes() for each in (path, f"{path}-wal"))
