@@ -153,7 +153,8 @@ class SharedFiles:
             return
         if found.wal != known.wal and found.wal and os.path.getsize(self.path + "-wal"):
             raise Unavailable(
-                f"{self.path}-wal is not the one that tracklog has written. Move it away, or end whatever writes it"
+                f"{self.path}-wal is not the one that tracklog has written. Move it away; or, if sqlite3 has written it, "
+                f"run: sqlite3 {self.path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
             )
         if known.wal and found.wal != known.wal:
             fields = {"event": "wal_missing", "path": f"{self.path}-wal"}
