@@ -15,6 +15,7 @@ from .faults import Unavailable, sqlite_errors
 from .opening import can_write, connect
 from .pairing import Files, files_at, note
 from .patience import PATIENCE, patiently
+from .side_files import open_side_file
 
 MANY_ROWS = 200  # whose commit takes more than some milliseconds
 FEW_PAGES = 1000  # of the write-ahead log, which are copied within some 40 ms
@@ -204,7 +205,7 @@ class Database:
         drop SQLite's locks on it.
         """
         if self._queue is None:
-            self._queue = os.open(self.path + "-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._queue = open_side_file(self.path, self.path + "-queue")
         queue = self._queue
         patiently(lambda: fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline)
         try:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from time import monotonic
 
@@ -11,6 +11,7 @@ import apsw
 from . import pairing, surroundings
 from .faults import Unavailable, Unusable, sqlite_errors
 from .patience import PATIENCE, patiently
+from .side_files import open_side_file
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 
@@ -70,7 +71,9 @@ def create(path: str) -> None:
 
 def _create(path: str) -> None:
     pairing.check(path)
-    _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE), path)
+    with suppress(FileExistsError):
+        os.close(open_side_file(path, path, os.O_EXCL))  # SQLite would create it as the umask says
+    _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path)
 
 
 def _require(path: str) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 from contextlib import suppress
 
+from .side_files import open_side_file
+
 NOTE = 200  # bytes at the beginning of the queue file
 
 Identity = tuple[int, int] | None
@@ -27,7 +29,7 @@ def _identity(path: str) -> Identity:
 def note(path: str, files: Files) -> None:
     """Note for whoever opens the path next which file its -wal belongs to."""
     with suppress(OSError):
-        queue = os.open(path + "-queue", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        queue = open_side_file(path, path + "-queue")
         try:
             os.pwrite(queue, json.dumps(files).ljust(NOTE).encode(), 0)
         finally:

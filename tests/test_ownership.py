@@ -1,0 +1,106 @@
+"""Every file that belongs to the log has the log's mode and owner, whoever ran the command."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eventlog
+
+PROJECT = Path(__file__).parent.parent
+SERVICE_USER = 12345  # has no name, and owns nothing else
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, which can give files away")
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o000], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The service's folder."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    if os.getuid() == 0:
+        os.chown(folder, SERVICE_USER, SERVICE_USER)
+    return folder
+
+
+def run(folder, *arguments, exit_code=0, user=None):
+    """Run a command on the log in the folder, in a process of its own, as another user if one is given."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "flask", *map(str, arguments)],
+        cwd=PROJECT,
+        env=os.environ | {"TRACKLOG_DATABASE": str(folder / "tracklog.db"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+    )
+    assert ended.returncode == exit_code, ended.stdout + ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def modes(folder):
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+def owners(folder):
+    return {(path.stat().st_uid, path.stat().st_gid) for path in folder.rglob("*")}
+
+
+def test_a_new_log_is_for_its_owner_alone_whatever_the_umask(tmp_path, umask):
+    eventlog.create(str(tmp_path / "tracklog.db"))
+    log = eventlog.EventLog(str(tmp_path / "tracklog.db"))
+    log.sources.add("example")
+    assert modes(tmp_path) == dict.fromkeys(
+        ["tracklog.db", "tracklog.db-wal", "tracklog.db-shm", "tracklog.db-queue"], 0o600
+    )
+    log.close()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o664], ids=oct)
+def test_side_files_follow_the_mode_of_the_log(path, tmp_path, umask, mode):
+    os.chmod(path, mode)
+    log = eventlog.EventLog(path)
+    log.sources.add("example")
+    assert set(modes(tmp_path).values()) == {mode}
+    log.close()
+
+
+@needs_root
+def test_a_log_that_root_creates_belongs_to_the_owner_of_its_folder(folder):
+    run(folder, "sources", "add", "example")
+    assert owners(folder) == {(SERVICE_USER, SERVICE_USER)}
+
+
+@needs_root
+def test_root_gives_back_a_side_file_that_it_left(folder):
+    run(folder, "sources", "add", "example")
+    queue = folder / "tracklog.db-queue"
+    os.chown(queue, 0, 0)
+    queue.chmod(0o644)
+    run(folder, "sources", "add", "other")
+    assert owners(folder) == {(SERVICE_USER, SERVICE_USER)}
+    assert set(modes(folder).values()) == {0o600}
+
+
+@needs_root
+@pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symbolic link", "link"])
+def test_root_gives_away_no_file_that_a_link_leads_to(folder, tmp_path, make):
+    run(folder, "sources", "add", "example")
+    secret = tmp_path / "secret"
+    secret.write_text("root's")
+    queue = folder / "tracklog.db-queue"
+    queue.unlink(missing_ok=True)
+    make(secret, queue)
+    run(folder, "sources", "add", "other", exit_code=1 if make is os.symlink else 0)
+    assert secret.stat().st_uid == 0
