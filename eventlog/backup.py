@@ -10,6 +10,7 @@ import apsw
 from .database import Database
 from .faults import NotPossible, sqlite_errors
 from .patience import PATIENCE
+from .side_files import open_side_file
 
 STEP = 1024  # pages of 4 KiB
 
@@ -22,6 +23,7 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
             raise NotPossible(f"{target}{end} exists already")
     with sqlite_errors(target), TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
         unfinished = os.path.join(folder, "log")
+        os.close(open_side_file(database.path, unfinished))  # SQLite would create it as the umask says
         last = _copy(database, unfinished, report)
         _verify(unfinished, last)
         _sync(unfinished)

@@ -4,14 +4,20 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import eventlog
+import metrics
 
 PROJECT = Path(__file__).parent.parent
 SERVICE_USER = 12345  # has no name, and owns nothing else
+EVENT = (
+    '{"id":%d,"source":"example","event":{"type":"track","messageId":"%d","userId":"1","event":"Posted",'
+    '"timestamp":"2015-11-10T00:00:00.000Z","receivedAt":"2015-11-10T00:45:23.412Z"}}'
+)
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, which can give files away")
 
 
@@ -23,21 +29,23 @@ def umask(request):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """The service's folder."""
-    folder = tmp_path / "log"
-    folder.mkdir()
-    if os.getuid() == 0:
+def folder():
+    """The service's folder, on a path that every user can walk, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)
+        folder = Path(parent, "log")
+        folder.mkdir()
         os.chown(folder, SERVICE_USER, SERVICE_USER)
-    return folder
+        yield folder
 
 
-def run(folder, *arguments, exit_code=0, user=None):
+def run(folder, *arguments, exit_code=0, user=None, input=None):
     """Run a command on the log in the folder, in a process of its own, as another user if one is given."""
     ended = subprocess.run(
         [sys.executable, "-m", "flask", *map(str, arguments)],
         cwd=PROJECT,
         env=os.environ | {"TRACKLOG_DATABASE": str(folder / "tracklog.db"), "PYTHONDONTWRITEBYTECODE": "1"},
+        input=input,
         capture_output=True,
         text=True,
         timeout=60,
@@ -104,3 +112,30 @@ def test_root_gives_away_no_file_that_a_link_leads_to(folder, tmp_path, make):
     make(secret, queue)
     run(folder, "sources", "add", "other", exit_code=1 if make is os.symlink else 0)
     assert secret.stat().st_uid == 0
+
+
+def test_a_backup_has_the_mode_of_the_log(log, path, tmp_path, umask):
+    log.back_up(str(tmp_path / "copy.db"), lambda done, pages: None)
+    assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+
+
+def test_the_files_of_metrics_have_the_mode_of_the_log(app, path, tmp_path, umask):
+    app.extensions["metrics"].share(f"{path}-metrics")
+    assert stat.S_IMODE((tmp_path / "tracklog.db-metrics").stat().st_mode) == 0o700
+    assert set(modes(tmp_path / "tracklog.db-metrics").values()) == {0o600}
+
+
+@needs_root
+def test_what_root_left_does_not_stop_the_service(folder, tmp_path):
+    """Each command that leaves a file runs as root first and then as the service."""
+    for step, user in enumerate([None, SERVICE_USER], 1):
+        (folder / f"archive-{step}").mkdir()
+        os.chown(folder / f"archive-{step}", SERVICE_USER, SERVICE_USER)
+        run(folder, "sources", "add", f"source-{step}", user=user)
+        run(folder, "events", "import", "-", user=user, input=EVENT % (step, step))
+        run(folder, "destinations", "add", f"archive-{step}", f"archive+file://{folder}/archive-{step}", user=user)
+        run(folder, "forward", "--once", user=user)
+        run(folder, "events", "backup", folder / f"copy-{step}.db", user=user)
+        metrics.Metrics(eventlog.EventLog(str(folder / "tracklog.db"))).share(str(folder / "tracklog.db-metrics"))
+        assert owners(folder) == {(SERVICE_USER, SERVICE_USER)}
+    assert len(list(folder.rglob("*.ndjson.gz"))) == 3
