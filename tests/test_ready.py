@@ -95,14 +95,6 @@ def test_a_network_file_system_is_refused(folder, kind):
             surroundings.check_file_system(folder, MOUNTS)
 
 
-def test_what_cannot_be_written_is_refused(path, monkeypatch):
-    for denied in (os.path.dirname(path), path):
-        monkeypatch.setattr(os, "access", lambda asked, mode, denied=denied: asked != denied)
-        for use in (eventlog.migrate, eventlog.create):
-            with pytest.raises(eventlog.Unusable, match=f"{denied} cannot be written"):
-                use(path)
-
-
 def test_a_whole_log_is_checked(runner, post, path, log):
     post("/v1/track", {"userId": "1", "event": "Added File"})
     post("/v1/track", {"userId": "1"})
