@@ -37,6 +37,7 @@ OF_THE_LOG = {
     "tracklog_log_available": (GAUGE, (), "1 if the log can be read; 0 if not, and what only it knows is left out"),
     "tracklog_log_bytes": (GAUGE, (), "Size of the log's file"),
     "tracklog_log_wal_bytes": (GAUGE, (), "Size of the write-ahead log beside it"),
+    "tracklog_log_reserve_bytes": (GAUGE, (), "Size of the reserve next to it; 0 once the disk was full"),
     "tracklog_disk_free_bytes": (GAUGE, (), "Free space on the log's disk"),
     "tracklog_events_stored_total": (COUNTER, ("source", "type"), "Events stored"),
     "tracklog_events_duplicate_total": (COUNTER, ("source",), "Events that were stored already"),
@@ -195,6 +196,7 @@ def _ask(log):
         space = log.space()
         known["tracklog_log_bytes",] = space.log
         known["tracklog_log_wal_bytes",] = space.wal
+        known["tracklog_log_reserve_bytes",] = space.reserve
         known["tracklog_disk_free_bytes",] = space.free
     try:
         counts, destinations = log.reader.counts(), log.destinations.progress()

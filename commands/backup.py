@@ -53,6 +53,7 @@ def import_events(path):
       zcat events.ndjson.gz | flask events import -
     """
     eventlog.create(current_app.extensions["config"].database)
+    log().keep_reserve()
     is_shown = sys.stderr.isatty() and path != "-"
     size = os.path.getsize(path) if is_shown else 0
     stored = duplicates = 0

@@ -13,6 +13,15 @@ class Unavailable(Exception):
     """The log cannot be read or written now; the same attempt may succeed later."""
 
 
+class DiskFull(Unavailable):
+    """The disk of the log at a path has no room for more."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"The disk of {path} is full. Delete other files, or old events with: flask events prune --older-than AGE"
+        )
+
+
 class Unusable(Unavailable):
     """What is at the path cannot serve as the log; the message says what to do about it."""
 
@@ -30,5 +39,7 @@ def sqlite_errors(path: str) -> Iterator[None]:
         raise
     except apsw.NotADBError as error:
         raise Unusable(f"{path} is not a SQLite database; TRACKLOG_DATABASE must name a tracklog log") from error
+    except apsw.FullError as error:
+        raise DiskFull(path) from error
     except (apsw.Error, OSError) as error:
         raise Unavailable(f"{path}: {error}") from error

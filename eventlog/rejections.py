@@ -8,6 +8,7 @@ from .database import Database
 from .faults import NotPossible
 from .patience import PATIENCE
 from .records import Event, dedupe_key
+from .reserve import make_room
 from .times import now
 
 
@@ -82,6 +83,7 @@ class Rejections:
         """Delete them, in small transactions that ingest does not feel; return how many there were."""
         deleted = 0
         for start in range(0, len(ids), 100):
+            make_room(self._written)
             with self._written.transaction(monotonic() + PATIENCE) as connection:
                 for id in ids[start : start + 100]:
                     connection.execute("DELETE FROM rejected WHERE id = ?", (id,))

@@ -13,7 +13,7 @@ from .faults import Unusable
 OLDEST_SQLITE = (3, 51, 3)
 
 #: The ends of the names of all files and folders that are created next to a log.
-SIDE_FILES = ("-wal", "-shm", "-journal", "-queue", "-metrics", "-forward-*")
+SIDE_FILES = ("-wal", "-shm", "-journal", "-queue", "-reserve", "-metrics", "-forward-*")
 
 #: File systems of another machine, over which the shared memory of a write-ahead log does not reach.
 REMOTE = {
