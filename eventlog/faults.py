@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import apsw
 
+from .reasons import explain, is_full
+
 #: Faults of the row itself. Everything else that SQLite reports is about the file, the disk or a lock.
 ROW_FAULTS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
 
@@ -39,7 +41,5 @@ def sqlite_errors(path: str) -> Iterator[None]:
         raise
     except apsw.NotADBError as error:
         raise Unusable(f"{path} is not a SQLite database; TRACKLOG_DATABASE must name a tracklog log") from error
-    except apsw.FullError as error:
-        raise DiskFull(path) from error
     except (apsw.Error, OSError) as error:
-        raise Unavailable(f"{path}: {error}") from error
+        raise DiskFull(path) if is_full(error) else Unavailable(explain(path, error)) from error

@@ -84,7 +84,7 @@ class Writer:
         deadline = monotonic() + PATIENCE
         try:
             if not self._committing.acquire(timeout=PATIENCE):
-                raise Unavailable("the log is busy")
+                raise Unavailable(f"{self._database.path} is busy: its disk is slow, or another process holds a lock")
             try:
                 self.gather()
                 together = monotonic()

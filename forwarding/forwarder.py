@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
+from eventlog.reasons import explain
 from eventlog.side_files import open_side_file
 from eventlog.times import age, now
 
@@ -255,7 +256,10 @@ class Forwarder:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the destination's lock, which the kernel takes back from a process that dies."""
-        lock = open_side_file(self._log.path, f"{self._log.path}-forward-{self._name}")
+        try:
+            lock = open_side_file(self._log.path, f"{self._log.path}-forward-{self._name}")
+        except OSError as failure:
+            raise NotPossible(explain(self._log.path, failure)) from failure
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

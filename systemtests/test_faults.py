@@ -255,6 +255,11 @@ def test_a_disk_filled_by_the_log_itself(on_disk, disk, compare):
     compare("disk filled by the log", clients, on_disk)
 
 
+def reason(service):
+    """Return what the service said was wrong when the trouble began."""
+    return service.lines("storage_trouble")[0]["reason"]
+
+
 def fill_with_events(service, clients):
     """Wait until nothing is accepted, also after what the write-ahead log had was copied."""
     clients.are_refused(20)
@@ -285,6 +290,10 @@ def test_a_full_disk_is_pruned_under_load(on_disk, disk, filled_by):
         if filled_by == "something else":
             (disk / "filler").unlink()
             wait_until(reserve.exists)
+    assert reason(on_disk) == (
+        f"The disk of {on_disk.database} is full. "
+        "Delete other files, or old events with: flask events prune --older-than AGE"
+    )
     pruned = on_disk.query("SELECT sum(count) FROM counts WHERE outcome = 'removed'")
     assert pruned[0][0] > 200
     assert on_disk.flask("events", "check").stdout.startswith("The log is whole")
@@ -363,6 +372,7 @@ def test_a_file_system_that_is_read_only(on_disk, disk, compare):
         clients.go_on()
     send_again(on_disk, clients)
     compare("file system read-only", clients, on_disk)
+    assert reason(on_disk) == f"{disk} is on a file system that is mounted read-only. Mount it for writing"
 
 
 def test_workers_that_start_on_a_full_disk(on_disk, disk, compare):
@@ -409,6 +419,8 @@ def test_permissions_taken_away(service, tmp_path, compare, what):
         clients.go_on()
     send_again(service, clients)
     compare(f"{what} read-only", clients, service)
+    denied = service.database if what == "files" else service.database.parent
+    assert f"cannot read and write {denied}, which belongs to" in reason(service)
 
 
 # The log's file

@@ -13,7 +13,7 @@ import pytest
 
 import eventlog
 import metrics
-from eventlog import surroundings
+from eventlog import access, surroundings
 
 PROJECT = Path(__file__).parent.parent
 SERVICE_USER = 12345  # has no name, and owns nothing else
@@ -158,7 +158,7 @@ def test_what_root_left_does_not_stop_the_service(folder, tmp_path):
 def used(folder):
     """The service's folder, with the log and all its side files."""
     eventlog.create(str(folder / "tracklog.db"))
-    for end in surroundings.SIDE_FILES:
+    for end in access.SIDE_FILES:
         path = folder / f"tracklog.db{end.replace('*', 'warehouse')}"
         path.mkdir() if end == "-metrics" else path.touch()
         os.chown(path, SERVICE_USER, SERVICE_USER)
@@ -189,7 +189,7 @@ def test_the_start_accepts_what_the_service_owns(used):
 
 
 @needs_root
-@pytest.mark.parametrize("end", surroundings.SIDE_FILES)
+@pytest.mark.parametrize("end", access.SIDE_FILES)
 def test_the_start_names_a_side_file_that_root_left(used, end):
     (path,) = used.glob(f"tracklog.db{end}")
     os.chown(path, 0, 0)

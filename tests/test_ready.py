@@ -50,7 +50,7 @@ def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
     assert response.json["code"] == "storage_unavailable"
     reason = {
         "moved": "There is no log at",
-        "locked": "locked",
+        "locked": "holds a lock",
         "full": "bytes are free on the disk",
         "foreign": "not a tracklog log",
     }
