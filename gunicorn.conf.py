@@ -3,6 +3,8 @@
 import gc
 import signal
 import sys
+import threading
+import time
 
 import flask.logging
 
@@ -68,6 +70,7 @@ def post_worker_init(worker):
     serving.adapt(worker.cfg)
     worker.wsgi.extensions["metrics"].share(counted)
     worker.wsgi.extensions["eventlog"].keep_reserve()
+    threading.Thread(target=notice_moves, args=(worker.wsgi.extensions["eventlog"],), daemon=True).start()
     gc.freeze()  # the program's own objects need no collecting
     if worker.cfg.worker_class_str != "gevent":
         return
@@ -87,6 +90,13 @@ def post_worker_init(worker):
         return outcome
 
     worker.wsgi.extensions["eventlog"].cooperate(gather, aside, later=gevent.spawn)
+
+
+def notice_moves(log):
+    """Let go of a log that was moved, in a worker without requests too: no process can open it before all have."""
+    while True:
+        time.sleep(1)
+        log.close_if_moved()
 
 
 def worker_exit(server, worker):

@@ -23,6 +23,7 @@ from .reader import Count, Reader, StoredEvent
 from .records import Counts, Event, Rejected, import_events
 from .rejections import Rejection, Rejections
 from .retention import Pruned, Retention
+from .shared_files import shared_files
 from .sources import Source, Sources
 from .writer import Writer
 
@@ -66,7 +67,7 @@ class EventLog:
     """
 
     def __init__(self, path: str, most_rejected_bytes: int = MOST_REJECTED_BYTES) -> None:
-        self.path = path
+        self.path = path = os.path.realpath(path)
         self._written = Database(path)
         self._read = Database(path)  # apart, so that sources are found while a group is committed
         self._checkpointed = Database(path)  # apart, so that groups are committed while the write-ahead log is copied
@@ -114,8 +115,15 @@ class EventLog:
     def close(self) -> None:
         """Close the file, after a checkpoint that is under way; the next use opens it again."""
         self._writer.wait_for_checkpoint()
-        self._written.close()
-        self._read.close()
+        for database in (self._checkpointed, self._written, self._read):
+            database.close()
+
+    def close_if_moved(self) -> None:
+        """Close what this process has open if the log was moved, or its -wal or -shm: others wait for that.
+
+        Every use of the log does so, but a process may be idle. Costs three calls of stat.
+        """
+        shared_files(self.path).close_if_moved()
 
     def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
         """Return once all of it is on disk, in one transaction; tell for each event whether it is new.

@@ -11,7 +11,8 @@ SIDE_FILES = ("-wal", "-shm", "-journal", "-queue", "-reserve", "-metrics", "-fo
 
 def why_denied(path: str) -> str | None:
     """Return why this user cannot read and write the log at `path`, its folder and its side files; None if it can."""
-    folder = os.path.dirname(os.path.abspath(path))
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
     sides = [side for end in SIDE_FILES for side in sorted(glob(escape(path) + end))]
     denied = [each for each in (folder, path, *sides) if not _is_open_to_us(each)]
     if not denied:

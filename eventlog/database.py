@@ -1,6 +1,5 @@
-"""A connection to the log that outlives trouble: opened on first use, reopened after a fault, one writer at a time."""
+"""A connection to the log that outlives trouble: opened on first use, reopened after a fault, one user at a time."""
 
-import fcntl
 import math
 import os
 import threading
@@ -12,10 +11,10 @@ from typing import Any
 import apsw
 
 from .faults import Unavailable, sqlite_errors
-from .opening import can_write, connect
-from .pairing import Files, files_at, note
+from .opening import can_write, connect, require
 from .patience import PATIENCE, patiently
-from .side_files import open_side_file
+from .shared_files import shared_files
+from .write_queue import WriteQueue
 
 MANY_ROWS = 200  # whose commit takes more than some milliseconds
 FEW_PAGES = 1000  # of the write-ahead log, which are copied within some 40 ms
@@ -39,10 +38,11 @@ class Database:
         self.autocheckpoint = MANY_PAGES
         self.path = path
         self._connection: apsw.Connection | None = None
-        self._opened: Files = (None, None)
         self._can_write = False
-        self._queue: int | None = None
         self._in_use = threading.Lock()
+        self._queue = WriteQueue(path)
+        self._files = shared_files(path)
+        self._files.add_user(self)
 
     def read(
         self, query: str, bindings: dict[str, Any] | tuple[Any, ...] = (), patience: float = PATIENCE
@@ -58,7 +58,7 @@ class Database:
 
         Raises Unavailable where it cannot, or cannot before `deadline`, a time of the monotonic clock.
         """
-        with self._connected(deadline) as connection, self._turn(deadline):
+        with self._connected(deadline) as connection, self._queue.turn(deadline):
             patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
             before = connection.total_changes()
             yield connection
@@ -68,17 +68,17 @@ class Database:
                 self.aside(lambda: connection.execute("COMMIT"))
             pages, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
             self.wal_pages = pages - copied
-            # A file that was moved or deleted takes commits as before, and nobody would ever find them.
-            if not self._is_in_place():
-                raise Unavailable(f"{self.path}, or the -wal beside it, was moved or deleted")
+            # A file that was moved or deleted takes commits as before, but readers at the path never see them.
+            if not self._files.are_in_place():
+                raise Unavailable(f"{self.path}, its -wal or its -shm was moved or deleted")
 
     @contextmanager
     def alone(self, deadline: float) -> Iterator[apsw.Connection]:
         """Write alone, as in a transaction, while all that was written before is in the file and the -wal is empty."""
-        with self._connected(deadline) as connection, self._turn(deadline):
+        with self._connected(deadline) as connection, self._queue.turn(deadline):
             patiently(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), deadline)
             patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
-            if os.path.getsize(self.path + "-wal") or not self._is_in_place():
+            if os.path.getsize(self.path + "-wal") or not self._files.are_in_place():
                 raise Unavailable(f"{self.path} is written to past the queue")
             yield connection
             connection.execute("COMMIT")
@@ -99,33 +99,38 @@ class Database:
         the write-ahead log grow for ever. Less is done where a reader needs it or somebody else copies it. Raises
         Unavailable where the log is.
         """
-        with self._connected(monotonic()) as connection, suppress(apsw.BusyError):
-            try:
-                copied, came = 0, math.inf
-                while came >= FEW_PAGES:
-                    before, came_before = copied, came
-                    pages, copied = self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
-                    if copied < pages:
-                        return
-                    came = copied - before
-                    if came >= came_before and pages >= MANY_PAGES:
-                        break
-                with self._turn(monotonic() + PATIENCE):
-                    self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
-            finally:
-                self.close()  # idle, it would never notice that the file is another
+        with self._connected(monotonic() + PATIENCE) as connection, suppress(apsw.BusyError):
+            copied, came = 0, math.inf
+            while came >= FEW_PAGES:
+                before, came_before = copied, came
+                pages, copied = self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
+                if copied < pages:
+                    return
+                came = copied - before
+                if came >= came_before and pages >= MANY_PAGES:
+                    break
+            with self._queue.turn(monotonic() + PATIENCE):
+                self.aside(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE))
 
     def close(self) -> None:
-        """Close the connection; what it had not committed is gone."""
+        """Close the connection; uncommitted changes are lost."""
         with suppress(apsw.Error, OSError, Unavailable):
-            self._let_go(monotonic())
+            self._settle_and_close(monotonic() + PATIENCE)
         if self._connection is not None:
             with suppress(apsw.Error):
-                self._connection.close(True)
+                self._files.close(self._connection)
             self._connection = None
-        if self._queue is not None:
-            os.close(self._queue)
-            self._queue = None
+        self._queue.close()
+
+    def close_if_moved(self) -> None:
+        """Close the connection if the log's files are no longer in place and nothing uses it at this moment."""
+        if self._in_use.acquire(blocking=False):
+            try:
+                if self._connection is not None and not self._files.are_in_place():
+                    with suppress(apsw.Error, OSError, Unavailable):
+                        self._settle_and_close(monotonic())
+            finally:
+                self._in_use.release()
 
     @contextmanager
     def _connected(self, deadline: float) -> Iterator[apsw.Connection]:
@@ -134,81 +139,39 @@ class Database:
             raise Unavailable(f"{self.path} is busy")
         try:
             with sqlite_errors(self.path):
-                if self._connection is None or not self._is_in_place():
-                    self._reopen(deadline)
-                assert self._connection is not None
+                if not self._files.are_in_place():
+                    self._settle_and_close(deadline)
+                if self._connection is None:
+                    self._connection = patiently(lambda: self._open(deadline), deadline)
                 yield self._connection
                 if not self._can_write:
-                    # While it is open, whatever this process opens beside it could not write either.
+                    # While it is open, other connections of this process could not write either.
                     self.close()
         except BaseException:
             with suppress(apsw.Error, OSError, Unavailable):
-                self._let_go(monotonic())
+                self._settle_and_close(monotonic())
             raise
         finally:
             self._in_use.release()
 
-    def _reopen(self, deadline: float) -> None:
-        self._let_go(deadline)
-        before, _ = files_at(self.path)
-        self._connection = patiently(lambda: connect(self.path), deadline)
-        self._connection.pragma("wal_autocheckpoint", self.autocheckpoint)
-        self._opened = files_at(self.path)
-        if before != self._opened[0]:
-            raise Unavailable(f"{self.path} was replaced while it was opened")
-        self._can_write = can_write(self._connection)
-        note(self.path, self._opened)
+    def _open(self, deadline: float) -> apsw.Connection:
+        require(self.path)
+        self._files.close_if_moved()
+        with self._queue.turn(deadline):
+            connection = self._files.open(lambda: connect(self.path))
+        connection.pragma("wal_autocheckpoint", self.autocheckpoint)
+        self._can_write = can_write(connection)
+        return connection
 
-    def _is_in_place(self) -> bool:
-        return self._opened == files_at(self.path)
-
-    def _let_go(self, deadline: float) -> None:
-        """Close the connection; where its file is no longer at the path, not before all events are in it, or raise."""
-        if self._connection is None:
+    def _settle_and_close(self, deadline: float) -> None:
+        """Close the connection. If its files are not in place, bring all events into the log's file first, or raise."""
+        connection = self._connection
+        if connection is None:
             return
-        if self._left_wal_behind():
-            with self._turn(deadline):
-                self._settle(self._connection, deadline)
-        if files_at(self.path)[1] not in (self._opened[1], None):
-            # SQLite deletes a -wal by its name: this one has the events of others.
-            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        self._connection.close(True)
+        if not self._files.are_in_place():
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            with self._queue.turn(deadline):
+                patiently(lambda: self._files.settle(connection), deadline)
+        self._files.close(connection)
         self._connection = None
-        if files_at(self.path)[1] is None:  # the number of a file that is gone will be another's
-            note(self.path, (None, None))
-
-    def _left_wal_behind(self) -> bool:
-        """Tell whether another file is at the path, or none, beside the write-ahead log of this one."""
-        (file, wal), (file_now, wal_now) = self._opened, files_at(self.path)
-        return file_now != file and wal_now == wal
-
-    def _settle(self, connection: apsw.Connection, deadline: float) -> None:
-        """Bring all events of a file that was moved into it, and remove what it has left behind.
-
-        SQLite would take that for what belongs to the next file at the path, and make one broken log of the two.
-        """
-        if not self._left_wal_behind():  # somebody else was quicker
-            return
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        patiently(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE), deadline)
-        # In this order, since a -shm without a -wal means that somebody deleted the -wal.
-        for end in ("-shm", "-wal"):
-            with suppress(FileNotFoundError):
-                os.unlink(self.path + end)
-
-    @contextmanager
-    def _turn(self, deadline: float) -> Iterator[None]:
-        """Queue with the other processes: SQLite's lock alone wakes its waiters late and out of order.
-
-        The queue is a file of its own, because closing a second descriptor of the database file would
-        drop SQLite's locks on it.
-        """
-        if self._queue is None:
-            self._queue = open_side_file(self.path, self.path + "-queue")
-        queue = self._queue
-        patiently(lambda: fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline)
-        try:
-            yield
-        finally:
-            fcntl.flock(queue, fcntl.LOCK_UN)

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.resources import files
+from contextlib import contextmanager
+from importlib import resources
 from time import monotonic
 
 import apsw
 
-from . import pairing, surroundings
+from . import surroundings
 from .faults import Unavailable, Unusable, sqlite_errors
 from .patience import PATIENCE, patiently
-from .side_files import open_side_file
+from .shared_files import shared_files
+from .write_queue import WriteQueue
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 
@@ -21,16 +22,11 @@ MIGRATIONS = ("schema.sql", "schema_2.sql", "schema_3.sql")
 
 
 def connect(path: str) -> apsw.Connection:
-    """Open the log at `path` for reading and writing; raise Unusable if there is none of this version.
+    """Open the log at `path` for reading and writing; raise Unusable if it is not one of this version.
 
     SQLite's own errors are the caller's to translate: one that is busy is worth a second try.
     """
-    _require(path)
-    pairing.check(path)
-    if os.path.exists(path + "-shm") and not os.path.exists(path + "-wal"):
-        # Who has them open writes the deleted file's events into the log when the last of them lets go.
-        raise Unavailable(f"{path}-wal was deleted while it was in use. Restart whatever has the log open")
-    connection = _open(path, apsw.SQLITE_OPEN_READWRITE)
+    connection = _open(path)
     with _closed_on_error(connection):
         version = _version(connection, path)
         if version < len(MIGRATIONS):
@@ -56,36 +52,31 @@ def migrate(path: str) -> None:
     """Bring the log at `path` to this version's schema; raise Unusable if there is none, or none can be kept there."""
     surroundings.check(path)
     with sqlite_errors(path):
-        _require(path)
-        deadline = monotonic() + PATIENCE
-        patiently(lambda: pairing.check(path), deadline)
-        patiently(lambda: _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path), deadline)
+        require(path)
+        _migrate(os.path.realpath(path), may_create=False)
 
 
 def create(path: str) -> None:
     """Make a log at `path` if there is none, and migrate the one that is there; raise Unusable where none can be."""
     surroundings.check(path)
     with sqlite_errors(path):
-        patiently(lambda: _create(path), monotonic() + PATIENCE)
+        _migrate(os.path.realpath(path), may_create=True)
 
 
-def _create(path: str) -> None:
-    pairing.check(path)
-    with suppress(FileExistsError):
-        os.close(open_side_file(path, path, os.O_EXCL))  # SQLite would create it as the umask says
-    _migrate(_open(path, apsw.SQLITE_OPEN_READWRITE), path)
-
-
-def _require(path: str) -> None:
+def require(path: str) -> None:
+    """Raise Unusable if there is no file at `path`."""
     if not os.path.exists(path):
         raise Unusable(
             f"There is no log at {path}. If it was moved, move it back; create one with: flask sources add NAME"
         )
 
 
-def _open(path: str, flags: int) -> apsw.Connection:
-    connection = apsw.Connection(path, flags=flags)
+def _open(path: str) -> apsw.Connection:
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     with _closed_on_error(connection):
+        # A new log and a restored backup are not in WAL mode yet.
+        if connection.pragma("journal_mode", "wal") != "wal":
+            raise Unavailable(f"{path} cannot be brought into WAL mode")
         connection.pragma("synchronous", "full")
         connection.pragma("secure_delete", True)
         connection.pragma("cache_size", -64 * 1024)  # KiB
@@ -122,13 +113,32 @@ def _version(connection: apsw.Connection, path: str) -> int:
     return version
 
 
-def _migrate(connection: apsw.Connection, path: str) -> None:
+def _migrate(path: str, may_create: bool) -> None:
+    deadline = monotonic() + PATIENCE
+    files, queue = shared_files(path), WriteQueue(path)
+
+    def attempt() -> None:
+        files.close_if_moved()
+        with queue.turn(deadline):
+            if may_create:
+                files.create()
+            connection = files.open(lambda: _open(path))
+            try:
+                _run_scripts(connection, path)
+            finally:
+                files.close(connection)
+
+    try:
+        patiently(attempt, deadline)
+    finally:
+        queue.close()
+
+
+def _run_scripts(connection: apsw.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     version = 0 if _is_blank(connection) else _version(connection, path)
     for script in MIGRATIONS[version:]:
-        connection.execute(files(__package__).joinpath(script).read_text())
+        connection.execute(resources.files(__package__).joinpath(script).read_text())
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", len(MIGRATIONS))
     connection.execute("COMMIT")
-    connection.pragma("journal_mode", "wal")  # which neither a new log nor a restored backup has
-    connection.close()

@@ -1,24 +1,31 @@
-"""Which write-ahead log belongs to which file? SQLite goes by their names alone, and makes one broken log of two."""
+"""Note which -wal and -shm belong to the log: SQLite goes by their names alone, and mixes what does not match."""
 
 import json
 import os
 from contextlib import suppress
+from typing import NamedTuple
 
 from .side_files import open_side_file
 
-NOTE = 200  # bytes at the beginning of the queue file
+NOTE_BYTES = 200  # at the beginning of the queue file
 
-Identity = tuple[int, int] | None
-Files = tuple[Identity, Identity]
+Identity = tuple[int, int] | None  # device and inode
+
+
+class Files(NamedTuple):
+    """The log's file and the two beside it that its connections share; None for one that is missing."""
+
+    log: Identity = None
+    wal: Identity = None
+    shm: Identity = None
 
 
 def files_at(path: str) -> Files:
-    """What is at the path, and the write-ahead log beside it, without which the latest events are nowhere."""
-    return _identity(path), _identity(path + "-wal")
+    """Return the files that are at the path now."""
+    return Files(_identity(path), _identity(path + "-wal"), _identity(path + "-shm"))
 
 
 def _identity(path: str) -> Identity:
-    """What tells the file at `path` from any other, or None where there is none."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -27,31 +34,21 @@ def _identity(path: str) -> Identity:
 
 
 def note(path: str, files: Files) -> None:
-    """Note for whoever opens the path next which file its -wal belongs to."""
+    """Note on disk which files are in use. After a power cut, an older note would condemn a newer -wal."""
     with suppress(OSError):
         queue = open_side_file(path, path + "-queue")
         try:
-            os.pwrite(queue, json.dumps(files).ljust(NOTE).encode(), 0)
+            os.pwrite(queue, json.dumps(files).ljust(NOTE_BYTES).encode(), 0)
+            os.fdatasync(queue)
         finally:
             os.close(queue)
 
 
-def check(path: str) -> None:
-    """Raise BlockingIOError where the -wal is that of another file than the one beside it.
-
-    Whoever has that file open puts it in order as soon as it is asked for something, so it is worth a second try.
-    """
-    file, wal = files_at(path)
+def noted(path: str) -> Files:
+    """Return what was noted last; nothing where there is no note."""
     try:
-        with open(path + "-queue") as queue:
-            noted_file, noted_wal = map(_tupled, json.loads(queue.read(NOTE)))
-    except (OSError, ValueError):
-        return
-    if wal is not None and wal == noted_wal and file != noted_file:
-        raise BlockingIOError(
-            f"{path}-wal belongs to the log that was here before. Restart whatever has that open, or move it after that"
-        )
-
-
-def _tupled(noted: list[int] | None) -> tuple[int, ...] | None:
-    return tuple(noted) if noted else None
+        with open(path + "-queue", "rb") as queue:
+            log, wal, shm = (tuple(each) if each else None for each in json.loads(queue.read(NOTE_BYTES)))
+    except (OSError, ValueError, TypeError):
+        return Files()
+    return Files(log, wal, shm)

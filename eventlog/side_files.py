@@ -7,15 +7,15 @@ from contextlib import suppress
 NEW_LOG_MODE = 0o600
 
 
-def open_side_file(model: str, path: str, flags: int = 0) -> int:
-    """Return a descriptor for reading and writing the file at `path`; create it if there is none.
+def open_side_file(model: str, path: str, access: int = os.O_RDWR) -> int:
+    """Return a descriptor of the file at `path`; create it if there is none.
 
     The file gets the mode and owner of `model`, the log or a folder of the service's, so that root leaves no file that
     the service cannot open. Without a log: 0600 and the owner of its folder. Only root can give a file away.
     Raises OSError, also for a symbolic link: root must not follow one that another user made.
     """
     wanted = _look_up(model)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | flags, NEW_LOG_MODE)
+    descriptor = os.open(path, access | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, NEW_LOG_MODE)
     _imitate(descriptor, *wanted)
     return descriptor
 
@@ -53,9 +53,9 @@ def _imitate(descriptor: int, mode: int, user: int, group: int) -> None:
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink != 1:
         return  # another name of a file elsewhere, which root must not give away
-    with suppress(PermissionError):
+    with suppress(OSError):
         if (found.st_uid, found.st_gid) != (user, group):
             os.fchown(descriptor, user if os.geteuid() == 0 else -1, group)
-    with suppress(PermissionError):
+    with suppress(OSError):
         if stat.S_IMODE(found.st_mode) != mode:
             os.fchmod(descriptor, mode)

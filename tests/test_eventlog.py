@@ -3,10 +3,12 @@
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -347,17 +349,122 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("use", USES)
-def test_a_log_beside_the_write_ahead_log_of_another_is_refused_until_that_is_closed(log, path, fresh, impatient, use):
+def hold_open(path, pipe):
+    """Append an event, and have the log open without a look at it until the pipe says so."""
+    log = eventlog.EventLog(path)
     log.append([event("old")])
+    pipe.send("open")
+    pipe.recv()
+    log.close()
+
+
+@pytest.fixture
+def holder(path):
+    """Another process that has the log open; called, it closes it and ends."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold_open, args=(path, theirs))
+
+    def end():
+        if process.is_alive():
+            ours.send("close")
+            process.join()
+
+    process.start()
+    ours.recv()
+    yield end
+    end()
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_log_beside_the_wal_of_another_is_refused_until_that_is_closed(path, holder, fresh, impatient, use):
     os.rename(path, path + ".away")
     if use != "created":
         os.rename(fresh, path)
-    with pytest.raises(eventlog.Unavailable, match="belongs to the log that was here before"):
+    with pytest.raises(eventlog.Unavailable, match="belong to the log that was here before"):
         USES[use](path)
-    log.close()
+    assert os.path.exists(path) == (use != "created")
+    holder()
     USES[use](path)
     assert ids(path + ".away") == ["old"]
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+@pytest.mark.parametrize("use", USES)
+def test_a_log_without_its_wal_or_shm_is_refused_until_it_is_closed(path, holder, impatient, use, end):
+    os.unlink(path + end)
+    with pytest.raises(eventlog.Unavailable, match="was moved, deleted or replaced"):
+        USES[use](path)
+    holder()
+    USES[use](path)
+    assert ids(path)[0] == "old"
+
+
+def test_a_wal_of_another_log_is_refused(path, holder, fresh):
+    other = eventlog.EventLog(fresh)
+    other.append([event("other")])
+    shutil.copy(fresh + "-wal", path + "-foreign")
+    os.rename(path + "-foreign", path + "-wal")
+    other.close()
+    holder()
+    with pytest.raises(eventlog.Unavailable, match="is not the one that tracklog has written"):
+        ids(path)
+    os.unlink(path + "-wal")
+    assert ids(path) == ["old"]
+    assert ids(fresh) == ["other"]
+
+
+def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    log.close()
+    process.start()
+    process.join()
+    os.unlink(path + "-wal")
+    os.unlink(path + "-shm")
+    assert ids(path) == []
+    assert [record.event for record in caplog.records] == ["wal_missing"]
+    assert ids(path) == []
+    assert len(caplog.records) == 1
+
+
+def append_and_die(path):
+    log = eventlog.EventLog(path)
+    log.append([event("lost")])
+    os._exit(0)
+
+
+def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
+    link = str(tmp_path / "link.db")
+    os.symlink(path, link)
+    log = eventlog.EventLog(link)
+    log.append([event("a")])
+    os.unlink(path + "-wal")
+    with suppress(eventlog.Unavailable):
+        log.append([event("b")])
+    log.close()
+    assert "a" in ids(link)
+
+
+def test_two_logs_of_a_process_let_go_together(log, path):
+    other = eventlog.EventLog(path)
+    assert other.reader.last_id() == 0
+    log.append([event("a")])
+    os.rename(path, path + ".away")
+    with pytest.raises(eventlog.Unavailable):
+        log.append([event("b")])
+    os.rename(path + ".away", path)
+    log.append([event("c")])
+    assert [each.message_id for each in other.reader.read_after(0)] == ["a", "c"]
+    other.close()
+
+
+def test_a_backup_in_the_place_of_the_log_is_brought_into_wal_mode(log, path):
+    log.append([event("a")])
+    log.back_up(path + ".backup", lambda *_: None)
+    os.rename(path + ".backup", path)
+    log.append([event("b")])
+    with apsw.Connection(path) as connection:
+        assert connection.pragma("journal_mode") == "wal"
 
 
 def move_and_put_back(path):
@@ -371,11 +478,14 @@ def move_and_put_back(path):
     os._exit(0)
 
 
-def test_a_log_that_was_put_back_is_not_robbed_by_who_has_not_noticed(log, path):
+def test_a_log_that_was_put_back_waits_for_a_process_that_has_not_noticed(log, path):
     log.append([event("first")])
     process = multiprocessing.get_context("spawn").Process(target=move_and_put_back, args=(path,))
     process.start()
-    process.join()
+    while process.is_alive():
+        process.join(0.5)
+        log.close_if_moved()
+    assert process.exitcode == 0
     log.close()
     assert ids(path) == ["first", "before", "after"]
 
@@ -437,7 +547,7 @@ def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
 
 def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
     path = str(tmp_path / "new.db")
-    for use in (opening.connect, opening.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
+    for use in (opening.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
         with pytest.raises(eventlog.Unusable, match="flask sources add NAME"):
             use(path)
     assert os.listdir(tmp_path) == []
