@@ -69,6 +69,7 @@ def post_worker_init(worker):
     """Adapt gunicorn, count with the other workers, and let gevent's idle moments gather the log's groups."""
     serving.adapt(worker.cfg)
     worker.wsgi.extensions["metrics"].share(counted)
+    worker.wsgi.extensions["eventlog"].keep_reserve()
     threading.Thread(target=notice_moves, args=(worker.wsgi.extensions["eventlog"],), daemon=True).start()
     gc.freeze()  # the program's own objects need no collecting
     if worker.cfg.worker_class_str != "gevent":

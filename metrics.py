@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.utils import floatToGoString
 
 from eventlog import Unavailable
+from eventlog.side_files import make_side_folder, open_side_file
 from eventlog.times import age
 
 logger = logging.getLogger("tracklog.metrics")
@@ -36,6 +37,7 @@ OF_THE_LOG = {
     "tracklog_log_available": (GAUGE, (), "1 if the log can be read; 0 if not, and what only it knows is left out"),
     "tracklog_log_bytes": (GAUGE, (), "Size of the log's file"),
     "tracklog_log_wal_bytes": (GAUGE, (), "Size of the write-ahead log beside it"),
+    "tracklog_log_reserve_bytes": (GAUGE, (), "Size of the reserve next to it; 0 once the disk was full"),
     "tracklog_disk_free_bytes": (GAUGE, (), "Free space on the log's disk"),
     "tracklog_events_stored_total": (COUNTER, ("source", "type"), "Events stored"),
     "tracklog_events_duplicate_total": (COUNTER, ("source",), "Events that were stored already"),
@@ -60,6 +62,7 @@ class Metrics:
         """Count in files in `folder` from now on, and collect what all processes have counted there."""
         self._folder = folder
         try:
+            make_side_folder(self._log.path, folder)
             self._tally = Tally(folder)
         except OSError as failure:
             _warn(failure)
@@ -97,10 +100,9 @@ class Tally:
     """What one process has counted."""
 
     def __init__(self, folder):
-        os.makedirs(folder, exist_ok=True)
         # The files of a process that has ended are counted on in, so there are no more than processes at a time.
-        number = next(number for number in itertools.count() if _claim(f"{folder}/{number}.lock"))
-        counters, histograms = (Numbers(f"{folder}/{kind}_{number}.db") for kind in ("counter", "histogram"))
+        number = next(number for number in itertools.count() if _claim(folder, number))
+        counters, histograms = (Numbers(folder, f"{kind}_{number}.db") for kind in ("counter", "histogram"))
         self.requests = Counter(counters, "tracklog_requests", "Requests answered", ("route", "status"))
         self.request_seconds = Histogram(
             histograms, "tracklog_request_seconds", "From a request's arrival in the app to its answer", SECONDS
@@ -117,9 +119,9 @@ class Tally:
         self._group_events.observe(events)
 
 
-def _claim(lock):
-    """Take a lock, which the kernel takes back when this process ends; tell whether it was free."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _claim(folder, number):
+    """Take a number's lock, which the kernel takes back when this process ends; tell whether it was free."""
+    descriptor = open_side_file(folder, f"{folder}/{number}.lock")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -135,10 +137,10 @@ class Numbers:
     request less than half of what those classes do.
     """
 
-    def __init__(self, path):
-        self._path = path
+    def __init__(self, folder, name):
+        self._path = f"{folder}/{name}"
         self._placing = threading.Lock()
-        with open(path, "a+b") as file:
+        with os.fdopen(open_side_file(folder, self._path), "r+b") as file:
             # It is written through memory, and a page for which the disk has no room would end the process.
             os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
             self.cells = memoryview(mmap(file.fileno(), FILE_BYTES)).cast("d")
@@ -194,6 +196,7 @@ def _ask(log):
         space = log.space()
         known["tracklog_log_bytes",] = space.log
         known["tracklog_log_wal_bytes",] = space.wal
+        known["tracklog_log_reserve_bytes",] = space.reserve
         known["tracklog_disk_free_bytes",] = space.free
     try:
         counts, destinations = log.reader.counts(), log.destinations.progress()

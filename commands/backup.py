@@ -14,7 +14,6 @@ from commands.events import events
 from commands.group import log, plain
 from errors import Refused
 from eventlog import NotPossible
-from eventlog.faults import describe
 from importing import read_line
 
 CHUNK_EVENTS = 500  # in a transaction, so that senders never wait for long
@@ -59,6 +58,7 @@ def import_events(file):
       cat archive/*.ndjson.gz | flask events import -
     """
     eventlog.create(current_app.extensions["config"].database)
+    log().keep_reserve()
     is_shown = sys.stderr.isatty() and file.name != "<stdin>" and file.seekable()
     size = os.fstat(file.fileno()).st_size if is_shown else 0
     stored = duplicates = 0
@@ -85,8 +85,9 @@ def _lines(file):
                 if not line.isspace():
                     yield number, line
     except (EOFError, OSError, zlib.error) as failure:
+        reason = getattr(failure, "strerror", None) or failure
         raise NotPossible(
-            f"The file cannot be read past line {number}, the events up to there are imported: {describe(failure)}"
+            f"The file cannot be read past line {number}, the events up to there are imported: {reason}"
         ) from failure
 
 

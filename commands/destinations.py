@@ -108,6 +108,7 @@ def pause(name):
     Example:
       flask destinations pause warehouse
     """
+    log().make_room()
     log().destinations.pause(name, True)
     click.echo(f"Destination {name} is paused")
 
@@ -135,6 +136,7 @@ def remove(name, yes):
     Example:
       flask destinations remove warehouse --yes
     """
+    log().make_room()
     dead = log().destinations.count_dead(log().destinations.get(name).name)
     if not yes:
         click.confirm(f"Forget {name}, its position and {dead} dead letters?", abort=True)

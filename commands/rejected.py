@@ -121,5 +121,6 @@ def delete(ids, code, everything):
       flask rejected delete 17 18
       flask rejected delete --code invalid_json
     """
+    log().make_room()
     deleted = log().rejections.delete(chosen(ids, code, everything, replayed=True))
     click.echo(f"{deleted} deleted")

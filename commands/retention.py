@@ -58,6 +58,7 @@ def prune(before, max_size, even_undelivered):
     """
     if before is None and max_size is None:
         raise click.UsageError("Give --older-than, or --max-size, or both")
+    log().make_room()
     retention = log().retention
     length = retention.estimate(before, max_size)
     with click.progressbar(length=length, label="Pruning", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
@@ -96,6 +97,7 @@ def forget(user_id, unreadable, yes):
     Example:
       flask events forget 1234
     """
+    log().make_room()
     people = log().people
     person = people.find(user_id)
     others = sorted(person.ids.keys() - {user_id})

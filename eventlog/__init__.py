@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
+from . import reserve
 from .backup import back_up
 from .database import Database
 from .destinations import DeadLetter, Destination, Destinations
-from .faults import NotPossible, Unavailable, Unusable
+from .faults import DiskFull, NotPossible, Unavailable, Unusable
 from .opening import create, migrate
 from .patience import PATIENCE
 from .people import People, Person
@@ -30,6 +31,7 @@ __all__ = [
     "Count",
     "DeadLetter",
     "Destination",
+    "DiskFull",
     "Event",
     "EventLog",
     "NotPossible",
@@ -50,10 +52,11 @@ MOST_REJECTED_BYTES = 1024 * 1024 * 1024
 
 
 class Space(NamedTuple):
-    """Bytes of the log's file, of the write-ahead log beside it (0 where there is none), and free on their disk."""
+    """Bytes of the log's file, of its write-ahead log and its reserve (0 without one), and free on their disk."""
 
     log: int
     wal: int
+    reserve: int
     free: int
 
 
@@ -94,6 +97,14 @@ class EventLog:
         self._written.autocheckpoint = 0
         self._written.close()  # to be opened so
 
+    def keep_reserve(self) -> None:
+        """Keep room on the disk for deleting: append then raises DiskFull before the disk is full."""
+        self._writer.require_room = lambda connection: reserve.require_room(connection, self._written)
+
+    def make_room(self) -> None:
+        """Give the reserve up if the disk is full; call it before the first read of a command that deletes rows."""
+        reserve.make_room(self._written)
+
     def observe(self, committed: Callable[[float, int], object]) -> None:
         """Call `committed` after each commit, with its seconds and how many events and refusals it had.
 
@@ -130,6 +141,7 @@ class EventLog:
         with self._written.transaction(monotonic() + PATIENCE) as connection:
             are_new = import_events(connection, events, counts)
             counts.write(connection)
+            self._writer.require_room(connection)
         return are_new
 
     def back_up(self, target: str, report: Callable[[int, int], object]) -> int:
@@ -145,6 +157,7 @@ class EventLog:
         with self._written.transaction(monotonic() + PATIENCE) as connection:
             connection.execute("INSERT INTO counts VALUES ('', '', 'stored', '', 0, '', '')")
             connection.execute("DELETE FROM counts WHERE source = ''")
+            self._writer.require_room(connection)
         free = self.space().free
         if free < least_free_bytes:
             raise Unavailable(f"{free} bytes are free on the disk, {least_free_bytes} are wanted")
@@ -152,7 +165,7 @@ class EventLog:
     def space(self) -> Space:
         """Return what the log takes of its disk, and what is free there; raises OSError without its folder."""
         free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
-        return Space(_size(self.path), _size(self.path + "-wal"), free)
+        return Space(_size(self.path), _size(self.path + "-wal"), reserve.size_of(self.path), free)
 
 
 def _size(path: str) -> int:

@@ -8,8 +8,9 @@ from time import monotonic
 import apsw
 
 from .database import Database
-from .faults import NotPossible, sqlite_errors
+from .faults import DiskFull, NotPossible, sqlite_errors
 from .patience import PATIENCE
+from .side_files import open_side_file
 
 STEP = 1024  # pages of 4 KiB
 
@@ -20,8 +21,19 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
     for end in ("", "-wal", "-journal"):  # SQLite would take the latter two for the copy's own
         if os.path.lexists(target + end):
             raise NotPossible(f"{target}{end} exists already")
-    with sqlite_errors(target), TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
+    if not os.path.isdir(os.path.dirname(target)):
+        raise NotPossible(f"The folder {os.path.dirname(target)} does not exist. Create it first")
+    try:
+        with sqlite_errors(target):
+            return _back_up(database, target, report)
+    except DiskFull:  # to read the log takes no room
+        raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
+
+
+def _back_up(database: Database, target: str, report: Callable[[int, int], object]) -> int:
+    with TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
         unfinished = os.path.join(folder, "log")
+        os.close(open_side_file(database.path, unfinished))  # SQLite would create it as the umask says
         last = _copy(database, unfinished, target, report)
         _verify(unfinished, last)
         _sync(unfinished)

@@ -1,11 +1,11 @@
 """What can be wrong with a log, in the log's own words."""
 
-import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import apsw
+
+from .reasons import explain, is_full
 
 #: Faults of the row itself. Everything else that SQLite reports is about the file, the disk or a lock.
 ROW_FAULTS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
@@ -13,6 +13,15 @@ ROW_FAULTS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
 
 class Unavailable(Exception):
     """The log cannot be read or written now; the same attempt may succeed later."""
+
+
+class DiskFull(Unavailable):
+    """The disk of the log at a path has no room for more."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"The disk of {path} is full. Delete other files, or old events with: flask events prune --older-than AGE"
+        )
 
 
 class Unusable(Unavailable):
@@ -33,15 +42,4 @@ def sqlite_errors(path: str) -> Iterator[None]:
     except apsw.NotADBError as error:
         raise Unusable(f"{path} is not a SQLite database; TRACKLOG_DATABASE must name a tracklog log") from error
     except (apsw.Error, OSError) as error:
-        raise Unavailable(f"{path}: {describe(error)}") from error
-
-
-def describe(error: Exception) -> str:
-    """Return what is wrong, for a sentence that names the file itself."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if isinstance(error, apsw.FullError):
-        return os.strerror(errno.ENOSPC)
-    if isinstance(error, apsw.Error) and str(error) == "not an error":  # so SQLite's backup says of any failure
-        return type(error).__name__
-    return str(error)
+        raise DiskFull(path) if is_full(error) else Unavailable(explain(path, error)) from error

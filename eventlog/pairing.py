@@ -5,6 +5,8 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
+from .side_files import open_side_file
+
 NOTE_BYTES = 200  # at the beginning of the queue file
 
 Identity = tuple[int, int] | None  # device and inode
@@ -34,7 +36,7 @@ def _identity(path: str) -> Identity:
 def note(path: str, files: Files) -> None:
     """Note on disk which files are in use. After a power cut, an older note would condemn a newer -wal."""
     with suppress(OSError):
-        queue = os.open(path + "-queue", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        queue = open_side_file(path, path + "-queue")
         try:
             os.pwrite(queue, json.dumps(files).ljust(NOTE_BYTES).encode(), 0)
             os.fdatasync(queue)

@@ -9,6 +9,7 @@ from typing import Any
 from .database import Database
 from .patience import PATIENCE
 from .records import Counts
+from .reserve import make_room
 
 SPELL = 0.004  # seconds that a transaction deletes for; the commit comes on top
 REST = 4  # times as long as a transaction took, the queue is the others'
@@ -42,6 +43,7 @@ def remove(
     left, removed = deque(ids), 0
     statement = f"DELETE FROM {table} WHERE id = :id AND NOT {unless} RETURNING {_COUNTED.get(table, 'id')}"
     while left:
+        make_room(database)
         with database.transaction(monotonic() + PATIENCE) as connection:
             began, counts = monotonic(), Counts()
             while left and monotonic() < began + SPELL:

@@ -20,6 +20,7 @@ import apsw
 
 from .faults import Unavailable
 from .pairing import Files, Identity, files_at, note, noted
+from .side_files import open_side_file
 
 logger = logging.getLogger("tracklog.eventlog")
 
@@ -57,7 +58,7 @@ class SharedFiles:
         """
         if not os.path.exists(self.path):
             self._refuse_files_of_another(files_at(self.path), noted(self.path))
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            os.close(open_side_file(self.path, self.path))
 
     def open(self, connect: Callable[[], apsw.Connection]) -> apsw.Connection:
         """Return a connection made by `connect`. The caller holds the write queue.
@@ -153,8 +154,8 @@ class SharedFiles:
             return
         if found.wal != known.wal and found.wal and os.path.getsize(self.path + "-wal"):
             raise Unavailable(
-                f"{self.path}-wal is not the one that tracklog has written. Move it away; or, if sqlite3 has written it, "
-                f"run: sqlite3 {self.path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+                f"{self.path}-wal is not the one that tracklog has written. Move it away; or, if sqlite3 has written "
+                f"it, run: sqlite3 {self.path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
             )
         if known.wal and found.wal != known.wal:
             fields = {"event": "wal_missing", "path": f"{self.path}-wal"}

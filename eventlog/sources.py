@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from .database import Database
 from .faults import NotPossible, Unavailable
 from .patience import PATIENCE
+from .reserve import make_room
 from .times import now
 
 FRESH = 1.0  # seconds for which a source that was found is not looked up again
@@ -67,6 +68,7 @@ class Sources:
         check_name(name)
         if id is not None and (not id.isprintable() or id != id.strip() or not id or ":" in id):
             raise NotPossible("A Source ID is printable text without a colon or blanks around it")
+        make_room(self._database)
         with self._database.transaction(monotonic() + PATIENCE) as connection:
             connection.execute(
                 """
@@ -83,6 +85,7 @@ class Sources:
 
     def set_enabled(self, name: str, enabled: bool) -> None:
         """Let a source send, or stop it; workers that run follow within a second. Raises NotPossible without one."""
+        make_room(self._database)
         with self._database.transaction(monotonic() + PATIENCE) as connection:
             connection.execute("UPDATE sources SET enabled = ? WHERE name = ?", (enabled, name))
             if not connection.changes():

@@ -4,6 +4,7 @@ import os
 
 import apsw
 
+from .access import why_denied
 from .faults import Unusable
 
 #: Before it, two processes that write and checkpoint can corrupt a log (SQLite's release notes: the WAL-reset bug).
@@ -22,9 +23,8 @@ def check(path: str) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise Unusable(f"The folder {folder} does not exist. Create it, or set TRACKLOG_DATABASE")
-    for needed in (folder, path):
-        if os.path.exists(needed) and not os.access(needed, os.W_OK):
-            raise Unusable(f"{needed} cannot be written. The log needs to write itself, and files beside it")
+    if denied := why_denied(path):
+        raise Unusable(denied)
     with open("/proc/self/mounts") as mounts:
         check_file_system(folder, mounts.read())
 

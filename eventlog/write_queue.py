@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .patience import patiently
+from .side_files import open_side_file
 
 
 class WriteQueue:
@@ -15,6 +16,7 @@ class WriteQueue:
     """
 
     def __init__(self, path: str) -> None:
+        self._log = path
         self._path = path + "-queue"
         self._descriptor: int | None = None
 
@@ -22,7 +24,7 @@ class WriteQueue:
     def turn(self, deadline: float) -> Iterator[None]:
         """Hold the lock for the length of the block. Raise BlockingIOError if another has it until `deadline`."""
         if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = open_side_file(self._log, self._path, os.O_RDONLY)
         descriptor = self._descriptor
         patiently(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline)
         try:

@@ -9,13 +9,14 @@ from time import monotonic
 import apsw
 
 from .database import Database
-from .faults import ROW_FAULTS, Unavailable
+from .faults import ROW_FAULTS, DiskFull, Unavailable
 from .patience import PATIENCE
 from .records import Counts, Event, Rejected, drop_oldest_rejected, write_events, write_rejected
 
 GROUP_EVENTS = 4000  # a group that holds as many takes no further request
 CHECKPOINT_PAGES = 4000  # of the write-ahead log, at which they are copied into the file
 REJECTED_ROW_BYTES = 500  # of the log's file, about, for a refused body but for the body and its errors
+CHECKPOINT_FULL_SECONDS = 1.0  # between two checkpoints while the disk is full
 AGAIN_PAGES = 1000  # after as many more it is tried again, if a reader was in the way or somebody else did it
 
 
@@ -31,11 +32,14 @@ class Writer:
         self.gather: Callable[[], object] = lambda: None
         #: Called after each commit: its seconds, from when the group is together, and the group's size.
         self.committed: Callable[[float, int], object] = lambda seconds, size: None
+        #: Raises DiskFull where the transaction of this connection must not take more of the disk.
+        self.require_room: Callable[[apsw.Connection], object] = lambda connection: None
         #: Starts a call whose end need not be waited for. Threads make it at once.
         self.later: Callable[[Callable[[], object]], object] = lambda call: call()
         self._database = database
         self._checkpointed = checkpointed  # the same log, over a connection of its own
         self._checkpoint_at = CHECKPOINT_PAGES
+        self._checkpoint_full_at = 0.0
         self._most_rejected_bytes = most_rejected_bytes
         self._open: _Group | None = None
         self._joining = threading.Lock()
@@ -58,7 +62,7 @@ class Writer:
         if failure:
             raise failure
         if group.dropped_bytes:
-            self._make_room(rejected)
+            self._drop_rejected(rejected)
         return part.are_new
 
     def wait_for_checkpoint(self) -> None:
@@ -66,7 +70,7 @@ class Writer:
         if self._checkpointing.acquire(timeout=PATIENCE):
             self._checkpointing.release()
 
-    def _make_room(self, rejected: Sequence[Rejected]) -> None:
+    def _drop_rejected(self, rejected: Sequence[Rejected]) -> None:
         """Delete twice what these refused bodies added, while there are too many, so that the table shrinks.
 
         It takes many small transactions, and others append in between. Only the sender of the bodies waits for it.
@@ -102,7 +106,7 @@ class Writer:
         deadline = monotonic() + PATIENCE
         try:
             if not self._committing.acquire(timeout=PATIENCE):
-                raise Unavailable("the log is busy")
+                raise Unavailable(f"{self._database.path} is busy: its disk is slow, or another process holds a lock")
             try:
                 self.gather()
                 together = monotonic()
@@ -120,6 +124,10 @@ class Writer:
         if group.failure is None:
             self.committed(group.seconds, group.size)
             self._checkpoint_if_due()
+        elif isinstance(group.failure, DiskFull) and monotonic() >= self._checkpoint_full_at:
+            # Nothing else would: it copies after a commit only. What is copied makes room in the write-ahead log.
+            self._checkpoint_full_at = monotonic() + CHECKPOINT_FULL_SECONDS
+            self.later(self._checkpoint)
 
     def _checkpoint_if_due(self) -> None:
         pages = self._database.wal_pages
@@ -144,6 +152,7 @@ class Writer:
                 # Only now: what became ready while other processes wrote has joined.
                 self._close(group)
                 group.write(connection, self._most_rejected_bytes)
+                self.require_room(connection)
         except _PartAtFault:
             return False
         return True

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, quote
 import fsspec
 
 from eventlog import StoredEvent
+from eventlog.side_files import give_to_owner_of
 
 from .delivery import Later, Settled
 from .urls import ARCHIVE
@@ -131,11 +132,13 @@ class Folder:
                 os.mkdir(folder)
             except FileExistsError:
                 continue
+            give_to_owner_of(self._root, folder)
         part = Path(folders[-1], _part(file_name))
         with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        give_to_owner_of(self._root, str(part))
         os.replace(part, f"{self._root}/{name}")
         for folder in reversed(folders):
             _sync(folder)

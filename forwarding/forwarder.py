@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from time import monotonic
 
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
+from eventlog.reasons import explain
+from eventlog.side_files import open_side_file
 from eventlog.times import age, now
 
 from .backoff import delay
@@ -254,7 +256,10 @@ class Forwarder:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the destination's lock, which the kernel takes back from a process that dies."""
-        lock = os.open(f"{self._log.path}-forward-{self._name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            lock = open_side_file(self._log.path, f"{self._log.path}-forward-{self._name}")
+        except OSError as failure:
+            raise NotPossible(explain(self._log.path, failure)) from failure
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

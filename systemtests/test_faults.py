@@ -4,6 +4,7 @@ What each costs is shown at the end of a run: events acknowledged, stored and lo
 """
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -254,6 +255,90 @@ def test_a_disk_filled_by_the_log_itself(on_disk, disk, compare):
     compare("disk filled by the log", clients, on_disk)
 
 
+def reason(service):
+    """Return what the service said was wrong when the trouble began."""
+    return service.lines("storage_trouble")[0]["reason"]
+
+
+def fill_with_events(service, clients):
+    """Wait until nothing is accepted, also after what the write-ahead log had was copied."""
+    clients.are_refused(20)
+    wait_until(lambda: not is_accepted(service) and not any(is_accepted(service) for _ in range(20)))
+
+
+def is_accepted(service):
+    status, answer = service.post("/v1/track", {"userId": "1", "event": "Posted"})
+    assert (status, answer["success"]) in ((200, True), (503, False))
+    return status == 200
+
+
+@pytest.mark.parametrize("filled_by", ["the log itself", "something else"])
+def test_a_full_disk_is_pruned_under_load(on_disk, disk, filled_by):
+    """Nothing but the log's own commands makes the room for the events that follow, twice."""
+    reserve = Path(f"{on_disk.database}-reserve")
+    on_disk.start()
+    with load(on_disk, 8, large) as clients:
+        clients.go_on(200)
+        if filled_by == "something else":
+            fill(disk)
+        for _ in range(2):
+            fill_with_events(on_disk, clients)
+            before = len(clients.acknowledged)
+            on_disk.flask("events", "prune", "--older-than", "0s")
+            wait_until(lambda before=before: len(clients.acknowledged) > before + 50)
+            assert not reserve.exists()
+        if filled_by == "something else":
+            (disk / "filler").unlink()
+            wait_until(reserve.exists)
+    assert reason(on_disk) == (
+        f"The disk of {on_disk.database} is full. "
+        "Delete other files, or old events with: flask events prune --older-than AGE"
+    )
+    pruned = on_disk.query("SELECT sum(count) FROM counts WHERE outcome = 'removed'")
+    assert pruned[0][0] > 200
+    assert on_disk.flask("events", "check").stdout.startswith("The log is whole")
+
+
+def test_a_disk_filled_by_an_import_is_pruned(on_disk, disk, tmp_path):
+    event = {"type": "track", "userId": "1", "event": "Posted", "properties": {"text": "x" * 12_000}}
+    event |= {"timestamp": "2015-11-10T00:00:00.000Z", "receivedAt": "2015-11-10T00:45:23.412Z"}
+    lines = [{"id": id, "source": "example", "event": event | {"messageId": str(id)}} for id in range(1, 2500)]
+    (tmp_path / "events.ndjson").write_text("\n".join(map(json.dumps, lines)))
+    ended = on_disk.flask("events", "import", tmp_path / "events.ndjson", check=False)
+    assert ended.returncode == 1
+    assert f"The disk of {on_disk.database} is full" in ended.stderr
+    on_disk.flask("events", "prune", "--older-than", "0s")
+    assert on_disk.query("SELECT count(*) FROM events") == [(0,)]
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("events", "prune", "--older-than", "0s"),
+        ("events", "forget", "1", "--yes"),
+        ("rejected", "delete", "--all"),
+        ("sources", "disable", "example"),
+        ("destinations", "remove", "warehouse", "--yes"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_makes_room_works_on_a_full_disk(on_disk, disk, command, is_running):
+    on_disk.flask("destinations", "add", "warehouse", "https://example.com")
+    on_disk.flask("destinations", "pause", "warehouse")
+    if command[1] == "prune":
+        command = (*command, "--even-undelivered")
+    on_disk.start()
+    batch = [large(number % 8, number) | {"type": "track"} for number in range(64)]
+    assert on_disk.post("/v1/batch", {"batch": batch})[0] == 200
+    assert on_disk.post("/v1/track", {"userId": "1", "properties": {"text": "x" * 100_000}})[0] == 400
+    if not is_running:
+        on_disk.stop()
+    fill(disk)
+    ended = on_disk.flask(*command, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def large(client, count):
     return posted(client, count) | {"properties": {"text": f"{client}-{count} " * 1500}}
 
@@ -287,6 +372,7 @@ def test_a_file_system_that_is_read_only(on_disk, disk, compare):
         clients.go_on()
     send_again(on_disk, clients)
     compare("file system read-only", clients, on_disk)
+    assert reason(on_disk) == f"{disk} is on a file system that is mounted read-only. Mount it for writing"
 
 
 def test_workers_that_start_on_a_full_disk(on_disk, disk, compare):
@@ -333,6 +419,8 @@ def test_permissions_taken_away(service, tmp_path, compare, what):
         clients.go_on()
     send_again(service, clients)
     compare(f"{what} read-only", clients, service)
+    denied = service.database if what == "files" else service.database.parent
+    assert f"cannot read and write {denied}, which belongs to" in reason(service)
 
 
 # The log's file

@@ -251,7 +251,8 @@ def test_a_commit_that_fails_is_not_told(shared, post, scrape, path):
 
 def count_in_a_process(folder, requests):
     script = """
-import sys, metrics
+import os, sys, metrics
+os.makedirs(sys.argv[1], exist_ok=True)
 tally = metrics.Tally(sys.argv[1])
 for _ in range(int(sys.argv[2])):
     tally.requests.count(("/v1/track", 200))
@@ -294,8 +295,13 @@ def test_processes_are_added_up_and_one_that_was_killed_is_counted_on_by_the_nex
     end(third)
 
 
+def new_tally(folder):
+    os.makedirs(folder, exist_ok=True)
+    return metrics.Tally(folder)
+
+
 def test_threads_lose_no_count(shared, folder, scrape):
-    tally = metrics.Tally(folder)
+    tally = new_tally(folder)
 
     def count():
         for n in range(20_000):
@@ -316,7 +322,7 @@ def test_threads_lose_no_count(shared, folder, scrape):
 
 
 def test_every_route_with_every_status_has_room(app, folder):
-    tally = metrics.Tally(folder)
+    tally = new_tally(folder)
     routes = {rule.rule for rule in app.url_map.iter_rules()} | {metrics.UNMATCHED}
     statuses = {status for status, _ in errors.CODES.values()} | {200, 204, 500}
     for labels in [(route, status) for route in routes for status in statuses]:
@@ -325,7 +331,7 @@ def test_every_route_with_every_status_has_room(app, folder):
 
 
 def test_files_are_on_disk_before_they_are_written_through_memory(folder):
-    metrics.Tally(folder)
+    new_tally(folder)
     for kind in ("counter", "histogram"):
         assert os.stat(f"{folder}/{kind}_0.db").st_blocks * 512 >= metrics.FILE_BYTES
 

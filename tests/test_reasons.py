@@ -1,0 +1,100 @@
+"""Each trouble with the log is reported in a sentence that says what is wrong and what to do."""
+
+import fcntl
+import os
+import resource
+import subprocess
+from contextlib import closing
+
+import apsw
+import pytest
+
+import eventlog
+from eventlog.reasons import explain
+
+AT = "2015-11-10T00:45:23.412Z"
+
+
+def append(log):
+    log.append([eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, "{}")])
+
+
+@pytest.fixture
+def refusal(log, monkeypatch):
+    """Return a function that appends to the log, and returns why it could not."""
+    monkeypatch.setattr("eventlog.writer.PATIENCE", 0.1)
+
+    def refusal():
+        with pytest.raises(eventlog.Unavailable) as refused:
+            append(log)
+        return str(refused.value)
+
+    return refusal
+
+
+def test_another_process_holds_the_lock(refusal, path):
+    with closing(apsw.Connection(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert refusal() == f"Another process holds a lock on {path}. Find it with: fuser {path}"
+
+
+def test_another_process_holds_the_queue(refusal, path):
+    with open(f"{path}-queue", "r+b") as queue:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        assert refusal().endswith(f"for seconds. Find them with: fuser {path}-queue")
+
+
+@pytest.mark.parametrize("opened", [0, 3], ids=["for the log", "for the queue"])
+def test_too_many_files_are_open(refusal, log, path, opened):
+    log.close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(path + "-queue") as probe:
+        lowest = probe.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + opened, limits[1]))
+    try:
+        said = refusal()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert said == f"{path} cannot be opened: too many files are open. Raise the limit: LimitNOFILE=, or ulimit -n"
+
+
+def test_the_file_is_damaged(log, path):
+    log.close()
+    with open(path, "r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 4000)
+    with pytest.raises(eventlog.Unavailable, match=f"^{path} is damaged .*Restore a backup; flask events check"):
+        log.reader.last_id()
+
+
+def test_a_folder_is_at_the_path(tmp_path):
+    with pytest.raises(
+        eventlog.Unavailable, match=f"^{tmp_path} is a folder; TRACKLOG_DATABASE must name a file in it"
+    ):
+        eventlog.EventLog(str(tmp_path)).reader.last_id()
+
+
+@pytest.mark.parametrize("error", [apsw.IOError("disk I/O error"), OSError(5, "Input/output error")])
+def test_the_disk_fails(path, error):
+    assert explain(path, error) == f"The disk of {path} fails ({error}). See what the kernel says: journalctl -k"
+
+
+def test_the_folder_of_a_backup_is_missing(log, tmp_path):
+    with pytest.raises(eventlog.NotPossible, match=f"The folder {tmp_path}/none does not exist. Create it first"):
+        log.back_up(str(tmp_path / "none" / "copy.db"), lambda done, pages: None)
+
+
+def test_the_disk_of_a_backup_is_full(log, tmp_path):
+    """The log's own disk has room, so the sentence must name the other."""
+    append(log)
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", full], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        with pytest.raises(eventlog.NotPossible, match=f"The disk of {full}/copy.db is full. Delete files there"):
+            log.back_up(str(full / "copy.db"), lambda done, pages: None)
+        assert os.listdir(full) == []
+    finally:
+        subprocess.run(["umount", "--lazy", full], check=True)
