@@ -10,6 +10,7 @@ import strictjson
 from errors import Refused, field_error
 from eventlog import Event, Rejected
 from eventlog.times import iso
+from jsonvalues import TOO_LONG
 from message_ids import make_message_id
 from moments import read_time
 from schemas import BATCH, CALLS, UNTYPED
@@ -32,7 +33,8 @@ class Defaults:
     def __init__(self, context=None, integrations=None, sent_at=None):
         self.objects = {name: each for name, each in (("context", context), ("integrations", integrations)) if each}
         self.sent_at = sent_at if _time(sent_at) else None
-        self.size = _size(json.dumps(self.objects, ensure_ascii=False)) if self.objects else 0
+        added = self.objects if self.sent_at is None else {**self.objects, "sentAt": self.sent_at}
+        self.size = _size(json.dumps(added, ensure_ascii=False)) if added else 0
 
     def under(self, value):
         """Return an item's value with the defaults under its own."""
@@ -53,22 +55,23 @@ NO_DEFAULTS = Defaults()
 class Checker:
     """Checks what one request brings: from this source, at this time, within the limits of the settings."""
 
-    def __init__(self, settings, source_name, received_at, requester, make_id=make_message_id):
+    def __init__(self, settings, source_name, received_at, requester, pause, make_id=make_message_id):
         self.settings = settings
         self.source_name = source_name
         self.received_at = received_at
         self.received_at_text = iso(received_at)
         self.requester = requester
+        self.pause = pause  # called in what may take long, to let other requests run
         self.make_id = make_id  # a messageId for an event that has none
 
     def check_call(self, schema, item, defaults=NO_DEFAULTS, max_errors=MAX_ERRORS):
         """Return the Event that `item` stands for; raise Refused with the fields at fault, at most `max_errors`."""
         value, text = item
+        refuse_too_large(text, self.settings.max_event_bytes - defaults.size)
         if not isinstance(value, dict):
             raise Refused("event_not_object")
-        refuse_too_large(text, self.settings.max_event_bytes - defaults.size)
-        if strictjson.may_be_too_deep(text):
-            _refuse_for(list(islice(strictjson.faults(value), max_errors)))
+        if strictjson.is_too_deep(value, text):
+            _refuse_for(self._faults(value, max_errors))
         codes = {}
         try:
             event = schema.check(defaults.under(value))
@@ -79,7 +82,7 @@ class Checker:
         if not codes:
             with suppress(strictjson.Unwritable):
                 return self._stamped(event)
-        faults = list(islice(strictjson.faults(value), max_errors))
+        faults = self._faults(value, max_errors)
         faulty = {fault["field"] for fault in faults}
         errors = faults + [error for error in _field_errors(codes) if error["field"] not in faulty]
         _refuse_for(errors[:max_errors])
@@ -90,10 +93,10 @@ class Checker:
         schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
         return self.check_call(schema, item, defaults, max_errors)
 
-    def check_batch(self, envelope, pause, max_item_errors=MAX_ITEM_ERRORS):
+    def check_batch(self, envelope, max_item_errors=MAX_ITEM_ERRORS):
         """Return the events of a batch, and for each item that is refused its index, the item and why.
 
-        Raises Refused for what is no batch. `pause` is called after each item.
+        Raises Refused for what is no batch.
         """
         defaults = self.check_envelope(envelope)
         events, refusals, listed = [], [], 0
@@ -101,21 +104,23 @@ class Checker:
             try:
                 events.append(self.check_item(item, defaults, max_item_errors if listed < MAX_ERRORS else 1))
             except Refused as refusal:
-                refusals.append((index, item, refusal))
+                refusals.append((index, item, refusal.with_traceback(None)))  # which keeps the frames in memory
                 listed += len(refusal.errors)
-            pause()
+            self.pause()
         return events, refusals
 
-    def check_body(self, value, text, pause, max_item_errors=MAX_ITEM_ERRORS):
+    def check_body(self, value, text, max_item_errors=MAX_ITEM_ERRORS):
         """Return the same of a body that is a batch, or one call that says its type."""
         if isinstance(value, dict) and "batch" in value:
-            return self.check_batch(value, pause, max_item_errors)
+            return self.check_batch(value, max_item_errors)
         return [self.check_item(strictjson.Item(value, text), NO_DEFAULTS)], []
 
     def check_envelope(self, envelope):
         """Return the defaults of a batch; raise Refused for what is no batch or too much of one."""
         if not isinstance(envelope, dict):
             raise Refused("bad_request", "A batch must be a JSON object")
+        if TOO_LONG in (envelope.get("context"), envelope.get("integrations")):
+            raise Refused("event_too_large", "context or integrations alone is larger than an event may be")
         try:
             known = BATCH.check_fields(envelope)
         except ValidationError as error:
@@ -124,11 +129,14 @@ class Checker:
         defaults = Defaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
         if defaults.size > self.settings.max_event_bytes:
             raise Refused("event_too_large", "context and integrations alone are larger than an event may be")
-        _refuse_for(list(islice(strictjson.faults(defaults.objects), MAX_ERRORS)))
-        # Every item is stored with the defaults in it: a large context times many items would be more than any body.
-        if defaults.size * items > 8 * self.settings.max_body_bytes:
-            raise Refused("payload_too_large", "context and integrations are too large for so many items")
+        _refuse_for(self._faults(defaults.objects, MAX_ERRORS))
+        # Every item is stored with the defaults in it. What is stored so may be as much as a body could bring.
+        if defaults.size * items > self.settings.max_body_bytes:
+            raise Refused("payload_too_large", "context, integrations and sentAt are too large for so many items")
         return defaults
+
+    def _faults(self, value, limit):
+        return list(islice(strictjson.faults(value, self.pause), limit))
 
     def _is_too_long(self, message_id):
         if not isinstance(message_id, (str, int, float)):

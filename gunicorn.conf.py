@@ -72,6 +72,8 @@ def post_worker_init(worker):
     worker.wsgi.extensions["eventlog"].keep_reserve()
     threading.Thread(target=notice_moves, args=(worker.wsgi.extensions["eventlog"],), daemon=True).start()
     gc.freeze()  # the program's own objects need no collecting
+    # A full collection looks at every object of the bodies in memory: up to a second in which nobody is answered.
+    gc.set_threshold(700, 10, 10_000)
     if worker.cfg.worker_class_str != "gevent":
         return
     import gevent

@@ -1,10 +1,12 @@
 """From a request to the log to a receipt: the one path that all calls share."""
 
 import json
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from time import monotonic
 
 from flask import Response, current_app, request
@@ -16,21 +18,29 @@ from body import Body
 from checking import MAX_ERRORS, Checker, refuse_too_large, rejected
 from errors import Refused
 from eventlog import Unavailable
+from jsonvalues import TOO_LONG
 from query import Query
 from requester import Requester
 from strictjson import Item
 
 LISTED = 1000  # rejections in the answer to a batch; the log keeps them all
+MAX_KEYLESS_BYTES = 512 * 1024  # of a body that is read for its key, by whoever sends it
+LARGE_BYTES = 512 * 1024  # a larger body waits until this process has no other, since it may take 20 times its size
+LARGE_WAIT = 20.0  # seconds
+
+_large_body = threading.Lock()
 
 
 def accept(schema):
     """Store the one event that this request brings; answer with its receipt once it is on disk, or raise Refused."""
-    return _store(schema, Arrival(Body()))
+    with Arrival(Body()) as arrival:
+        return _store(schema, arrival)
 
 
 def accept_query(schema):
     """Do what `accept` does, with an event that stands in the URL's query."""
-    return _store(schema, Arrival(Query(), key_in_query=True))
+    with Arrival(Query(), key_in_query=True) as arrival:
+        return _store(schema, arrival)
 
 
 def _store(schema, arrival):
@@ -38,6 +48,7 @@ def _store(schema, arrival):
         text = arrival.read()
         refuse_too_large(text, arrival.settings.max_event_bytes)  # parsing it would hold up others, to no purpose
         value = strictjson.parse(text)
+        arrival.pace()
         event = arrival.checker(value).check_call(schema, Item(value, text))
     except Refused as refusal:
         arrival.keep(refusal)
@@ -49,10 +60,14 @@ def _store(schema, arrival):
 
 def accept_batch():
     """Store what is good of this request's batch and keep what is not, in one transaction; answer with the receipt."""
-    arrival = Arrival(Body(), key_in_query=True)
+    with Arrival(Body(), key_in_query=True) as arrival:
+        return _store_batch(arrival)
+
+
+def _store_batch(arrival):
     try:
         envelope = arrival.parse_batch()
-        events, refusals = arrival.checker(envelope, _items_of(envelope)).check_batch(envelope, arrival.pace)
+        events, refusals = arrival.checker(envelope, _items_of(envelope)).check_batch(envelope)
     except Refused as refusal:
         arrival.keep(refusal)
         raise
@@ -74,17 +89,22 @@ def accept_batch():
 
 def validate():
     """Answer with what would be refused of this request's call or batch, and why; keep nothing of it."""
-    arrival = Arrival(Body(), key_in_query=True)
+    with Arrival(Body(), key_in_query=True) as arrival:
+        return _judge(arrival)
+
+
+def _judge(arrival):
     try:
         value = arrival.parse_batch()
         checker = arrival.checker(value, _items_of(value))
-        _, refusals = checker.check_body(value, arrival.text, arrival.pace, MAX_ERRORS)
+        _, refusals = checker.check_body(value, arrival.text, MAX_ERRORS)
     except Refused as refusal:
         if refusal.status == 401:
             raise
         refusals = [(None, None, refusal)]
-    errors = [error for index, _, refusal in refusals for error in _errors_at(index, refusal)]
-    return _answer({"success": True, "valid": not errors, "errors": errors[:MAX_ERRORS]})
+    errors = (error for index, _, refusal in refusals for error in _errors_at(index, refusal))
+    listed = list(islice(errors, MAX_ERRORS))
+    return _answer({"success": True, "valid": not listed, "errors": listed})
 
 
 def prove_ready():
@@ -112,7 +132,7 @@ def _answer(receipt):
 
 def _items_of(envelope):
     batch = envelope.get("batch") if isinstance(envelope, dict) else None
-    return [item.value for item in batch] if isinstance(batch, list) else []
+    return [item.value for item in batch if item.value is not TOO_LONG] if isinstance(batch, list) else []
 
 
 def _errors_at(index, refusal):
@@ -146,8 +166,16 @@ class Arrival:
         self.settings = extensions["config"]
         self.body = body
         self.pace = Pace()
+        self._is_large = False
         self._trouble = extensions["trouble"]
         self._came_from(find_source(self.request, self.log.sources, in_query=key_in_query))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._is_large:
+            _large_body.release()
 
     def read(self):
         """Return the body's text."""
@@ -156,11 +184,13 @@ class Arrival:
                 self._read_body()
             raise Refused("source_disabled")
         self.text = strictjson.decode(self._read_body())
+        self.pace()
         return self.text
 
     def parse_batch(self):
         """Return the body's value, the items of its batch one by one."""
-        return strictjson.parse_batch(self.read(), self.settings.max_batch_events, self.pace)
+        limits = self.settings
+        return strictjson.parse_batch(self.read(), limits.max_batch_events, limits.max_event_bytes, self.pace)
 
     def checker(self, value, items=()):
         """Return the checker for this source's events; where no header has named the source, the body's value does."""
@@ -168,7 +198,8 @@ class Arrival:
             self._came_from(find_source_in(value, items, self.log.sources))
             if not self.source.enabled:
                 raise Refused("source_disabled")
-        return Checker(self.settings, self.source.name, self.at, Requester(self.request.environ, self.settings))
+        requester = Requester(self.request.environ, self.settings)
+        return Checker(self.settings, self.source.name, self.at, requester, self.pace)
 
     def append(self, events, rejected=()):
         """Do what the log's `append` does."""
@@ -184,7 +215,7 @@ class Arrival:
     def rejected_item(self, item, refusal):
         """Return what the log keeps of a refused item of a batch."""
         self.pace()
-        return self._rejected(refusal, strictjson.ascii_escaped(item.text))
+        return self._rejected(refusal, strictjson.ascii_escaped(item.text, self.pace))
 
     def _came_from(self, source):
         self.source = source
@@ -195,7 +226,26 @@ class Arrival:
         return rejected(self.source.name, self.at, self.request.path.rstrip("/"), refusal, content, is_cut)
 
     def _read_body(self):
-        return self.body.read(self.request, self.settings.max_body_bytes, self.pace)
+        limit = self.settings.max_body_bytes
+        if self.source:
+            return self.body.read(self.request, limit, self.pace, self._admit)
+        try:
+            return self.body.read(self.request, min(limit, MAX_KEYLESS_BYTES), self.pace, self._admit)
+        except Refused as refusal:
+            if refusal.code != "payload_too_large" or limit <= MAX_KEYLESS_BYTES:
+                raise
+            message = (
+                f"A larger body needs its key in a header or the query: without, it may have {MAX_KEYLESS_BYTES} bytes"
+            )
+            raise Refused("missing_write_key", message) from None
+
+    def _admit(self, size):
+        """Let a body grow to `size` bytes: a large one when it is its turn."""
+        if size > LARGE_BYTES and not self._is_large:
+            if not _large_body.acquire(timeout=LARGE_WAIT):
+                raise Unavailable("too many large bodies at once")
+            self._is_large = True
+        self.pace()
 
 
 class Pace:

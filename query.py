@@ -17,7 +17,7 @@ class Query:
     def __init__(self):
         self.content = b""
 
-    def read(self, request, limit, pause):
+    def read(self, request, limit, pause, admit):
         """Return the event's JSON text; raise Refused for `data` that is not base64. A URL is short: no limit bites."""
         fields = request.args.to_dict()
         data = fields.get("data")

@@ -34,8 +34,8 @@ class Response(wsgi.Response):
     def close(self):
         self.send_headers()
         self._send(b"0\r\n\r\n" if self.chunked else b"")
-        if self.should_close():
-            self._drain()
+        if not self._is_drained():
+            self.force_close()
 
     def _send(self, data):
         data, self._held = self._held + data, b""
@@ -43,13 +43,23 @@ class Response(wsgi.Response):
         if sent < len(data):
             self.sock.sendall(data[sent:])
 
-    def _drain(self):
-        """Take the rest of the request: to close a connection on unread bytes resets it, and its answer is lost."""
+    def _is_drained(self):
+        """Take the rest of the request, and tell whether that was all of it.
+
+        To close a connection on unread bytes resets it, and its answer is lost. On a connection that is kept, gunicorn
+        would read the rest without a bound, and let no other request run meanwhile.
+        """
         deadline, size = time.monotonic() + DRAIN_SECONDS, 0
-        self.sock.settimeout(DRAIN_SECONDS)
         with suppress(Exception):
-            while size < DRAIN_BYTES and time.monotonic() < deadline and (piece := self.req.body.read(65_536)):
+            self.sock.settimeout(DRAIN_SECONDS)
+            while piece := self.req.body.read(65_536):
                 size += len(piece)
+                if size >= DRAIN_BYTES or time.monotonic() > deadline:
+                    return False
+                time.sleep(0.001)
+            self.sock.settimeout(None)
+            return True
+        return False
 
 
 def write_error(sock, status, reason, message):

@@ -4,21 +4,23 @@ import json
 import math
 import re
 from codecs import BOM_UTF8
-from json.decoder import JSONDecodeError, JSONDecoder, scanstring
+from functools import partial
+from itertools import count
+from json.decoder import JSONDecodeError, scanstring
 from typing import NamedTuple
 
+import jsonhints
 from errors import Refused, field_error
+from jsonhints import refused
+from jsonvalues import Values, read_value
 
 MAX_DEPTH = 200  # SQLite's JSON functions follow 1,000 levels, json.loads about as many
+MAX_BRACKETS = 500_000  # opening brackets of a body: each becomes an object of at least 56 bytes
+MAX_MEMBERS = 1000  # at the top level of a body
+ESCAPED_AT_ONCE = 16_384  # characters, which take some milliseconds
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
-_read_value = JSONDecoder().raw_decode
 _skip_blanks = re.compile(r"[ \t\n\r]*").match
-_word = re.compile(r"[A-Za-z_$][\w$.@-]*").match
-_strings_and_long_integers = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?[0-9]{4301,})').finditer
-
-_QUOTES = "'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
-_LITERALS = {"True": "true", "False": "false", "None": "null", "undefined": "null"}
 
 
 class Unwritable(ValueError):
@@ -33,7 +35,9 @@ class Item(NamedTuple):
 
 
 def decode(body):
-    """Return the text of a UTF-8 body, with or without a byte order mark; refuse any other encoding."""
+    """Return the text of a UTF-8 body, with or without a byte order mark. Refuse what is not, and too many brackets."""
+    if len(body) > MAX_BRACKETS and body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+        raise Refused("payload_too_large", f"A body may have {MAX_BRACKETS} opening brackets")
     try:
         return body.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
@@ -46,39 +50,46 @@ def decode(body):
 def parse(text):
     """Return the value of a JSON text. NaN, 1e400 and lone surrogates pass here: they refuse an event, not its body."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused(text, error) from None
+        raise refused(text, error) from None
+    if isinstance(value, dict) and len(value) > MAX_MEMBERS:
+        raise _too_many_members()
+    return value
 
 
-def parse_batch(text, most, pause):
+def parse_batch(text, most, longest, pause):
     """Return the value of a JSON text as `parse` does, but a top-level list `batch` as a list of Items.
 
-    json.loads would hold the processor for all of a long batch; here `pause` is called after each item, and a
-    batch of more than `most` is refused without a look at the rest.
+    A batch of more than `most` items is refused without a look at the rest. A member or an item of more than
+    `longest` characters is TOO_LONG. `pause` is called after each: json.loads would hold the processor for all of them.
     """
-    members = {}
+    members, names = {}, count(1)
+    read_any = partial(read_value, text) if len(text) <= longest else Values(text, longest, pause).read
 
     def read_member(at):
+        if next(names) > MAX_MEMBERS:
+            raise _too_many_members()
         name, at = _read_name(text, at)
         if name == "batch" and text.startswith("[", at):
             members[name] = items = []
             return _read_sequence(text, at + 1, "]", lambda at: read_item(at, items))
-        members[name], at = _read_value(text, at)
+        members[name], at = read_any(at)
+        pause()
         return at
 
     def read_item(start, items):
         if len(items) == most:
             raise Refused("batch_too_long", f"A batch may have {most} items, this one has more")
-        value, end = _read_value(text, start)
+        value, end = read_any(start)
         items.append(Item(value, text[start:end]))
         pause()
         return end
 
-    if not text.startswith("{", _after_blanks(text, 0)):
-        return parse(text)
-    _read_object(text, read_member)
-    return members
+    def read(at):
+        return (members, _read_members(text, at, read_member)) if text.startswith("{", at) else read_any(at)
+
+    return _read_whole(text, read)
 
 
 def parse_members(text):
@@ -87,12 +98,11 @@ def parse_members(text):
 
     def read_member(at):
         name, start = _read_name(text, at)
-        value, end = _read_value(text, start)
+        value, end = read_value(text, start)
         members[name] = Item(value, text[start:end])
         return end
 
-    _read_object(text, read_member)
-    return members
+    return _read_whole(text, lambda at: (members, _read_members(text, at, read_member)))
 
 
 def encode(value):
@@ -106,33 +116,53 @@ def encode(value):
     return text
 
 
-def ascii_escaped(text):
+def ascii_escaped(text, pause):
     """Return a JSON text in ASCII. Outside of strings it is ASCII already, and inside an escape says the same."""
-    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text).encode("ascii")
+    if text.isascii():
+        return text.encode()
+    pieces = []
+    for start in range(0, len(text), ESCAPED_AT_ONCE):
+        piece = text[start : start + ESCAPED_AT_ONCE]
+        pieces.append(jsonhints.ascii_escaped(piece))
+        pause()
+    return "".join(pieces).encode()
 
 
-def may_be_too_deep(text):
-    """Tell from a value's text, at no cost, whether it is worth a look for its depth."""
-    return text.count("{") + text.count("[") > MAX_DEPTH
+def is_too_deep(value, text):
+    """Tell whether a value is nested too deeply. Few brackets in its text mean that it is not."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+    return bool(level)
 
 
-def faults(value):
+def faults(value, pause):
     """Yield, as field errors, what keeps `value` from being JSON that everybody can read, level by level."""
-    level = [(None, value)]
+    level = [(None, {"": value})]
     for _ in range(MAX_DEPTH + 1):
         inner = []
         for trail, each in level:
             if isinstance(each, dict):
                 yield from (_fault((key, trail), "invalid_text") for key in each if not _is_unicode(key))
-                inner += [((key, trail), member) for key, member in each.items()]
-            elif isinstance(each, list):
-                inner += [((index, trail), element) for index, element in enumerate(each)]
-            elif isinstance(each, str) and not _is_unicode(each):
-                yield _fault(trail, "invalid_text")
-            elif isinstance(each, float) and not math.isfinite(each):
-                yield _fault(trail, "invalid_number")
-        level, outer = inner, level
-    yield from (_fault(trail, "too_deep") for trail, each in outer if isinstance(each, dict | list))
+            for step, member in each.items() if isinstance(each, dict) else enumerate(each):
+                if isinstance(member, (dict, list)):
+                    inner.append(((step, trail), member))
+                elif isinstance(member, str) and not _is_unicode(member):
+                    yield _fault((step, trail), "invalid_text")
+                elif isinstance(member, float) and not math.isfinite(member):
+                    yield _fault((step, trail), "invalid_number")
+            pause()
+        if not inner:
+            return
+        level = inner
+    yield from (_fault(trail, "too_deep") for trail, _ in level)
 
 
 def _fault(trail, code):
@@ -155,17 +185,22 @@ def _after_blanks(text, at):
     return _skip_blanks(text, at).end()
 
 
-def _read_object(text, read_member):
-    """Read a text that is one object, and refuse what is not."""
-    start = _after_blanks(text, 0)
+def _read_whole(text, read):
+    """Return the value that `read` finds in a text; it gets its place, and returns its end. Refuse what is no JSON."""
     try:
-        if not text.startswith("{", start):
-            raise JSONDecodeError("Expecting '{'", text, start)
-        end = _after_blanks(text, _read_sequence(text, start + 1, "}", read_member))
-        if end != len(text):
+        value, end = read(_after_blanks(text, 0))
+        if (end := _after_blanks(text, end)) != len(text):
             raise JSONDecodeError("Extra data", text, end)
     except (ValueError, RecursionError) as error:
-        raise _refused(text, error) from None
+        raise refused(text, error) from None
+    return value
+
+
+def _read_members(text, start, read_member):
+    """Read the object that begins at `start`; return where it ends."""
+    if not text.startswith("{", start):
+        raise JSONDecodeError("Expecting '{'", text, start)
+    return _read_sequence(text, start + 1, "}", read_member)
 
 
 def _read_name(text, at):
@@ -193,41 +228,5 @@ def _read_sequence(text, at, end, read_element):
         at = _after_blanks(text, at + 1)
 
 
-def _refused(text, error):
-    if isinstance(error, JSONDecodeError):
-        return Refused("invalid_json", f"line {error.lineno}, column {error.colno}: {_advice(error)}")
-    if isinstance(error, RecursionError):
-        return Refused("invalid_json", "The body is nested too deeply to be read")
-    # int() reads no more than 4,300 digits
-    return Refused("invalid_json", f"{_place_of_long_integer(text)}: an integer of more than 4,300 digits")
-
-
-def _place_of_long_integer(text):
-    at = next(found.start(1) for found in _strings_and_long_integers(text) if found[1])
-    return f"line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
-
-
-def _advice(error):
-    """Say what to write instead, at the slips that the API's first page taught its readers."""
-    rest = error.doc[error.pos :]
-    before = error.doc[: error.pos].rstrip()
-    if not rest:
-        return "the text ends too early" if before else "the body is empty"
-    if rest.startswith(("//", "/*", "#")):
-        return "JSON has no comments"
-    if error.msg.startswith("Illegal trailing comma") or (rest[0] in "]}" and before.endswith(",")):
-        return "remove the comma after the last element"
-    if rest[0] in _QUOTES:
-        return f'write text in double quotes, "like this", not in {rest[0]}'
-    if error.msg == "Expecting ',' delimiter":
-        return f"write a comma before {_shown(rest)}"
-    if error.msg == "Expecting ':' delimiter":
-        return f"write a colon before {_shown(rest)}"
-    if error.msg.startswith("Expecting") and (word := _word(rest)):
-        literal = _LITERALS.get(word[0])
-        return f"write {literal} instead of {word[0]}" if literal else f'write "{word[0][:40]}" in double quotes'
-    return f"{error.msg.removesuffix(' at')}: {_shown(rest)}"
-
-
-def _shown(rest):
-    return ascii_escaped(rest[:20].partition("\n")[0]).decode()
+def _too_many_members():
+    return Refused("payload_too_large", f"A body may have {MAX_MEMBERS} members at its top level")

@@ -145,7 +145,13 @@ def test_a_long_batch_lets_others_go_on_while_it_is_inflated_parsed_and_checked(
     monkeypatch.setattr("intake.Pace.__call__", lambda self: calls.append(sys._getframe(1).f_code.co_name))
     body = json.dumps({"batch": [item(text="x" * 10_000)] * 100}).encode()
     assert post("/v1/batch", gzip.compress(body), Content_Encoding="gzip")[0] == 200
-    assert Counter(calls) == {"read_item": 100, "check_batch": 100, "_inflate": 4}
+    assert Counter(calls) == {
+        "read_item": 100,
+        "check_batch": 100,
+        "_admit": 9,
+        "read": 1,
+        "faults": 2,
+    }
 
 
 def test_pace_sleeps_for_a_moment_after_every_slice_of_time(monkeypatch):
