@@ -49,7 +49,7 @@ bench-quick: install bench/peers/installed  ## Measure ingest against other serv
 	$(BIN)/python bench/bench.py --rounds 2 --seconds 3 --cases c64 "batches of 100, c16"
 
 bench/peers/installed: bench/peers/requirements.txt bench/peers/package-lock.json
-	$(PYTHON) -m venv bench/peers/.venv
+	$(PYTHON) -m venv --clear bench/peers/.venv
 	bench/peers/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers/requirements.txt
 	npm ci --silent --prefix bench/peers
 	@touch $@
@@ -68,12 +68,12 @@ clean:  ## Remove the environments and what tools leave behind; never a log
 	rm -rf .venv .venv-browse bench/peers/.venv bench/peers/node_modules bench/peers/installed .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 .venv/installed: requirements.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
 .venv-browse/installed: requirements-browse.txt
-	$(PYTHON) -m venv .venv-browse
+	$(PYTHON) -m venv --clear .venv-browse
 	.venv-browse/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browse.txt
 	@touch $@
 
