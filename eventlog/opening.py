@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.resources import files
 from time import monotonic
 
@@ -120,12 +120,12 @@ def _version(connection: apsw.Connection, path: str) -> int:
 
 
 def _migrate(connection: apsw.Connection, path: str) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    version = 0 if _is_blank(connection) else _version(connection, path)
-    for script in MIGRATIONS[version:]:
-        connection.execute(files(__package__).joinpath(script).read_text())
-    connection.pragma("application_id", APPLICATION_ID)
-    connection.pragma("user_version", len(MIGRATIONS))
-    connection.execute("COMMIT")
-    connection.pragma("journal_mode", "wal")  # which neither a new log nor a restored backup has
-    connection.close()
+    with closing(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        version = 0 if _is_blank(connection) else _version(connection, path)
+        for script in MIGRATIONS[version:]:
+            connection.execute(files(__package__).joinpath(script).read_text())
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", len(MIGRATIONS))
+        connection.execute("COMMIT")
+        connection.pragma("journal_mode", "wal")  # which neither a new log nor a restored backup has
