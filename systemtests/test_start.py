@@ -12,6 +12,7 @@ from service import AUTHENTICATION, BIN, PROJECT, Clients, Service, free_port, n
 EVENT = {"userId": "1", "event": "Posted"}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
@@ -40,7 +41,7 @@ def test_make_run_serves_and_its_printed_lines_work(tmp_path):
     service.port = free_port()
     environment = service.environment | {"TRACKLOG_BIND": f"127.0.0.1:{service.port}"}
     if BIN != PROJECT / ".venv" / "bin":
-        pytest.skip("needs the environment that make makes")
+        pytest.skip("an environment that make made; make test-system")
     printed = tmp_path / "printed"
     with open(printed, "w") as output:
         made = subprocess.Popen(
@@ -60,6 +61,7 @@ def test_make_run_serves_and_its_printed_lines_work(tmp_path):
         made.wait(40)
 
 
+@pytest.mark.smoke
 def test_a_reload_loses_no_request_of_clients_that_keep_their_connections(running):
     with Clients(running.port, 8) as clients:
         for _ in range(3):
@@ -73,6 +75,7 @@ def test_a_reload_loses_no_request_of_clients_that_keep_their_connections(runnin
     assert clients.failed == []
 
 
+@pytest.mark.smoke
 def test_after_a_stop_the_whole_log_is_in_its_one_file(service, tmp_path):
     running = service
     running.start("--workers", "1")
@@ -87,6 +90,7 @@ def test_after_a_stop_the_whole_log_is_in_its_one_file(service, tmp_path):
     assert running.query("SELECT count(*) FROM events") == [(1,)]
 
 
+@pytest.mark.smoke
 def test_an_answer_without_a_body_leaves_the_connection_usable(shared):
     with shared.connection() as connection:
         for _ in range(2):
@@ -96,6 +100,7 @@ def test_an_answer_without_a_body_leaves_the_connection_usable(shared):
             assert int(response.headers["Content-Length"]) > 0
 
 
+@pytest.mark.smoke
 def test_a_log_is_made_once_however_many_make_it(service):
     service.database = service.folder / "other.db"
     service.environment["TRACKLOG_DATABASE"] = str(service.database)
