@@ -23,8 +23,9 @@ browse: .venv-browse/installed  ## Look at the log in a browser, read-only, on 1
 	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
 	@exec .venv-browse/bin/datasette serve browse --host 127.0.0.1 --port $(BROWSE_PORT)
 
+# Hypothesis tries the same examples in every run; in test-full, others.
 test: .venv/tested  ## Run the unit tests and a few of real processes, in some two minutes
-	$(BIN)/pytest -m "not system"
+	$(BIN)/pytest -m "not system" --hypothesis-profile=ci
 
 test-system: .venv/tested  ## Run the other tests of real processes: nginx, browsers, Kafka, faults
 	$(BIN)/pytest -m system
