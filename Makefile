@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BROWSE_PORT ?= 8001
 
-.PHONY: help install run browse test test-full lint types bench bench-quick lock clean
+.PHONY: help install run browse test test-system test-full lint types bench bench-quick lock clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-12s%s\n", name, $$0 }'
@@ -23,11 +23,15 @@ browse: .venv-browse/installed  ## Look at the log in a browser, read-only, on 1
 	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
 	@PYTHONPATH=browse exec .venv-browse/bin/datasette serve browse --host 127.0.0.1 --port $(BROWSE_PORT)
 
-test: .venv/tested  ## Run the tests
-	$(BIN)/pytest
+# Hypothesis tries the same examples in every run; in test-full, others.
+test: .venv/tested  ## Run the unit tests and a few of real processes, in some two minutes
+	$(BIN)/pytest -m "not system" --hypothesis-profile=ci
 
-test-full: .venv/tested  ## Run the tests in their long forms too
-	$(BIN)/pytest --full
+test-system: .venv/tested  ## Run the other tests of real processes: nginx, browsers, Kafka, faults
+	$(BIN)/pytest -m system
+
+test-full: .venv/tested  ## Run all tests, in their long forms too
+	$(BIN)/pytest --full -o timeout=3600 -o faulthandler_timeout=3660
 
 lint: .venv/tested  ## Check style and formatting
 	$(BIN)/ruff check .

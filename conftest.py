@@ -1,4 +1,13 @@
+"""Which tests run, and what is said of those that do not."""
+
+import faulthandler
+from collections import Counter
+from pathlib import Path
+
 import pytest
+
+SYSTEM_TESTS = Path(__file__).parent / "systemtests"
+SECONDS_TO_EXIT = 30
 
 
 def pytest_addoption(parser):
@@ -6,7 +15,21 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--full"):
-        for item in items:
-            if item.get_closest_marker("full"):
-                item.add_marker(pytest.mark.skip(reason="a long form: make test-full"))
+    for item in items:
+        if SYSTEM_TESTS in item.path.parents and not item.get_closest_marker("smoke"):
+            item.add_marker("system")
+        if item.get_closest_marker("full") and not config.getoption("--full"):
+            item.add_marker(pytest.mark.skip(reason="long forms; make test-full"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Sum up the skipped tests: one line per missing part, with the command that brings it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason, number in Counter(report.longrepr[2] for report in skipped).most_common():
+        part, _, remedy = reason.removeprefix("Skipped: ").partition("; ")
+        terminalreporter.line(f"{part}: {number} tests skipped" + (f"; {remedy}" if remedy else ""))
+
+
+def pytest_unconfigure():
+    """Exit even if a test that failed has left a thread that never ends."""
+    faulthandler.dump_traceback_later(SECONDS_TO_EXIT, exit=True)

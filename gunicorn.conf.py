@@ -1,6 +1,7 @@
 """How gunicorn serves tracklog; found by `gunicorn wsgi:app` in this folder, and overruled by its command line."""
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -37,6 +38,8 @@ forwarded_allow_ips = "*"
 secure_scheme_headers = {}
 forwarder_headers = ""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
 
 def on_starting(server):
     """Check and migrate the log before any worker starts; not at a reload, where workers of before still write."""
@@ -45,6 +48,7 @@ def on_starting(server):
     except eventlog.Unavailable as failure:
         sys.exit(str(failure))
     metrics.forget(counted)
+    os.register_at_fork(after_in_parent=deliver_stop_signals)
 
 
 def when_ready(server):
@@ -55,10 +59,20 @@ def on_exit(server):
     logs.stop()
 
 
+def deliver_stop_signals():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def pre_fork(server, worker):
+    """Block the stop signals until the worker has its own handlers; the master's would only take note of them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
 def post_fork(server, worker):
-    """Let a worker end that is told so while it boots: it would note the signal as the master does, and serve on."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    """Let a worker that is still booting exit at a stop signal, without gunicorn's warning that a signal killed it."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0))
+    deliver_stop_signals()
 
 
 def pre_request(worker, request):

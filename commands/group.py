@@ -50,8 +50,10 @@ def print_warnings():
 
 
 def log():
-    """Return the application's event log."""
-    return current_app.extensions["eventlog"]
+    """Return the application's event log, which is closed when the command ends."""
+    log = current_app.extensions["eventlog"]
+    click.get_current_context().call_on_close(log.close)
+    return log
 
 
 def print_table(headers, rows):

@@ -8,7 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from time import monotonic
 
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
@@ -246,12 +246,8 @@ class Forwarder:
 
     @contextmanager
     def _kind_of(self, destination: Destination) -> Iterator[Kind]:
-        kind = self._open_kind(destination.url)
-        try:
+        with self._reading, closing(self._open_kind(destination.url)) as kind:
             yield kind
-        finally:
-            kind.close()
-            self._reading.shutdown()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -21,12 +21,14 @@ class Poster:
         host = parts.netloc.rpartition("@")[2]
         scheme = parts.scheme.removeprefix("webhook+")
         self.url = parts._replace(scheme=scheme, netloc=host, query=urlencode(options), fragment="").geturl()
-        self._pool = urllib3.PoolManager(maxsize=8, timeout=TIMEOUT, retries=False)
+        # A PoolManager closes its connections only when nothing refers to its pools, not even a failure's traceback.
+        self._pool = urllib3.connection_from_url(self.url, maxsize=8, timeout=TIMEOUT, retries=False)
+        self._target = urllib3.util.parse_url(self.url).request_uri
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         """Return the answer if it is one of success or refusal; raise Later for all else."""
         try:
-            answer = self._pool.request("POST", self.url, body=body, headers=headers, redirect=False)
+            answer = self._pool.request("POST", self._target, body=body, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError as error:
             raise Later(f"{type(error).__name__}: {error}") from error
         if answer.status >= 500 or answer.status in AT_ONCE:
@@ -34,7 +36,7 @@ class Poster:
         return answer
 
     def close(self) -> None:
-        self._pool.clear()
+        self._pool.close()
 
 
 def refusal(answer: urllib3.BaseHTTPResponse) -> Refused:

@@ -21,6 +21,19 @@ PROJECT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 SOURCE_ID = "ILoveData123"
 AUTHENTICATION = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
+#: How to install what tests need, where that is not the Debian package of the same name.
+INSTALL = {
+    ".venv-browse": "make .venv-browse/installed",
+    "java": "apt install default-jre-headless",
+    "node": "apt install nodejs",
+    "promtool": "apt install prometheus",
+    "script": "apt install bsdutils",
+    "setpriv": "apt install util-linux",
+    "systemd-analyze": "apt install systemd",
+    "systemtests/clients/node_modules": "npm ci --prefix systemtests/clients",
+    "systemtests/kafka/jars": "mvn --file systemtests/kafka dependency:copy-dependencies",
+    "the right to mount a file system": "run the tests as root",
+}
 
 
 def wait_until(condition, seconds=30):
@@ -33,16 +46,16 @@ def wait_until(condition, seconds=30):
 
 
 def need(part):
-    """Skip a test where a program, or a folder of the checkout, is missing; fail it where CI should have it."""
+    """Skip a test if a program or a folder of the checkout is missing; in CI, fail it."""
     if not (shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir()):
         lack(part)
 
 
 def lack(part):
-    """End a test that cannot be done here: a failure in CI, which should have all that it needs."""
+    """Skip a test that cannot be done here, and say what to install; in CI, which should have everything, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{part} is missing")
-    pytest.skip(f"needs {part}")
+    pytest.skip(f"{part}; {INSTALL.get(part, f'apt install {part}')}")
 
 
 def free_port():

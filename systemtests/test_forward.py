@@ -218,6 +218,7 @@ def test_a_dead_destination_slows_no_other_and_catches_up_when_it_is_back(runnin
     assert running.query("SELECT failures > 0 FROM destinations WHERE name = 'dead'") == [(1,)]
 
 
+@pytest.mark.smoke
 def test_a_webhook_gets_each_event_signed_and_with_a_key_that_tells_a_repeat(running):
     posts = []
 
@@ -266,6 +267,7 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.smoke
 def test_a_gzipped_batch_is_understood(running, second):
     post_events(running, 1000)
     running.flask("destinations", "add", "second", f"http://SecondKey@127.0.0.1:{second.port}/v1/batch?gzip=true")
@@ -274,6 +276,7 @@ def test_a_gzipped_batch_is_understood(running, second):
     assert second.query("SELECT count(*) FROM events") == [(1001,)]
 
 
+@pytest.mark.smoke
 def test_several_sources_need_a_source_of_a_destination_that_has_one_key(running):
     running.flask("sources", "add", "other")
     refused = running.flask("destinations", "add", "second", "http://KEY@127.0.0.1:1/v1/batch", check=False)

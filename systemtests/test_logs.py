@@ -15,6 +15,7 @@ EVENT = {"userId": "1", "event": "Posted"}
 ID = "0af7651916cd43dd8448eb211c80319c"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_from_start_to_stop_each_line_is_json_and_none_a_traceback(service, number):
     service.environment["TRACKLOG_TRUSTED_PROXIES"] = "1"
@@ -57,6 +58,7 @@ def raw(service, data):
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+@pytest.mark.smoke
 def test_rejections_are_one_line_of_a_kind_and_name_no_key(service):
     service.start("--workers", "1")
     for _ in range(3):
@@ -182,6 +184,7 @@ def test_the_forwarder_writes_lines_of_json_about_each_change(running, port):
     assert "hidden" not in output.read_text()
 
 
+@pytest.mark.smoke
 def test_a_forwarder_that_is_to_end_says_so_in_words(running, port):
     with receiving(port, [400]):
         ended = running.flask("forward", "--once", check=False)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import pytest
 from service import AUTHENTICATION, PROJECT, SOURCE_ID, need, wait_until
 
 # The examples of the API's own page, as valid JSON.
@@ -60,6 +61,7 @@ def test_the_examples_posted_with_curl_stand_in_events_and_in_their_views(runnin
     assert running.query("SELECT DISTINCT source FROM events") == [("example",)]
 
 
+@pytest.mark.smoke
 def test_the_same_message_id_twice_is_one_row_and_two_sources_may_share_one(running, basic):
     running.flask("sources", "add", "second", "--source-id", "Second")
     event = TRACK | {"messageId": "m-1"}
@@ -69,6 +71,7 @@ def test_the_same_message_id_twice_is_one_row_and_two_sources_may_share_one(runn
     assert running.query("SELECT source FROM events ORDER BY id") == [("example",), ("second",)]
 
 
+@pytest.mark.smoke
 def test_a_source_disabled_while_workers_run_is_refused_within_a_second(running):
     assert running.post("/v1/track", TRACK)[0] == 200
     running.flask("sources", "disable", "example")
@@ -95,6 +98,7 @@ def test_the_distributions_sqlite3_shows_every_table_and_view(running):
         assert shown.stdout.startswith(b"" if is_empty else "┌".encode()), name
 
 
+@pytest.mark.smoke
 def test_gunicorn_finds_its_settings_and_its_command_line_wins(service):
     service.environment["TRACKLOG_BIND"] = "127.0.0.1:1"
     service.start("--workers", "1")

@@ -13,6 +13,7 @@ from service import AUTHENTICATION, BIN, PROJECT, Clients, Service, free_port, n
 EVENT = {"userId": "1", "event": "Posted"}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
@@ -41,7 +42,7 @@ def test_make_run_serves_and_its_printed_lines_work(tmp_path):
     service.port = free_port()
     environment = service.environment | {"TRACKLOG_BIND": f"127.0.0.1:{service.port}"}
     if BIN != PROJECT / ".venv" / "bin":
-        pytest.skip("needs the environment that make makes")
+        pytest.skip("an environment that make made; make test-system")
     printed = tmp_path / "printed"
     with open(printed, "w") as output:
         made = subprocess.Popen(
@@ -61,6 +62,7 @@ def test_make_run_serves_and_its_printed_lines_work(tmp_path):
         made.wait(40)
 
 
+@pytest.mark.smoke
 def test_a_reload_loses_no_request_of_clients_that_keep_their_connections(running):
     with Clients(running.port, 8) as clients:
         for _ in range(3):
@@ -74,6 +76,7 @@ def test_a_reload_loses_no_request_of_clients_that_keep_their_connections(runnin
     assert clients.failed == []
 
 
+@pytest.mark.smoke
 def test_after_a_stop_the_whole_log_is_in_its_one_file(service, tmp_path):
     running = service
     running.start("--workers", "1")
@@ -88,6 +91,7 @@ def test_after_a_stop_the_whole_log_is_in_its_one_file(service, tmp_path):
     assert running.query("SELECT count(*) FROM events") == [(1,)]
 
 
+@pytest.mark.smoke
 def test_an_answer_without_a_body_leaves_the_connection_usable(shared):
     with shared.connection() as connection:
         for _ in range(2):
@@ -114,6 +118,7 @@ def test_the_start_line_names_a_socket_that_is_handed_over(service):
     assert service.lines("start")[0]["addresses"] == [f"http://127.0.0.1:{port}"]
 
 
+@pytest.mark.smoke
 def test_a_log_is_made_once_however_many_make_it(service):
     service.database = service.folder / "other.db"
     service.environment["TRACKLOG_DATABASE"] = str(service.database)

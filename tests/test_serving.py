@@ -1,6 +1,11 @@
 """What gunicorn does otherwise for tracklog."""
 
 import email.utils
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -86,3 +91,32 @@ def test_what_gunicorn_says_of_a_url_leaves_out_its_query():
 def test_settings_read_as_before(adapted):
     names = [*adapted.settings, "is_ssl", "address"]
     assert [getattr(adapted, name) for name in names] == [getattr(Config(), name) for name in names]
+
+
+BOOT = """
+import os, runpy, signal, sys, time
+number = int(sys.argv[1])
+signal.signal(number, lambda *_: None)  # gunicorn's master only takes note of it
+hooks = runpy.run_path("gunicorn.conf.py")
+hooks["on_starting"](None)
+sent, send = os.pipe()
+hooks["pre_fork"](None, None)
+worker = os.fork()
+if not worker:
+    os.read(sent, 1)
+    hooks["post_fork"](None, None)
+    time.sleep(30)
+    os._exit(1)
+assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+os.kill(worker, number)
+os.write(send, b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_worker_that_is_stopped_while_it_boots_exits(path, number):
+    """The signal comes before the worker has handlers of its own."""
+    command = [sys.executable, "-c", BOOT, str(int(number))]
+    environment = os.environ | {"TRACKLOG_DATABASE": path, "PYTHONPATH": "."}
+    subprocess.run(command, cwd=Path(__file__).parent.parent, env=environment, check=True, timeout=60)
