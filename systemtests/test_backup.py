@@ -132,7 +132,10 @@ def full_disk(tmp_path):
 def test_a_backup_or_an_export_to_a_full_disk_says_so_and_leaves_no_copy(laden, full_disk):
     copy = full_disk / "copy.db"
     done = laden.flask("events", "backup", copy, check=False)
-    assert (done.returncode, done.stderr) == (1, f"Error: {copy}: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"Error: The disk of {copy} is full. Delete files there, or choose another disk\n",
+    )
     assert list(full_disk.iterdir()) == []
     with open(full_disk / "all.ndjson", "w") as output:
         command = [BIN / "flask", "events", "export"]
