@@ -43,7 +43,7 @@ OF_THE_LOG = {
     "tracklog_events_duplicate_total": (COUNTER, ("source",), "Events that were stored already"),
     "tracklog_events_rejected_total": (COUNTER, ("source", "code"), "Events, or bodies that were none, refused"),
     "tracklog_destination_backlog_events": (GAUGE, DESTINATION, "Events that wait, wanted or not"),
-    "tracklog_destination_oldest_waiting_seconds": (GAUGE, DESTINATION, "How long the first of them waits; 0 without"),
+    "tracklog_destination_oldest_waiting_seconds": (GAUGE, DESTINATION, "How long the oldest of them waits; 0 without"),
     "tracklog_destination_deliveries_total": (COUNTER, DESTINATION, "Events delivered"),
     "tracklog_destination_failures_total": (COUNTER, DESTINATION, "Attempts to deliver that did not succeed"),
     "tracklog_destination_dead_letters": (GAUGE, DESTINATION, "Events refused for good and not delivered since"),

@@ -10,7 +10,7 @@ SHOWN = {
         *("id", "source", "received_at", "route", "code", "cut", "times_seen", "replayed_at", "became"),
     },
     "destinations": {
-        *("name", "types", "sources", "paused", "position", "reserved", "delivered", "failures"),
+        *("id", "name", "types", "sources", "paused", "position", "reserved", "delivered", "failures"),
         *("last_success_at", "last_error_at", "created_at"),
     },
 }

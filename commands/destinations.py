@@ -56,13 +56,38 @@ def add(name, url, types, sources, start):
         raise NotPossible("A destination's name has letters, digits, - and _")
     for source in sources:
         log().sources.named(source)
-    if forwarding.kind_of(url) == "segment" and len(log().sources.all()) > 1 and len(sources) != 1:
-        raise NotPossible("A destination of this kind carries one source: say which with --source")
+    forwarding.check_url(url)
+    if forwarding.carries_one_source(url):
+        # It is bound to the only one, so that one that is added later does not share its key.
+        sources = sources or [source.name for source in log().sources.all()]
+        if len(sources) != 1:
+            raise NotPossible("A destination of this kind carries one source: say which with --source")
     position = {"start": 0, "now": log().reader.last_id()}.get(start)
     if position is None:
         position = start - 1
     log().destinations.add(name, url, types, sources, position)
     click.echo(f"Destination {name} begins after event {position}")
+
+
+@destinations.command("set")
+@click.argument("name")
+@click.argument("url")
+def set_url(name, url):
+    """Deliver to another URL, of the same kind; all else stays as it is.
+
+    A forwarder that runs takes the new URL within two seconds. What it had sent to the old one, and not yet
+    noted, is sent again.
+
+    \b
+    Example:
+      flask destinations set warehouse 'https://${KEY}@new.example/v1/batch'
+    """
+    forwarding.check_url(url)
+    kind, new_kind = forwarding.kind_of(log().destinations.get(name).url), forwarding.kind_of(url)
+    if new_kind != kind:
+        raise NotPossible(f"{name} is of the kind {kind}, and this URL of the kind {new_kind}: add another destination")
+    log().destinations.set_url(name, url)
+    click.echo(f"Destination {name} is set to {forwarding.hide_secrets(url)}")
 
 
 @destinations.command("list")
@@ -141,6 +166,7 @@ def remove(name, yes):
     if not yes:
         click.confirm(f"Forget {name}, its position and {dead} dead letters?", abort=True)
     log().destinations.remove(name)
+    forwarding.discard_lock(log().path, name)
     click.echo(f"Destination {name} is removed")
 
 
@@ -196,28 +222,27 @@ def replay(name, is_dead, first, last):
     if is_dead == (first is not None or last is not None):
         raise click.UsageError("Give --dead, or --from and --to")
     if is_dead:
-        events = [letter.event for letter in log().destinations.dead_letters(name)]
-        _deliver(name, events, struck_off=True)
-        click.echo(f"{len(events)} delivered")
+        click.echo(f"{_deliver(name, [letter.event for letter in log().destinations.dead_letters(name)])} delivered")
         return
     if first is None or last is None:
         raise click.UsageError("--from and --to go together")
     delivered, cursor = 0, first - 1
     while events := [event for event in log().reader.read_next(cursor, 1000, 10_000_000) if event.id <= last]:
-        _deliver(name, events)
-        delivered, cursor = delivered + len(events), events[-1].id
+        delivered, cursor = delivered + _deliver(name, events), events[-1].id
     click.echo(f"{delivered} delivered")
 
 
-def _deliver(name, events, struck_off=False):
-    """Deliver events past the position; end with a sentence where any is refused."""
-    forwarder = forwarding.Forwarder(log(), name, stop=threading.Event(), once=True)
-    refused = forwarder.redeliver(events)
-    guilty = {letter.event.id for letter in refused}
-    if struck_off:
-        log().destinations.revive(name, [event.id for event in events if event.id not in guilty])
+def _deliver(name, events):
+    """Deliver events past the position, and strike off those that were dead letters; return how many were taken.
+
+    Ends with a sentence where any is refused.
+    """
+    id = log().destinations.get(name).id
+    taken, refused = forwarding.Forwarder(log(), name, stop=threading.Event(), once=True).redeliver(events)
+    log().destinations.revive(id, taken)
     if refused:
         raise NotPossible(f"{len(refused)} of {len(events)} are refused, the first: {plain(refused[0].message)}")
+    return len(taken)
 
 
 def _age(oldest):

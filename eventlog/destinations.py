@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, NamedTuple
 
 from .database import Database
 from .faults import NotPossible
 from .patience import PATIENCE
-from .reader import StoredEvent
+from .reader import StoredEvent, oldest_after
 from .times import now
 
 
 class Destination(NamedTuple):
-    """A row of the table; see schema_3.sql for what the columns mean."""
+    """A row of the table; see schema_5.sql for what the columns mean."""
 
+    id: int
     name: str
     url: str
     types: tuple[str, ...]
@@ -35,7 +37,7 @@ class Progress(NamedTuple):
 
     name: str
     waiting: int  # events past its position, among them those that it does not want
-    oldest: str | None  # when the first of them was received
+    oldest: str | None  # about when the oldest of them was received
     delivered: int
     failures: int
     dead: int
@@ -55,7 +57,11 @@ _EVENT_COLUMNS = ", ".join("event_id" if column == "id" else column for column i
 
 
 class Destinations:
-    """The log's tables of destinations and dead letters. Everything that names no destination raises NotPossible."""
+    """The log's tables of destinations and dead letters. Everything that names no destination raises NotPossible.
+
+    An operator names a destination. A forwarder changes one by its id, so that it never touches another one that was
+    added under the same name.
+    """
 
     def __init__(self, read: Database, written: Database) -> None:
         self._read = read
@@ -68,17 +74,16 @@ class Destinations:
     def progress(self) -> list[Progress]:
         """Return how far each destination is, by name; costs the same however many events wait."""
         rows = self._read.read(
-            """
+            f"""
             SELECT
-                destinations.name,
-                coalesce((SELECT max(id) FROM events) - first.id + 1, 0),
-                first.received_at,
+                name,
+                coalesce((SELECT max(id) FROM events) - (SELECT min(id) FROM events WHERE id > position) + 1, 0),
+                {oldest_after("position")},
                 delivered,
                 failures,
                 (SELECT count(*) FROM dead_letters WHERE destination = destinations.name)
-            FROM destinations LEFT JOIN events AS first
-                ON first.id = (SELECT id FROM events WHERE id > position ORDER BY id LIMIT 1)
-            ORDER BY destinations.name
+            FROM destinations
+            ORDER BY name
             """
         )
         return [Progress(*row) for row in rows]
@@ -86,7 +91,7 @@ class Destinations:
     def get(self, name: str) -> Destination:
         for destination in self._select("WHERE name = ?", name):
             return destination
-        raise NotPossible(f"There is no destination {name!r}")
+        raise _none_named(name)
 
     def add(self, name: str, url: str, types: Sequence[str], sources: Sequence[str], position: int) -> None:
         """Add a destination that has everything up to `position`, an event's id."""
@@ -104,23 +109,47 @@ class Destinations:
 
     def remove(self, name: str) -> None:
         """Forget a destination and its dead letters."""
-        self._update(name, "DELETE FROM destinations WHERE name = :name")
         with self._writing() as connection:
+            connection.execute("DELETE FROM destinations WHERE name = ?", (name,))
+            if not connection.changes():
+                raise _none_named(name)
             connection.execute("DELETE FROM dead_letters WHERE destination = ?", (name,))
 
     def pause(self, name: str, paused: bool) -> None:
-        self._update(name, "UPDATE destinations SET paused = :paused WHERE name = :name", paused=paused)
+        if not self._update("paused = :paused WHERE name = :name", name=name, paused=paused):
+            raise _none_named(name)
 
-    def reserve(self, name: str, last: int) -> None:
+    def set_url(self, name: str, url: str) -> None:
+        """Deliver to another URL from now on. All else stays, but for the last error, which was the old one's."""
+        if not self._update("url = :url, last_error = NULL WHERE name = :name", name=name, url=url):
+            raise _none_named(name)
+
+    def reserve(self, id: int, last: int) -> None:
         """Note, before it is written, that the next object ends with the event `last`: a repeat writes the same one."""
-        self._update(name, "UPDATE destinations SET reserved = :last WHERE name = :name", last=last)
+        if not self._update("reserved = :last WHERE id = :id", id=id, last=last):
+            raise NotPossible("The destination was removed")
 
-    def advance(self, name: str, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> None:
+    def advance(self, id: int, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> None:
         """Note that everything up to `position` is settled: delivered, skipped, or dead. Idempotent but for counts.
 
         An event that has gone from the log meanwhile leaves no dead letter.
         """
         with self._writing() as connection:
+            names = connection.execute(
+                """
+                UPDATE destinations SET
+                    position = max(position, :position),
+                    reserved = NULL,
+                    delivered = delivered + :delivered,
+                    last_success_at = iif(:delivered, :now, last_success_at),
+                    last_error = iif(:delivered, NULL, last_error)
+                WHERE id = :id
+                RETURNING name
+                """,
+                {"id": id, "position": position, "delivered": delivered, "now": now()},
+            ).fetchall()
+            if not names:
+                raise NotPossible("The destination was removed")
             for letter in dead:
                 connection.execute(
                     f"""
@@ -133,28 +162,14 @@ class Destinations:
                         attempts = attempts + excluded.attempts,
                         died_at = excluded.died_at
                     """,
-                    (name, *letter.event, *letter[1:], letter.event.id),
+                    (names[0][0], *letter.event, *letter[1:], letter.event.id),
                 )
-            connection.execute(
-                """
-                UPDATE destinations SET
-                    position = max(position, :position),
-                    reserved = NULL,
-                    delivered = delivered + :delivered,
-                    last_success_at = iif(:delivered, :now, last_success_at),
-                    last_error = iif(:delivered, NULL, last_error)
-                WHERE name = :name
-                """,
-                {"name": name, "position": position, "delivered": delivered, "now": now()},
-            )
 
-    def note_failure(self, name: str, error: str) -> None:
+    def note_failure(self, id: int, error: str) -> None:
+        """Note an attempt that did not succeed, unless the destination was removed meanwhile."""
         self._update(
-            name,
-            """
-            UPDATE destinations SET failures = failures + 1, last_error = :error, last_error_at = :now
-            WHERE name = :name
-            """,
+            "failures = failures + 1, last_error = :error, last_error_at = :now WHERE id = :id",
+            id=id,
             error=error,
             now=now(),
         )
@@ -173,20 +188,24 @@ class Destinations:
     def count_dead(self, name: str) -> int:
         return int(self._read.read("SELECT count(*) FROM dead_letters WHERE destination = ?", (name,))[0][0])
 
-    def revive(self, name: str, event_ids: Sequence[int]) -> None:
+    def revive(self, id: int, event_ids: Sequence[int]) -> None:
         """Strike off dead letters that were delivered after all."""
         with self._writing() as connection:
-            for id in event_ids:
-                connection.execute("DELETE FROM dead_letters WHERE destination = ? AND event_id = ?", (name, id))
+            for event_id in event_ids:
+                connection.execute(
+                    "DELETE FROM dead_letters WHERE event_id = ?"
+                    " AND destination = (SELECT name FROM destinations WHERE id = ?)",
+                    (event_id, id),
+                )
 
-    def _writing(self) -> Any:
+    def _writing(self) -> AbstractContextManager[Any]:
         return self._written.transaction(monotonic() + PATIENCE)
 
-    def _update(self, name: str, statement: str, **values: str | int) -> None:
+    def _update(self, what_and_where: str, **values: str | int) -> bool:
+        """Change one destination; tell whether there was one."""
         with self._writing() as connection:
-            connection.execute(statement, {"name": name, **values})
-            if not connection.changes():
-                raise NotPossible(f"There is no destination {name!r}")
+            connection.execute(f"UPDATE destinations SET {what_and_where}", values)
+            return bool(connection.changes())
 
     def _select(self, condition: str, *bindings: str) -> list[Destination]:
         rows = self._read.read(
@@ -201,3 +220,7 @@ class Destinations:
             )
             for each in found
         ]
+
+
+def _none_named(name: str) -> NotPossible:
+    return NotPossible(f"There is no destination {name!r}")

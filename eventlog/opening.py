@@ -18,7 +18,7 @@ APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show
 
 #: The schema's history: the script at index N leads from version N to N + 1. Migrations only add,
 #: so that workers of the version before can go on writing while the new ones start.
-MIGRATIONS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
+MIGRATIONS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql")
 
 
 def connect(path: str) -> apsw.Connection:

@@ -35,6 +35,22 @@ class Count(NamedTuple):
 _COLUMNS = ", ".join(StoredEvent._fields)
 
 
+def oldest_after(cursor: str) -> str:
+    """Return an SQL expression: about when the oldest event above `cursor`, an expression too, was received.
+
+    A clock that stepped back leaves events that seem to be received later than those behind them. So this takes the
+    earliest of a few: those at 1, 2, 4, 8... ids above the cursor, and at as many before the end of the log.
+    """
+    return f"""(
+        WITH RECURSIVE newest (id) AS (SELECT max(id) FROM events), steps (step) AS (
+            VALUES (1) UNION ALL SELECT 2 * step FROM steps WHERE {cursor} + 2 * step <= (SELECT id FROM newest)
+        ), looked_at (least_id) AS (
+            SELECT {cursor} + step FROM steps UNION ALL SELECT max({cursor}, newest.id - step) + 1 FROM steps, newest
+        )
+        SELECT min((SELECT received_at FROM events WHERE id >= least_id ORDER BY id LIMIT 1)) FROM looked_at
+    )"""
+
+
 class Reader:
     """Reads without holding anything open in between: each call is a transaction of its own."""
 
@@ -71,18 +87,22 @@ class Reader:
         """Return the next events above `cursor`: those with payloads of `most_bytes` together, but at least one."""
         return self.read_range(cursor, self.measure(cursor, limit, most_bytes)[0])
 
-    def measure(self, cursor: int, limit: int, most_bytes: int) -> tuple[int, bool]:
-        """Return the last id of what `read_next` would return, and whether it is full: one more were too many."""
-        sizes = self._database.read(
-            "SELECT id, octet_length(payload) FROM events WHERE id > ? ORDER BY id LIMIT ?", (cursor, limit)
+    def measure(self, cursor: int, limit: int, most_bytes: int) -> tuple[int, bool, str | None]:
+        """Return the last id of what `read_next` would return, and whether it is full: one more were too many.
+
+        Return also when the oldest of it was received.
+        """
+        rows = self._database.read(
+            "SELECT id, octet_length(payload), received_at FROM events WHERE id > ? ORDER BY id LIMIT ?",
+            (cursor, limit),
         )
-        last, total = cursor, 0
-        for id, size in sizes:
+        last, total, oldest = cursor, 0, None
+        for id, size, received_at in rows:
             total += size
             if total > most_bytes and last > cursor:
-                return last, True
-            last = id
-        return last, len(sizes) == limit or total >= most_bytes
+                return last, True, oldest
+            last, oldest = id, min(oldest or received_at, received_at)
+        return last, len(rows) == limit or total >= most_bytes, oldest
 
     def read_range(self, cursor: int, last: int) -> list[StoredEvent]:
         """Return the events above `cursor` up to `last`."""
@@ -92,12 +112,12 @@ class Reader:
         return [StoredEvent(*row) for row in rows]
 
     def waiting(self, cursor: int, most: int) -> tuple[int, str | None]:
-        """Return how many events are above `cursor`, counted up to `most`, and when the oldest was received."""
+        """Return how many events are above `cursor`, counted up to `most`, and about when the oldest was received."""
         ((count, oldest),) = self._database.read(
-            """
+            f"""
             SELECT
                 (SELECT count(*) FROM (SELECT 1 FROM events WHERE id > :cursor LIMIT :most)),
-                (SELECT received_at FROM events WHERE id > :cursor ORDER BY id LIMIT 1)
+                {oldest_after(":cursor")}
             """,
             {"cursor": cursor, "most": most},
         )

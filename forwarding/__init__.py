@@ -2,7 +2,21 @@
 
 from .delivery import Later, Refused, Settled
 from .forwarder import Forwarder
+from .lock import discard as discard_lock
 from .runner import forward
-from .urls import hide_secrets, kind_of, open_kind
+from .secrets import hide_secrets
+from .urls import carries_one_source, check_url, kind_of, open_kind
 
-__all__ = ["Forwarder", "Later", "Refused", "Settled", "forward", "hide_secrets", "kind_of", "open_kind"]
+__all__ = [
+    "Forwarder",
+    "Later",
+    "Refused",
+    "Settled",
+    "carries_one_source",
+    "check_url",
+    "discard_lock",
+    "forward",
+    "hide_secrets",
+    "kind_of",
+    "open_kind",
+]

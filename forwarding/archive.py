@@ -78,15 +78,22 @@ class Archive:
         self.most_bytes = most_bytes
         self.patience = patience
         self._place = place
+        self._aborted = False
 
     def deliver(self, events: Sequence[StoredEvent]) -> Settled:
         for name, group in _objects(events):
+            if self._aborted:
+                raise Later("the forwarder goes on no more")
             content = _compressed(group)
             try:
                 self._place.put(name, content)
             except Exception as error:  # no common one: each library has its own for "forbidden" and "no connection"
                 raise Later(f"{type(error).__name__}: {error}") from error
         return Settled()
+
+    def abort(self) -> bool:
+        self._aborted = True
+        return False  # the object that is being written may still come to be
 
     def close(self) -> None:
         pass

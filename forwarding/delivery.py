@@ -7,7 +7,7 @@ from eventlog import StoredEvent
 
 
 class Kind(Protocol):
-    """A way to deliver. One thread uses it, for one destination."""
+    """A way to deliver, for one destination. One thread at a time uses it, but for `abort`."""
 
     most_events: int
     most_bytes: int  # of payloads; one event may be larger
@@ -20,6 +20,13 @@ class Kind(Protocol):
         Events come in the log's order, and after a crash some come again: what is delivered twice must do no harm
         that the kind could prevent. Raises Refused where the destination will not have them and does not say which.
         """
+
+    def abort(self) -> bool:
+        """Have `deliver`, which another thread is in, end soon by raising Later; only `close` may follow.
+
+        Tell whether nothing more can be sent from now on, so that the destination need not be waited for.
+        """
+        ...
 
     def close(self) -> None: ...
 
@@ -67,6 +74,9 @@ class Nowhere(AtOnce):
     def deliver(self, events: Sequence[StoredEvent]) -> Settled:
         self.delivered += events
         return Settled()
+
+    def abort(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass

@@ -16,6 +16,7 @@ from eventlog import StoredEvent
 from .delivery import AtOnce, Later, Refused, Settled
 
 WAIT = 10.0  # seconds for all of a batch to be acknowledged, before it counts as a failure
+SLICE = 0.2  # seconds of that between two looks at whether it is to end
 
 DEFAULTS: dict[str, str | int] = {
     "client.id": "tracklog",
@@ -67,6 +68,7 @@ class Kafka(AtOnce):
         self._topic = topic
         self._settings: dict[str, object] = dict(settings) | {"logger": self}
         self._producer = Producer(self._settings)
+        self._aborted = False
         self._trouble = ""  # what the producer last said of the cluster
         self._events: Sequence[StoredEvent] = ()  # under way
         self._failed: dict[int, KafkaError] = {}
@@ -90,6 +92,10 @@ class Kafka(AtOnce):
                     raise Refused(error.name(), _text(error))
             raise Later(trouble or _text(failed[0]))
         return Settled({index: (error.name(), _text(error)) for index, error in self._refused.items()})
+
+    def abort(self) -> bool:
+        self._aborted = True
+        return False
 
     def close(self) -> None:
         self._producer.purge()
@@ -123,9 +129,11 @@ class Kafka(AtOnce):
     def _wait(self) -> int:
         """Wait for the reports of all that was produced; return how many are missing."""
         until = monotonic() + WAIT
-        while (left := len(self._producer)) and (seconds := until - monotonic()) > 0:
+        while (left := len(self._producer)) and (seconds := until - monotonic()) > 0 and not self._aborted:
             try:
-                self._producer.poll(seconds)  # and no flush, which does not bear a callback after a fatal error
+                self._producer.poll(
+                    min(seconds, SLICE)
+                )  # and no flush, which does not bear a callback after a fatal error
             except KafkaException:
                 self._producer.purge()  # fatal: what was refused is reported still, and nothing more is sent
         return left

@@ -6,14 +6,16 @@ An event carries its messageId and both of its times, so that a tracklog stores 
 import gzip
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
+from functools import partial
 from urllib.parse import SplitResult, unquote
 from zlib import crc32
 
 from eventlog import StoredEvent
 
 from .delivery import AtOnce, Settled
-from .http import Poster, json_of, refusal
+from .http import MAX_ERROR_CHARACTERS, Poster, json_of, refusal
+from .threads import start
 
 MOST_EVENTS = 1000  # of a batch, as many as an answer lists rejections for
 MOST_BYTES = 450_000  # of a batch, of the 500 KB that services of this API take
@@ -43,7 +45,6 @@ class Segment(AtOnce):
             self._headers["Content-Encoding"] = "gzip"
         self._compress = compress
         self._poster = poster
-        self._threads = ThreadPoolExecutor(LANES)
         # What was taken, or why it was refused, by event: where one lane fails, the others need not go again.
         self._settled: dict[int, tuple[str, str] | None] = {}
 
@@ -52,15 +53,18 @@ class Segment(AtOnce):
         for event in events:
             if event.id not in self._settled:
                 lanes[crc32((event.user_id or event.anonymous_id or "").encode()) % LANES].append(event)
-        under_way = [self._threads.submit(self._deliver_lane, lane) for lane in lanes if lane]
+        under_way = [start(partial(self._deliver_lane, lane)) for lane in lanes if lane]
         wait(under_way)  # all of them, though one fails: what comes next must not overtake the others
         for lane in under_way:
             lane.result()
         outcomes = [self._settled.pop(event.id) for event in events]
         return Settled({index: why for index, why in enumerate(outcomes) if why})
 
+    def abort(self) -> bool:
+        self._poster.abort()
+        return True
+
     def close(self) -> None:
-        self._threads.shutdown()
         self._poster.close()
 
     def _deliver_lane(self, lane: Sequence[StoredEvent]) -> None:
@@ -69,8 +73,17 @@ class Segment(AtOnce):
             self._settled |= {event.id: refused.get(index) for index, event in enumerate(batch)}
 
     def _post(self, payloads: Sequence[str]) -> dict[int, tuple[str, str]]:
+        """Post a batch; return which of it are refused, by index, and why.
+
+        An answer that lists so many that it is not read to its end says nothing of the others. So the halves are posted
+        again: what was taken is a duplicate then, and what was refused is listed in a shorter answer.
+        """
         body = ('{"batch":[' + ",".join(payloads) + "]}").encode()
         answer = self._poster.post(gzip.compress(body, 6) if self._compress else body, self._headers)
+        if answer.is_cut and answer.body.lstrip().startswith(b"{") and len(payloads) > 1:
+            middle = len(payloads) // 2
+            first = self._post(payloads[:middle])
+            return first | {index + middle: why for index, why in self._post(payloads[middle:]).items()}
         refused = _refused(json_of(answer).get("rejected"), len(payloads))
         if answer.status >= 300 and len(refused) < len(payloads):
             raise refusal(answer)
@@ -96,5 +109,6 @@ def _refused(rejected: object, number: int) -> dict[int, tuple[str, str]]:
     refused = {}
     for each in rejected if isinstance(rejected, list) else []:
         if isinstance(each, dict) and each.get("index") in range(number):
-            refused[each["index"]] = str(each.get("code", "rejected")), str(each.get("message", ""))
+            message = str(each.get("message", ""))[:MAX_ERROR_CHARACTERS]
+            refused[each["index"]] = str(each.get("code", "rejected"))[:MAX_ERROR_CHARACTERS], message
     return refused

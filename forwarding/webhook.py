@@ -38,5 +38,9 @@ class Webhook(AtOnce):
                 raise refusal(answer)
         return Settled()
 
+    def abort(self) -> bool:
+        self._poster.abort()
+        return True
+
     def close(self) -> None:
         self._poster.close()

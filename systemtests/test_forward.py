@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from receiver import answer as bytes_of
+from receiver import black_hole, receiving
 from service import BIN, PROJECT, Clients, Service, wait_until
 
 USERS = 50
@@ -274,6 +276,99 @@ def test_a_gzipped_batch_is_understood(running, second):
     assert running.flask("destinations", "test", "second").stdout.startswith("Destination second took the event test-")
     assert running.flask("forward", "--once").returncode == 0
     assert second.query("SELECT count(*) FROM events") == [(1001,)]
+
+
+def refusing(connection, _):
+    connection.sendall(bytes_of(400))
+
+
+def silent(*_):
+    time.sleep(600)
+
+
+def dripping(connection, _):
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    while True:
+        connection.sendall(b" ")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["http://KEY@", "webhook+http://"])
+@pytest.mark.parametrize("way", [refusing, silent, dripping, "black hole"])
+def test_a_forwarder_ends_within_seconds_of_sigterm_whatever_a_destination_does(running, kind, way):
+    post_events(running, 10_000)
+    with black_hole() if way == "black hole" else receiving(way) as port, forwarder(running) as process:
+        running.flask("destinations", "add", "there", f"{kind}127.0.0.1:{port}/in")
+        if way is refusing:
+            wait_until(lambda: running.query("SELECT count(*) > 0 FROM dead_letters") == [(1,)])
+        time.sleep(1)
+        process.terminate()
+        began = time.monotonic()
+        assert process.wait(15) == 0
+        print(f"{kind} {way}: ended after {time.monotonic() - began:.2f} s")
+    assert running.query("SELECT delivered, position = (SELECT count(*) FROM dead_letters) FROM destinations") == [
+        (0, 1)
+    ]
+
+
+def ids_in(body):
+    event = json.loads(body)
+    return [each["messageId"] for each in event.get("batch", [event])]
+
+
+@pytest.fixture
+def two_places():
+    """Yield the address of two places, `old` and `new`, and what each has taken."""
+    taken = {"old": [], "new": []}
+
+    def answer(handler, body):
+        event = json.loads(body)
+        taken[handler.path.strip("/")] += [each["messageId"] for each in event.get("batch", [event])]
+        return 200, {}, b"{}"
+
+    with answering(answer) as port:
+        yield f"127.0.0.1:{port}", taken
+
+
+LAST_100 = [f"event {n}" for n in range(900, 1000)]
+
+
+@pytest.mark.parametrize("kind", ["http://KEY@", "webhook+http://"])
+def test_a_destination_that_is_added_again_gets_all_that_only_the_old_one_got(running, two_places, kind):
+    address, taken = two_places
+    post_events(running, 1000)
+    with forwarder(running):
+        running.flask("destinations", "add", "there", f"{kind}{address}/old", "--from", "901")
+        wait_until(lambda: taken["old"])
+        running.flask("destinations", "remove", "there", "--yes")
+        running.flask("destinations", "add", "there", f"{kind}{address}/new", "--from", "901")
+        wait_until(lambda: position(running, "there") == 1000, 60)
+    assert sorted(taken["new"]) == LAST_100
+
+
+def test_a_destination_with_another_url_goes_on_where_it_was(running, two_places):
+    """It may repeat what was under way; it leaves nothing out."""
+    address, taken = two_places
+    post_events(running, 1000)
+    with forwarder(running):
+        running.flask("destinations", "add", "there", f"webhook+http://{address}/old", "--from", "901")
+        wait_until(lambda: len(taken["old"]) > 5)
+        running.flask("destinations", "set", "there", f"webhook+http://{address}/new")
+        wait_until(lambda: position(running, "there") == 1000, 60)
+    number = len(taken["old"])
+    assert taken["old"] == LAST_100[:number]
+    assert taken["new"] in (LAST_100[number:], LAST_100[number - 1 :])
+
+
+def test_a_source_that_is_added_later_shares_no_key(running, second):
+    event = {"userId": "1", "event": "Posted", "messageId": "a"}
+    assert running.post("/v1/track", event)[0] == 200
+    running.flask("destinations", "add", "second", f"http://SecondKey@127.0.0.1:{second.port}/v1/batch")
+    running.flask("sources", "add", "later", "--source-id", "LaterKey")
+    wait_until(lambda: running.post("/v1/track", event | {"writeKey": "LaterKey"}, {})[0] == 200)
+    assert running.flask("forward", "--once").returncode == 0
+    delivered = running.query("SELECT delivered FROM destinations")
+    assert second.query("SELECT count(*) FROM events") == delivered == [(1,)]
 
 
 @pytest.mark.smoke

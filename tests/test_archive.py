@@ -325,7 +325,7 @@ def test_a_folder_that_is_not_there_is_not_made(folder):
     [
         ("archive+s3://", "it names no place"),
         ("archive+file:///", "it names no place"),
-        ("archive+simplecache::s3://bucket", "it names no place"),
+        ("archive+simplecache::s3://bucket", "cannot be read for sure"),
         ("archive+file://folder", "three slashes"),
         ("archive+file:///folder?second=5", "no such option"),
         ("archive+memory://there?bytes=0", "bytes is a number, and 1 or more"),

@@ -70,7 +70,7 @@ def add(log):
 def waits(monkeypatch):
     """Wait for nothing, and tell for how long it would have been."""
     waited = []
-    monkeypatch.setattr("forwarding.forwarder.Forwarder._wait", lambda self, seconds: waited.append(seconds))
+    monkeypatch.setattr("forwarding.attempts.Attempts._wait", lambda self, seconds: waited.append(seconds))
     return waited
 
 
@@ -192,7 +192,7 @@ def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fa
             raise Enough
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forwarding.forwarder.Forwarder._wait", enough)
+        patch.setattr("forwarding.attempts.Attempts._wait", enough)
         forwarder = Forwarder(log, "there", stop=threading.Event(), open_kind=lambda url: dead, give_up_after=0)
         with pytest.raises(Enough):
             forwarder.run()
@@ -251,7 +251,7 @@ def test_what_is_reserved_is_repeated_as_it_was(add, log):
 
 def test_what_is_reserved_and_then_forgotten_is_passed_over(add, log):
     forward = add(5)
-    log.destinations.reserve("there", 3)
+    log.destinations.reserve(log.destinations.get("there").id, 3)
     log.people.forget(log.people.find("1"))
     log.append([event(6)])
     kind = Scripted()
@@ -270,23 +270,71 @@ def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
     assert kind.tries == [[1, 2], [3], [4]]
 
 
-def test_events_that_may_wait_for_more_do_until_the_oldest_is_old_or_they_are_enough(add, log):
-    class Waiting(Scripted):
-        patience = 3600.0
+class StopsWhenIdle(threading.Event):
+    def wait(self, timeout=None):
+        self.set()
+        return True
 
-    kind = Waiting()
-    now = eventlog.times.now()
+
+class Waiting(Scripted):
+    """Waits for eight events, or until they are old."""
+
+    patience = 3600.0
+
+
+@pytest.fixture
+def forward_until_idle(add, log):
+    """Return a function that forwards by a kind until there is nothing to do at the moment."""
+
+    def forward(kind):
+        Forwarder(log, "there", stop=StopsWhenIdle(), open_kind=lambda url: kind).run()
+
+    return forward
+
+
+def test_events_wait_until_the_oldest_is_old_or_they_are_enough(add, log, forward_until_idle):
+    kind, now = Waiting(), eventlog.times.now()
     add(events=[event(n)._replace(received_at=now) for n in range(1, 10)])
-    forwarder = Forwarder(log, "there", stop=threading.Event())
-    forwarder._kind = kind
-    assert forwarder._step() is True
-    assert forwarder._step() is False
+    forward_until_idle(kind)
     log.append([event(10)._replace(received_at=now)])
-    assert forwarder._step() is False
+    forward_until_idle(kind)
     assert kind.tries == [[1, 2, 3, 4, 5, 6, 7, 8]]
-    kind.patience = 0.0
-    assert forwarder._step() is True
-    assert kind.tries[1:] == [[9, 10]]
+    log.append([event(11)._replace(received_at=AT)])
+    forward_until_idle(kind)
+    assert kind.tries[1:] == [[9, 10, 11]]
+
+
+FUTURE = "2999-01-01T00:00:00.000Z"
+
+
+def test_an_event_stamped_in_the_future_holds_back_none_behind_it(add, log, forward_until_idle):
+    kind = Waiting()
+    add(events=[event(1)._replace(received_at=FUTURE), event(2)])
+    forward_until_idle(kind)
+    assert kind.tries == [[1, 2]]
+
+
+def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(add, log):
+    class StopsWhenDelivered(Waiting):
+        patience = 0.2
+
+        def deliver(self, events):
+            stop.set()
+            return super().deliver(events)
+
+    stop, kind = threading.Event(), StopsWhenDelivered()
+    threading.Timer(20, stop.set).start()
+    add(events=[event(1)._replace(received_at=FUTURE)])
+    Forwarder(log, "there", stop=stop, open_kind=lambda url: kind).run()
+    assert kind.tries == [[1]]
+
+
+@pytest.mark.parametrize("ahead", [1, 5, 63, 700])
+def test_events_stamped_in_the_future_hide_no_age(add, log, ahead):
+    """As a clock leaves them that was ahead for a while, and stepped back."""
+    add(events=[event(n)._replace(received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
+    assert log.reader.waiting(0, 10) == (10, AT)
+    assert log.destinations.progress()[0].oldest == AT
 
 
 def test_delays_grow_to_five_minutes_and_heed_what_was_asked():
@@ -305,7 +353,7 @@ def test_delays_grow_to_five_minutes_and_heed_what_was_asked():
         ("https://${KEY}@host/v1/batch", "https://${KEY}@host/v1/batch"),
         (
             "kafka://a:9092,b:9092/topic?sasl.password=x&acks=all",
-            "kafka://a:9092,b:9092/topic?sasl.password=***&acks=all",
+            "kafka://a:9092,b:9092/topic?acks=all&***",
         ),
         ("webhook+https://host/path", "webhook+https://host/path"),
     ],

