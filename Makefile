@@ -21,7 +21,7 @@ run: install  ## Register the example source and serve on 127.0.0.1:8000
 
 browse: .venv-browse/installed  ## Look at the log in a browser, read-only, on 127.0.0.1:8001 or BROWSE_PORT
 	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
-	@PYTHONPATH=browse exec .venv-browse/bin/datasette serve browse --host 127.0.0.1 --port $(BROWSE_PORT)
+	@PYTHONPATH=deploy/datasette exec .venv-browse/bin/datasette serve deploy/datasette --host 127.0.0.1 --port $(BROWSE_PORT)
 
 # Hypothesis tries the same examples in every run; in test-full, others.
 test: .venv/tested  ## Run the unit tests and a few of real processes, in some two minutes
@@ -58,29 +58,29 @@ bench/peers/installed: bench/peers/requirements.txt bench/peers/package-lock.jso
 	npm ci --silent --prefix bench/peers
 	@touch $@
 
-lock:  ## Pin the newest dependencies in requirements*.txt
+lock:  ## Pin the newest dependencies in requirements/
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --output-file requirements.txt
-	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --extra test --constraint requirements.txt --output-file requirements-test.txt
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --output-file requirements/service.txt
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --extra test --constraint requirements/service.txt --output-file requirements/test.txt
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) bench/peers/requirements.in --output-file bench/peers/requirements.txt
 	$(BIN)/python -c 'import configparser as c; s = c.ConfigParser(); s.read("setup.cfg"); print(s["options.extras_require"]["browse"])' \
-	| $(BIN)/uv pip compile --quiet --upgrade $(LOCK) - --output-file requirements-browse.txt
+	| $(BIN)/uv pip compile --quiet --upgrade $(LOCK) - --output-file requirements/browse.txt
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 clean:  ## Remove the environments and what tools leave behind; never a log
 	rm -rf .venv .venv-browse bench/peers/.venv bench/peers/node_modules bench/peers/installed .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-.venv/installed: requirements.txt
+.venv/installed: requirements/service.txt
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/service.txt
 	@touch $@
 
-.venv-browse/installed: requirements-browse.txt
+.venv-browse/installed: requirements/browse.txt
 	$(PYTHON) -m venv --clear .venv-browse
-	.venv-browse/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browse.txt
+	.venv-browse/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browse.txt
 	@touch $@
 
-.venv/tested: requirements-test.txt .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.txt
+.venv/tested: requirements/test.txt .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
 	@touch $@

@@ -1,11 +1,4 @@
-"""Make every error answer: the one table of codes, and the one place where a refusal becomes JSON."""
-
-import json
-
-from flask import Response, current_app, request
-from werkzeug.exceptions import HTTPException
-
-import logs
+"""Every error code that a client may be told, and the exception that carries one."""
 
 # What a client may be told, all of it: code -> (status, message). Codes are Segment's words where it has one.
 CODES = {
@@ -57,8 +50,6 @@ CODES = {
     "storage_unavailable": (503, "The event log cannot take this now; send it again"),
 }  # fmt: skip
 
-RETRY_AFTER = 5  # seconds, the answer to how long a client should wait out a storage trouble
-
 
 class Refused(Exception):
     """Anything but success: a code, its message where the table's does not say enough, and the fields at fault."""
@@ -83,40 +74,3 @@ class Refused(Exception):
 def field_error(field, code):
     """Name a field at fault, as it stands in an answer's list of errors."""
     return {"field": field, "code": code, "message": CODES[code][1]}
-
-
-def answer(refused):
-    """Return the response that tells a client so."""
-    response = Response(json.dumps(refused.body()) + "\n", refused.status, content_type="application/json")
-    if refused.status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER)
-    return response
-
-
-def register(app, unavailable):
-    """Answer with JSON whatever goes wrong in `app`; `unavailable` is what a log raises that cannot be used now."""
-
-    @app.errorhandler(Refused)
-    def refuse(refused):
-        if refused.status < 500:
-            logs.rejected(refused.code, request.environ)
-        return answer(refused)
-
-    @app.errorhandler(unavailable)
-    def log_unavailable(failure):
-        current_app.extensions["trouble"].refuse(failure, request.environ)
-        return answer(Refused("storage_unavailable"))
-
-    @app.errorhandler(HTTPException)
-    def http_error(error):
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.code, "bad_request")
-        logs.rejected(code, request.environ)
-        response = answer(Refused(code))
-        if getattr(error, "valid_methods", None):
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        return response
-
-    @app.errorhandler(Exception)
-    def internal_error(error):
-        logs.internal_error(request.environ)
-        return answer(Refused("internal_error"))

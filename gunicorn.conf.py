@@ -10,10 +10,10 @@ import time
 import flask.logging
 
 import eventlog
-import logs
-import metrics
-import serving
 from config import Config
+from serving import gunicorn_patches
+from serving.gunicorn_logger import Logger
+from telemetry import logs, metrics
 
 settings = Config.from_environment()
 
@@ -27,7 +27,7 @@ control_socket_disable = True
 limit_request_line = 8190  # bytes; as long as nginx lets a pixel's URL be
 sendfile = False  # there are no files to send
 proc_name = "tracklog"
-logger_class = serving.Logger
+logger_class = Logger
 accesslog = "-" if settings.access_log == "on" else None
 
 # Beside the log, since two services may run from one checkout.
@@ -81,7 +81,7 @@ def pre_request(worker, request):
 
 def post_worker_init(worker):
     """Adapt gunicorn, count with the other workers, and let gevent's idle moments gather the log's groups."""
-    serving.adapt(worker.cfg)
+    gunicorn_patches.adapt(worker.cfg)
     worker.wsgi.extensions["metrics"].share(counted)
     worker.wsgi.extensions["eventlog"].keep_reserve()
     threading.Thread(target=notice_moves, args=(worker.wsgi.extensions["eventlog"],), daemon=True).start()

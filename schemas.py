@@ -5,7 +5,7 @@ import math
 
 from marshmallow import Schema, ValidationError, fields, missing
 
-from moments import read_time
+from parsing.timestamps import read_time
 
 NUMBER = (int, float)  # and bool
 _OLD_SPELLINGS = {"userID": "userId", "anonymousID": "anonymousId", "groupID": "groupId"}

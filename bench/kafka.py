@@ -12,7 +12,7 @@ from pathlib import Path
 from forward import ROUNDS, drain, ingest
 from servers import PROJECT, serving, tracklog
 
-sys.path.append(str(PROJECT / "systemtests"))
+sys.path.append(str(PROJECT / "tests" / "system"))
 from broker import JARS, Broker
 
 

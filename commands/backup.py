@@ -14,7 +14,7 @@ from commands.events import events
 from commands.group import log, plain
 from errors import Refused
 from eventlog import NotPossible
-from importing import read_line
+from ingest.import_lines import read_line
 
 CHUNK_EVENTS = 500  # in a transaction, so that senders never wait for long
 CHUNK_BYTES = 1024 * 1024

@@ -10,8 +10,8 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 import forwarding
-import logs
 from commands.group import log, print_warnings, sentences
+from telemetry import logs
 
 
 @click.command()

@@ -8,7 +8,7 @@ from flask import current_app
 from commands.group import LogGroup, log, plain, print_table, short
 from errors import Refused
 from eventlog import NotPossible
-from replaying import replay as replay_one
+from ingest.replay import replay as replay_one
 
 rejected = LogGroup("rejected", help="Look through what was refused, mend it, replay it.")
 

@@ -16,9 +16,11 @@ from .write_queue import WriteQueue
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 
-#: The schema's history: the script at index N leads from version N to N + 1. Migrations only add,
+_SCRIPTS = resources.files(f"{__package__}.migrations")
+
+#: The schema's history in order: each script leads from one version to the next. Migrations only add,
 #: so that workers of the version before can go on writing while the new ones start.
-MIGRATIONS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql")
+MIGRATIONS = tuple(sorted(each.name for each in _SCRIPTS.iterdir() if each.name.endswith(".sql")))
 
 
 def connect(path: str) -> apsw.Connection:
@@ -138,7 +140,7 @@ def _run_scripts(connection: apsw.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     version = 0 if _is_blank(connection) else _version(connection, path)
     for script in MIGRATIONS[version:]:
-        connection.execute(resources.files(__package__).joinpath(script).read_text())
+        connection.execute(_SCRIPTS.joinpath(script).read_text())
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", len(MIGRATIONS))
     connection.execute("COMMIT")

@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from intake import accept_batch
+from ingest.intake import accept_batch
 
 blueprint = Blueprint("batch", __name__)
 

@@ -3,8 +3,8 @@
 from flask import Blueprint, Response, current_app
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from intake import prove_ready
-from openapi import describe
+from ingest.intake import prove_ready
+from serving.openapi import describe
 
 blueprint = Blueprint("ops", __name__)
 

@@ -5,7 +5,7 @@ import base64
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from intake import accept_query
+from ingest.intake import accept_query
 from schemas import CALLS, UNTYPED
 
 PICTURE = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")

@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from intake import accept
+from ingest.intake import accept
 from schemas import CALLS
 
 blueprint = Blueprint("screen", __name__)

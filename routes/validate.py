@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-import intake
+from ingest import intake
 
 blueprint = Blueprint("validate", __name__)
 

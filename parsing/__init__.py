@@ -1,0 +1,1 @@
+"""Parse bytes and text into Python values. Knows no event and no log."""

@@ -1,0 +1,55 @@
+"""Say where a text is no JSON, and what to write instead."""
+
+import json
+import re
+from json.decoder import JSONDecodeError
+
+from errors import Refused
+from parsing.json_values import LONG_INTEGER, long_integer
+
+_word = re.compile(r"[A-Za-z_$][\w$.@-]*").match
+
+_QUOTES = "'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_LITERALS = {"True": "true", "False": "false", "None": "null", "undefined": "null"}
+
+
+def refused(text, error):
+    """Return the Refused for an error that reading `text` has raised."""
+    if isinstance(error, RecursionError):
+        return Refused("invalid_json", "The body is nested too deeply to be read")
+    if not isinstance(error, JSONDecodeError):
+        error = long_integer(text, 0)
+    return Refused("invalid_json", f"line {error.lineno}, column {error.colno}: {_advice(error)}")
+
+
+def _advice(error):
+    """Say what to write instead, at the slips that the API's first page taught its readers."""
+    rest = error.doc[error.pos : error.pos + 100]
+    before = error.doc[: error.pos].rstrip()[-1:]
+    if error.msg == LONG_INTEGER:
+        return error.msg
+    if not rest:
+        return "the text ends too early" if before else "the body is empty"
+    if rest.startswith(("//", "/*", "#")):
+        return "JSON has no comments"
+    if error.msg.startswith("Illegal trailing comma") or (rest[0] in "]}" and before == ","):
+        return "remove the comma after the last element"
+    if rest[0] in _QUOTES:
+        return f'write text in double quotes, "like this", not in {rest[0]}'
+    if error.msg == "Expecting ',' delimiter":
+        return f"write a comma before {_shown(rest)}"
+    if error.msg == "Expecting ':' delimiter":
+        return f"write a colon before {_shown(rest)}"
+    if error.msg.startswith("Expecting") and (word := _word(rest)):
+        literal = _LITERALS.get(word[0])
+        return f"write {literal} instead of {word[0]}" if literal else f'write "{word[0][:40]}" in double quotes'
+    return f"{error.msg.removesuffix(' at')}: {_shown(rest)}"
+
+
+def _shown(rest):
+    return ascii_escaped(rest[:20].partition("\n")[0])
+
+
+def ascii_escaped(text):
+    """Return JSON text in ASCII. Outside of strings it is ASCII already, and inside an escape says the same."""
+    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)

@@ -1,0 +1,1 @@
+"""What surrounds a request: gunicorn, Flask, CORS, error answers, the OpenAPI document."""

@@ -1,0 +1,428 @@
+"""A destination is itself, whatever becomes of its name, its URL and the processes that deliver to it."""
+
+import json
+import multiprocessing
+import os
+import threading
+from contextlib import contextmanager, suppress
+
+import apsw
+import pytest
+from receiver import answer, black_hole, receiving
+from service import wait_until
+
+import eventlog
+import forwarding
+from eventlog import opening
+from forwarding import Forwarder, lock
+from forwarding.delivery import Nowhere
+
+AT = "2015-11-10T00:45:23.412Z"
+
+
+def event(number, source="example"):
+    payload = json.dumps({"messageId": str(number)})
+    return eventlog.Event(source, str(number), "track", "1", None, "e", AT, AT, payload)
+
+
+@pytest.fixture
+def run(runner):
+    def run(*arguments, exit_code=0):
+        result = runner.invoke(args=arguments)
+        assert result.exit_code == exit_code, result.output
+        return result.output
+
+    return run
+
+
+class Meanwhile(Nowhere):
+    """Has something done while it delivers for the first time."""
+
+    def __init__(self, do, fails=False):
+        super().__init__()
+        self.do = do
+        self.fails = fails
+
+    def deliver(self, events):
+        do, self.do = self.do, lambda: None
+        do()
+        if self.fails:
+            raise forwarding.Later("no connection")
+        return super().deliver(events)
+
+
+@pytest.fixture
+def forward(log):
+    """Return a function that forwards to `there` once by a kind."""
+    log.append([event(n) for n in range(1, 101)])
+    log.destinations.add("there", "webhook+http://old", [], [], 0)
+
+    def forward(kind):
+        return Forwarder(log, "there", stop=threading.Event(), once=True, open_kind=lambda url: kind).run()
+
+    return forward
+
+
+@pytest.fixture
+def again(path):
+    """Return a function that removes the destination, and adds another one of its name."""
+
+    def again():
+        own = eventlog.EventLog(path)
+        own.destinations.remove("there")
+        own.destinations.add("there", "webhook+http://new", [], [], 0)
+        own.close()
+
+    return again
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_old_destination_got_is_not_noted_for_the_new_one(log, forward, again, fails):
+    assert forward(Meanwhile(again, fails)) is False
+    new = log.destinations.get("there")
+    assert (new.url, new.position, new.delivered, new.failures) == ("webhook+http://new", 0, 0, 0)
+    kind = Nowhere()
+    assert forward(kind) is True
+    assert len(kind.delivered) == 100
+
+
+def test_what_the_old_destination_refused_is_no_dead_letter_of_the_new_one(log, forward, again):
+    class Refusing(Meanwhile):
+        def deliver(self, events):
+            super().deliver(events)
+            raise forwarding.Refused("400", "no")
+
+    assert forward(Refusing(again)) is False
+    assert log.destinations.count_dead("there") == 0
+
+
+def test_every_change_by_a_forwarder_is_bound_to_the_destination_that_it_knows(log, forward, again):
+    old = log.destinations.get("there")
+    again()
+    before = log.destinations.get("there")
+    assert before.id != old.id
+    log.destinations.advance(before.id, 1, 0, [eventlog.DeadLetter(log.reader.read_after(0)[0], "400", "no", 1, AT)])
+    before = log.destinations.get("there")
+    with pytest.raises(eventlog.NotPossible):
+        log.destinations.advance(old.id, 100, 100)
+    with pytest.raises(eventlog.NotPossible):
+        log.destinations.reserve(old.id, 100)
+    log.destinations.note_failure(old.id, "no connection")
+    log.destinations.revive(old.id, [1])
+    assert log.destinations.get("there") == before
+    assert log.destinations.count_dead("there") == 1
+
+
+def test_an_id_is_never_used_again(log):
+    ids = []
+    for _ in range(3):
+        log.destinations.add("there", "webhook+http://old", [], [], 0)
+        ids.append(log.destinations.get("there").id)
+        log.destinations.remove("there")
+    assert len(set(ids)) == 3
+
+
+def test_another_url_keeps_the_position_and_the_filters(log, run):
+    log.append([event(n) for n in range(1, 11)])
+    run("destinations", "add", "there", "https://OLD@old.example/v1/batch", "--type", "track", "--from", "5")
+    run("destinations", "pause", "there")
+    before = log.destinations.get("there")
+    log.destinations.note_failure(before.id, "401 unknown source")
+    printed = run("destinations", "set", "there", "https://NEW@new.example/v1/batch")
+    assert printed == "Destination there is set to https://***@new.example/v1/batch\n"
+    after = log.destinations.get("there")
+    assert after.url == "https://NEW@new.example/v1/batch"
+    assert after.last_error is None
+    kept = ("id", "types", "sources", "paused", "position", "reserved", "delivered")
+    assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("webhook+https://host/", "of the kind segment, and this URL of the kind webhook"),
+        ("https://host/", "it needs a key"),
+        ("https://a/b@host/", "cannot be read for sure"),
+    ],
+)
+def test_another_url_must_be_one_of_the_same_kind(log, run, url, sentence):
+    run("destinations", "add", "there", "https://OLD@old.example/v1/batch")
+    assert sentence in run("destinations", "set", "there", url, exit_code=1)
+    assert log.destinations.get("there").url == "https://OLD@old.example/v1/batch"
+
+
+def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, run):
+    log.append([event(1), event(2, "other")])
+    received = []
+
+    def serve(connection, request):
+        received.append(json.loads(request.partition(b"\r\n\r\n")[2])["messageId"])
+        connection.sendall(answer(200))
+
+    with receiving(serve) as port:
+        log.destinations.add("there", f"webhook+http://127.0.0.1:{port}/", [], ["example"], 0)
+        dead = [eventlog.DeadLetter(each, "400", "no", 1, AT) for each in log.reader.read_after(0)]
+        log.destinations.advance(log.destinations.get("there").id, 2, 0, dead)
+        assert run("destinations", "replay", "there", "--dead") == "1 delivered\n"
+    assert received == ["1"]
+    assert [letter.event.source for letter in log.destinations.dead_letters("there")] == ["other"]
+
+
+# One source for a key
+
+
+def test_a_destination_with_a_key_is_bound_to_the_only_source(log, run):
+    run("destinations", "add", "there", "https://KEY@host/v1/batch")
+    assert log.destinations.get("there").sources == ("example",)
+
+
+def test_a_source_that_is_added_later_does_not_share_the_key(log, run):
+    received = []
+
+    def serve(connection, request):
+        received.extend(json.loads(request.partition(b"\r\n\r\n")[2])["batch"])
+        connection.sendall(answer(200))
+
+    with receiving(serve) as port:
+        run("destinations", "add", "there", f"http://KEY@127.0.0.1:{port}/v1/batch")
+        log.sources.add("later")
+        log.append([event(1), event(1, "later")])
+        run("forward", "--once")
+    assert received == [{"messageId": "1"}]
+    assert log.destinations.get("there").delivered == 1
+
+
+@pytest.mark.parametrize("sources", [(), ("--source", "example", "--source", "later")])
+def test_a_key_for_several_sources_is_refused(log, run, sources):
+    log.sources.add("later")
+    printed = run("destinations", "add", "there", "https://KEY@host/v1/batch", *sources, exit_code=1)
+    assert "carries one source: say which with --source" in printed
+
+
+# The upgrade
+
+
+@pytest.fixture
+def upgraded(tmp_path):
+    """Return a function that upgrades a log of the version before, with destinations and what was stored."""
+
+    def upgraded(sources, stored):
+        path = str(tmp_path / "old.db")
+        with pytest.MonkeyPatch.context() as patch:
+            before = opening.MIGRATIONS.index("0005_destination_ids.sql")
+            patch.setattr(opening, "MIGRATIONS", opening.MIGRATIONS[:before])
+            eventlog.create(path)
+        connection = apsw.Connection(path)
+        for name in sources:
+            connection.execute(
+                "INSERT INTO sources (id, name, enabled, created_at) VALUES (?, ?, 1, ?)", (name, name, AT)
+            )
+        for name in stored:
+            connection.execute("INSERT INTO counts VALUES (?, 'track', 'stored', '', 1, ?, ?)", (name, AT, AT))
+        for name, url, wanted in [
+            ("key", "https://KEY@host/v1/batch", []),
+            ("bound", "http://KEY@host/v1/batch", ["b"]),
+            ("hook", "webhook+https://host/", []),
+        ]:
+            connection.execute(ADD_AS_BEFORE, (name, url, "[]", json.dumps(wanted), 7, AT))
+        connection.close()
+        eventlog.migrate(path)
+        return path
+
+    return upgraded
+
+
+ADD_AS_BEFORE = "INSERT INTO destinations (name, url, types, sources, position, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+def test_an_upgrade_binds_a_key_to_the_only_source(upgraded):
+    log = eventlog.EventLog(upgraded(["a"], ["a"]))
+    found = {each.name: (each.sources, each.position, each.last_error) for each in log.destinations.all()}
+    assert found == {"key": (("a",), 7, None), "bound": (("b",), 7, None), "hook": ((), 7, None)}
+    assert len({each.id for each in log.destinations.all()}) == 3
+    log.close()
+
+
+@pytest.mark.parametrize(("sources", "stored"), [(["a", "b"], []), (["a"], ["a", "imported"]), ([], [])])
+def test_an_upgrade_says_of_a_key_with_several_sources_what_to_do(upgraded, caplog, sources, stored):
+    path = upgraded(sources, stored)
+    log = eventlog.EventLog(path)
+    failing = [each.name for each in log.destinations.all() if each.last_error]
+    assert failing == ["key"]
+    assert log.destinations.get("key").last_error.endswith("--source NAME --from 8")
+    assert log.destinations.get("key").last_error_at[:2] == "20"
+    assert forwarding.forward(path, ["key"], stop=threading.Event(), once=True) is False
+    assert "carries several sources with one key" in caplog.text
+    assert log.destinations.get("key").last_error.endswith("--source NAME --from 8")
+    log.close()
+
+
+def test_what_runs_of_the_version_before_goes_on(upgraded):
+    path = upgraded(["a"], [])
+    connection = apsw.Connection(path)
+    connection.execute(ADD_AS_BEFORE + " ON CONFLICT DO NOTHING", ("new", "webhook+http://host", "[]", "[]", 0, AT))
+    connection.execute("UPDATE destinations SET position = max(position, 9), reserved = NULL WHERE name = 'new'")
+    connection.execute("DELETE FROM destinations WHERE name = 'hook'")
+    connection.close()
+    log = eventlog.EventLog(path)
+    assert {each.name: each.position for each in log.destinations.all()} == {"bound": 7, "key": 7, "new": 9}
+    assert log.destinations.get("new").id == 4
+    log.close()
+
+
+# Forwarders that run
+
+
+@contextmanager
+def running(path):
+    """Run forwarders of all destinations in this process."""
+    stop = threading.Event()
+    thread = threading.Thread(target=forwarding.forward, args=(path, []), kwargs={"stop": stop})
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def taking():
+    """Yield the URL of a webhook, and the list of messageIds that it takes."""
+    taken = []
+
+    def serve(connection, request):
+        taken.append(json.loads(request.partition(b"\r\n\r\n")[2])["messageId"])
+        connection.sendall(answer(200))
+
+    with receiving(serve) as port:
+        yield f"webhook+http://127.0.0.1:{port}/", taken
+
+
+@pytest.mark.parametrize("way", ["taking", "black hole", "silent", "refused"])
+def test_another_url_is_taken_by_a_forwarder_that_runs(log, way):
+    log.append([event(n) for n in range(1, 4)])
+    silence = threading.Event()
+
+    @contextmanager
+    def old():
+        if way == "taking":
+            with taking() as (url, _):
+                yield url
+        elif way == "black hole":
+            with black_hole() as port:
+                yield f"webhook+http://127.0.0.1:{port}/"
+        elif way == "silent":
+            with receiving(lambda *_: silence.wait(60)) as port:
+                yield f"webhook+http://127.0.0.1:{port}/"
+        else:
+            yield "webhook+http://127.0.0.1:1/"
+
+    with old() as old_url, taking() as (url, taken), running(log.path):
+        log.destinations.add("there", old_url, [], [], 0)
+        if way == "taking":
+            wait_until(lambda: log.destinations.get("there").position == 3)
+            log.destinations.set_url("there", url)
+            log.append([event(4)])
+            expected = ["4"]
+        else:
+            threading.Event().wait(1)  # by when it is being tried
+            log.destinations.set_url("there", url)
+            expected = ["1", "2", "3"]
+        wait_until(lambda: taken == expected, 8)  # the black hole is waited for for 10 s, the silence for 60
+        silence.set()
+
+
+def test_a_destination_that_is_added_again_is_served_at_once_with_what_it_lacks(log, run, path):
+    log.append([event(n) for n in range(1, 4)])
+    with taking() as (old, first), taking() as (new, second), running(path):
+        run("destinations", "add", "there", old)
+        wait_until(lambda: len(first) == 3)
+        run("destinations", "remove", "there", "--yes")
+        run("destinations", "add", "there", new)
+        wait_until(lambda: second == ["1", "2", "3"], 8)
+    assert first == ["1", "2", "3"]
+
+
+def test_one_that_could_not_be_opened_is_served_when_it_is_mended(log, run, path, monkeypatch):
+    monkeypatch.setattr("forwarding.runner.TROUBLED", 600.0)
+    log.append([event(1)])
+    log.destinations.add("there", "https://host/without/a/key", [], ["example"], 0)
+    with taking() as (url, taken), running(path):
+        wait_until(lambda: log.destinations.get("there").last_error)
+        assert "it needs a key" in log.destinations.get("there").last_error
+        log.destinations.set_url("there", url)
+        wait_until(lambda: taken == ["1"], 8)
+
+
+def test_a_paused_destination_is_taken_up_again(log, path):
+    with taking() as (url, taken), running(path):
+        log.destinations.add("there", url, [], [], 0)
+        for number in range(1, 4):
+            log.destinations.pause("there", True)
+            log.append([event(number)])
+            threading.Event().wait(0.7)
+            assert len(taken) == number - 1
+            log.destinations.pause("there", False)
+            wait_until(lambda number=number: len(taken) == number, 8)
+
+
+# The lock
+
+
+def locks(path):
+    return [name for name in os.listdir(os.path.dirname(path)) if "-forward-" in name]
+
+
+def test_the_lock_file_goes_with_the_destination(log, run, path, forward):
+    forward(Nowhere())
+    assert locks(path) == ["tracklog.db-forward-there"]
+    run("destinations", "remove", "there", "--yes")
+    assert locks(path) == []
+
+
+def test_the_lock_file_goes_where_a_forwarder_holds_it(log, run, path):
+    with taking() as (url, taken), running(path):
+        log.append([event(1)])
+        run("destinations", "add", "there", url)
+        wait_until(lambda: taken)
+        run("destinations", "remove", "there", "--yes")
+        wait_until(lambda: locks(path) == [])
+
+
+def test_a_lock_that_is_held_is_not_discarded(path):
+    with lock.held(path, "there"):
+        lock.discard(path, "there")
+        assert locks(path)
+        with pytest.raises(BlockingIOError), lock.held(path, "there", patience=0):
+            pass
+    lock.discard(path, "there")
+    assert not locks(path)
+
+
+def hold(path, seconds, held):
+    """Take the lock again and again, note how many hold it at a time, and discard it."""
+    deadline = lock.monotonic() + seconds
+    while lock.monotonic() < deadline:
+        with suppress(BlockingIOError), lock.held(path, "there", patience=0):
+            with held.get_lock():
+                held[0] += 1
+                held[1] = max(held[1], held[0])
+                held[2] += 1
+            with held.get_lock():
+                held[0] -= 1
+        lock.discard(path, "there")
+
+
+def test_one_process_at_a_time_holds_a_lock_that_is_discarded_all_the_time(path):
+    context = multiprocessing.get_context("spawn")
+    held = context.Array("i", 3)
+    processes = [context.Process(target=hold, args=(path, 2, held)) for _ in range(4)]
+    for each in processes:
+        each.start()
+    for each in processes:
+        each.join(30)
+    now, most, times = held
+    assert (now, most) == (0, 1)
+    assert times > 10

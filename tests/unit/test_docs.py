@@ -1,0 +1,101 @@
+"""The documentation names all that there is."""
+
+import ast
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import errors
+from commands import COMMANDS, GROUPS
+from config import Config
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text()
+DEPLOY = (PROJECT / "docs" / "deploy.md").read_text()
+OPERATE = (PROJECT / "docs" / "operate.md").read_text()
+FORWARD = (PROJECT / "docs" / "forward.md").read_text()
+API = (PROJECT / "docs" / "api.md").read_text()
+
+
+PACKAGES = ("commands", "eventlog", "forwarding", "ingest", "parsing", "routes", "serving", "telemetry")
+ALL_COMMANDS = [f"flask {group.name} {name}" for group in GROUPS for name in group.commands]
+ALL_COMMANDS += [f"flask {command.name}" for command in COMMANDS if command not in GROUPS]
+
+
+def test_the_readme_is_read_in_two_minutes():
+    assert len(README.splitlines()) <= 120
+    assert "make run" in README
+    assert "make test" in README
+
+
+@pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
+def test_every_setting_is_documented_with_its_default(setting):
+    meaning = setting.metadata["meaning"].replace("HOST:PORT", "`HOST:PORT`").replace("unix:PATH", "`unix:PATH`")
+    assert f"| `TRACKLOG_{setting.name.upper()}` | `{setting.default}` | {meaning} |" in DEPLOY
+
+
+@pytest.mark.parametrize("code", errors.CODES)
+def test_every_error_code_is_documented_as_it_is_answered(code):
+    status, message = errors.CODES[code]
+    assert f"| `{code}` | {status} | {message} |" in API
+
+
+def test_no_code_is_documented_that_there_is_not():
+    table = API.partition("## Error codes")[2]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(errors.CODES)
+
+
+def test_every_route_is_documented(app):
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<type>", "{type}")
+        assert f"`{path}`" in API or any(f"`{method} {path}`" in API for method in ("GET", "POST")), path
+
+
+def logged_events():
+    """Return the events that the source logs, each with all fields that it is given in a dictionary with it."""
+    events = {}
+    for path in [*PROJECT.glob("*.py"), *(path for name in PACKAGES for path in (PROJECT / name).glob("*.py"))]:
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if "extra=" in text else ():
+            if isinstance(node, ast.Dict) and "event" in (keys := [ast.literal_eval(key) for key in node.keys if key]):
+                event = node.values[keys.index("event")]
+                if isinstance(event, ast.Constant):
+                    events.setdefault(event.value, set()).update(keys)
+    return {event: fields - {"event"} for event, fields in events.items()}
+
+
+def test_every_log_event_is_documented_with_its_fields():
+    table = OPERATE.partition("## The log lines")[2].partition("## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", table, re.MULTILINE)
+    assert {event: set(re.findall(r"`(\w+)`", fields)) for event, fields in rows} == logged_events()
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_every_command_is_documented(command):
+    assert command in README + OPERATE + FORWARD
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "README.md",
+        "docs/api.md",
+        "docs/deploy.md",
+        "docs/design.md",
+        "docs/forward.md",
+        "docs/operate.md",
+        "docs/performance.md",
+        "CHANGELOG.md",
+    ],
+)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / path).read_text()):
+        assert (PROJECT / path).parent.joinpath(target).exists(), target
+
+
+def test_the_figures_are_those_that_were_measured():
+    subprocess.run([sys.executable, "bench/report.py", "--check"], cwd=PROJECT, check=True)

@@ -1,0 +1,594 @@
+"""The log on a real file: stored once, in order, counted, by many writers; without Flask and without gevent."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import apsw
+import pytest
+
+import eventlog
+from eventlog import opening
+from eventlog.patience import NAP
+from eventlog.records import Counts
+
+PROJECT = Path(__file__).parents[2]
+AT = "2015-11-10T00:45:23.412Z"
+
+
+def event(message_id, source="example", **fields):
+    fields = {
+        "user_id": "1",
+        "anonymous_id": None,
+        "name": "Added File",
+        "payload": json.dumps({"id": message_id}),
+    } | fields
+    return eventlog.Event(source=source, message_id=message_id, type="track", timestamp=AT, received_at=AT, **fields)
+
+
+def rejected(body, source="example", **fields):
+    fields = {"route": "/v1/track", "code": "invalid_json", "message": "no", "errors": "[]", "cut": False} | fields
+    return eventlog.Rejected(source=source, received_at=AT, body=body, **fields)
+
+
+def test_an_event_appended_twice_is_stored_once(log):
+    assert log.append([event("a"), event("b"), event("a")]) == [True, True, False]
+    assert log.append([event("b"), event("c")]) == [False, True]
+    assert [each.message_id for each in log.reader.read_after(0)] == ["a", "b", "c"]
+
+
+def test_two_sources_may_use_one_message_id(log):
+    assert log.append([event("a", "one"), event("a", "two")]) == [True, True]
+
+
+def test_a_source_and_a_message_id_are_told_apart(log):
+    assert log.append([event("bc", "a"), event("c", "ab")]) == [True, True]
+
+
+def test_ids_grow_and_are_never_used_again(log, path):
+    log.append([event("a"), event("b")])
+    connection = apsw.Connection(path)
+    connection.execute("DELETE FROM events")
+    connection.close()
+    log.append([event("c")])
+    assert log.reader.read_after(0)[0].id > 2
+
+
+def test_the_reader_goes_on_after_its_cursor(log):
+    log.append([event(str(number)) for number in range(5)])
+    first = log.reader.read_after(0, 2)
+    rest = log.reader.read_after(first[-1].id)
+    assert [each.message_id for each in first + rest] == ["0", "1", "2", "3", "4"]
+    assert [each.message_id for each in log.reader.read_last(2)] == ["3", "4"]
+    assert log.reader.last_id() == rest[-1].id
+    assert log.reader.read_after(0, source="nobody") == log.reader.read_last(5, type="page") == []
+
+
+def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_reason(log, query):
+    log.append([], [rejected(b"x"), rejected(b"x", "other"), rejected(b"y")])
+    log.append([], [rejected(b"x", code="source_disabled", message="off")])
+    assert query("SELECT source, body, code, message, times_seen FROM rejected ORDER BY id") == [
+        ("example", b"x", "source_disabled", "off", 2),
+        ("other", b"x", "invalid_json", "no", 1),
+        ("example", b"y", "invalid_json", "no", 1),
+    ]
+
+
+def test_counts_are_of_the_transaction_that_they_count(log):
+    log.append([event("a"), event("a")], [rejected(b"x")])
+    log.append([event("a")], [rejected(b"x")])
+    counted = {(each.source, each.type, each.outcome, each.code): each.times for each in log.reader.counts()}
+    assert counted == {
+        ("example", "track", "stored", ""): 1,
+        ("example", "track", "duplicate", ""): 2,
+        ("example", "", "rejected", "invalid_json"): 2,
+    }
+
+
+def test_counts_remember_the_first_and_the_last_time_though_the_clock_steps_back(log):
+    for at in ("2015-11-10T02:00:00.000Z", "2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z"):
+        log.append([event(at)._replace(received_at=at)])
+    (count,) = log.reader.counts()
+    assert (count.first_at, count.last_at) == ("2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z")
+
+
+def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
+    def gather():
+        while log._writer._open.size < 3:
+            time.sleep(0.001)
+
+    def append(row):
+        try:
+            outcomes[row.message_id] = log.append([row])
+        except apsw.ConstraintError:
+            outcomes[row.message_id] = "refused"
+
+    log.cooperate(gather, aside=lambda call: call(), later=lambda call: call())
+    outcomes = {}
+    rows = [event("good"), event("bad", payload=None), event("also good")]
+    run_all(*(lambda row=row: append(row) for row in rows))
+    assert outcomes == {"good": [True], "bad": "refused", "also good": [True]}
+    assert query("SELECT sum(count) FROM counts") == [(2,)]
+
+
+@pytest.fixture
+def transactions(monkeypatch):
+    """Count the transactions that write."""
+    counted = []
+    write = Counts.write
+    monkeypatch.setattr(Counts, "write", lambda self, connection: (counted.append(1), write(self, connection)))
+    return counted
+
+
+def run_all(*calls):
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
+    def gather():
+        while log._writer._open.size < 8:
+            time.sleep(0.001)
+
+    log.cooperate(gather, aside=lambda call: call(), later=lambda call: call())
+    run_all(*(lambda client=client: log.append([event(str(client))]) for client in range(8)))
+    assert len(transactions) == 1
+    assert query("SELECT count(*) FROM events") == [(8,)]
+
+
+def test_whoever_comes_while_a_group_is_committed_shares_the_next(log, query):
+    run_all(*(lambda client=client: [log.append([event(f"{client}-{n}")]) for n in range(20)] for client in range(8)))
+    assert query("SELECT count(*), count(DISTINCT message_id) FROM events") == [(160, 160)]
+
+
+def test_under_gevent_all_that_are_ready_share_one_transaction(path):
+    """In a process of its own, since gevent changes the whole of it; with what gunicorn.conf.py sets up."""
+    script = """
+import gevent.monkey; gevent.monkey.patch_all()
+import runpy, sys, gevent, eventlog
+from types import SimpleNamespace
+from eventlog.records import Counts
+from telemetry.metrics import Metrics
+counted, write = [], Counts.write
+Counts.write = lambda self, connection: (counted.append(1), write(self, connection))
+log = eventlog.EventLog(sys.argv[1])
+app = SimpleNamespace(extensions={"eventlog": log, "metrics": Metrics(log)})
+worker = SimpleNamespace(cfg=SimpleNamespace(worker_class_str="gevent", settings={}), wsgi=app)
+runpy.run_path("gunicorn.conf.py")["post_worker_init"](worker)
+at = "2015-11-10T00:45:23.412Z"
+row = lambda number: eventlog.Event("example", str(number), "track", "1", None, "e", at, at, "{}")
+gevent.joinall([gevent.spawn(log.append, [row(number)]) for number in range(50)], raise_error=True)
+assert len(log.reader.read_after(0)) == 50
+assert len(counted) == 1, counted
+log.append([row(number) for number in range(3000)])
+assert len(log.reader.read_after(0, 5000)) == 3000
+"""
+    environment = os.environ | {"TRACKLOG_DATABASE": path}
+    ended = subprocess.run(
+        [sys.executable, "-c", script, path], cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def append_many(path, client, number):
+    log = eventlog.EventLog(path)
+    for n in range(number):
+        log.append([event(f"{client}-{n}"), event(f"shared-{n}")])
+    log.close()
+
+
+def test_many_processes_append_and_each_event_is_stored_once(path, query):
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=append_many, args=(path, client, 50)) for client in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert query("SELECT count(*) FROM events") == [(3 * 50 + 50,)]
+    assert dict(query("SELECT outcome, sum(count) FROM counts GROUP BY outcome")) == {"stored": 200, "duplicate": 100}
+
+
+def open_many_times(path, client, number):
+    for n in range(number):
+        log = eventlog.EventLog(path)
+        log.append([event(f"{client}-{n}")])
+        log.close()
+
+
+def test_a_log_that_others_open_and_close_is_waited_for(path, query):
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=open_many_times, args=(path, client, 150)) for client in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert query("SELECT count(*) FROM events") == [(450,)]
+
+
+def test_a_full_group_takes_no_further_request(log):
+    full = []
+    log.cooperate(
+        gather=lambda: full.append(log._writer._open is None), aside=lambda call: call(), later=lambda call: call()
+    )
+    log.append([event(str(number)) for number in range(3999)])
+    log.append([event(str(number)) for number in range(4000)])
+    assert full == [False, True]
+
+
+def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
+    aside, naps = [], []
+    log.cooperate(gather=lambda: None, aside=lambda call: aside.append(call()), later=lambda call: call())
+    monkeypatch.setattr("time.sleep", naps.append)
+    log.append([event("one")])
+    assert (aside, naps) == ([], [])
+    log.append(
+        [event(str(number)) for number in range(2500)], [rejected(str(number).encode()) for number in range(1000)]
+    )
+    assert len(aside) == 1
+    assert naps == [NAP] * 3
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Do not wait whole seconds for what will not come."""
+    monkeypatch.setattr("eventlog.database.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.writer.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.sources.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.opening.PATIENCE", 0.1)
+
+
+WRITES = {
+    "append": lambda log: log.append([event("new")]),
+    "append rejected": lambda log: log.append([], [rejected(b"new")]),
+    "sources.add": lambda log: log.sources.add("new"),
+    "sources.set_enabled": lambda log: log.sources.set_enabled("example", False),
+}
+READS = {
+    "read_after": lambda log: log.reader.read_after(0),
+    "read_last": lambda log: log.reader.read_last(1),
+    "last_id": lambda log: log.reader.last_id(),
+    "counts": lambda log: log.reader.counts(),
+    "sources.find": lambda log: log.sources.find("nobody"),
+    "sources.all": lambda log: log.sources.all(),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_locked_log_is_unavailable_to_writers_until_the_lock_is_gone(log, path, impatient, write):
+    locker = apsw.Connection(path)
+    locker.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(eventlog.Unavailable):
+        WRITES[write](log)
+    locker.execute("ROLLBACK")
+    locker.close()
+    WRITES[write](log)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_locked_log_can_be_read(log, path, impatient, read):
+    locker = apsw.Connection(path)
+    locker.execute("BEGIN EXCLUSIVE")
+    READS[read](log)
+    locker.close()
+
+
+@pytest.mark.parametrize("use", WRITES | READS)
+def test_a_log_that_is_gone_is_unavailable_and_not_made_anew(log, path, use):
+    log.append([event("old")])
+    os.rename(path, path + ".away")
+    with pytest.raises(eventlog.Unavailable):
+        (WRITES | READS)[use](log)
+    assert not os.path.exists(path)
+    os.rename(path + ".away", path)
+    (WRITES | READS)[use](log)
+
+
+def test_what_is_committed_while_the_file_is_moved_is_not_acknowledged(log, path, monkeypatch):
+    write = Counts.write
+    monkeypatch.setattr(
+        Counts, "write", lambda self, connection: (write(self, connection), os.rename(path, path + ".away"))
+    )
+    with pytest.raises(eventlog.Unavailable, match="moved or deleted"):
+        log.append([event("a")])
+
+
+def ids(path):
+    log = eventlog.EventLog(path)
+    try:
+        return [each.message_id for each in log.reader.read_after(0)]
+    finally:
+        log.close()
+
+
+@pytest.mark.parametrize("then", ["it is used", "it is closed"])
+def test_a_log_that_was_moved_has_all_its_events_and_leaves_nothing_behind(log, path, then):
+    log.append([event("old")])
+    os.rename(path, path + ".away")
+    if then == "it is used":
+        with pytest.raises(eventlog.Unavailable):
+            log.append([event("new")])
+    log.close()
+    assert not os.path.exists(path + "-wal")
+    assert not os.path.exists(path + "-shm")
+    assert ids(path + ".away") == ["old"]
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """The file of a log of another place."""
+    fresh = str(tmp_path / "fresh.db")
+    eventlog.create(fresh)
+    return fresh
+
+
+def test_a_fresh_log_in_the_place_of_one_that_was_moved_is_used_and_kept_apart_from_it(log, path, fresh):
+    log.append([event("old")])
+    os.rename(path, path + ".away")
+    os.rename(fresh, path)
+    assert log.append([event("new")]) == [True]
+    log.close()
+    assert (ids(path), ids(path + ".away")) == (["new"], ["old"])
+
+
+USES = {
+    "opened": lambda path: eventlog.EventLog(path).append([event("new")]),
+    "migrated": eventlog.migrate,
+    "created": eventlog.create,
+}
+
+
+def hold_open(path, pipe):
+    """Append an event, and have the log open without a look at it until the pipe says so."""
+    log = eventlog.EventLog(path)
+    log.append([event("old")])
+    pipe.send("open")
+    pipe.recv()
+    log.close()
+
+
+@pytest.fixture
+def holder(path):
+    """Another process that has the log open; called, it closes it and ends."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold_open, args=(path, theirs))
+
+    def end():
+        if process.is_alive():
+            ours.send("close")
+            process.join()
+
+    process.start()
+    ours.recv()
+    yield end
+    end()
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_log_beside_the_wal_of_another_is_refused_until_that_is_closed(path, holder, fresh, impatient, use):
+    os.rename(path, path + ".away")
+    if use != "created":
+        os.rename(fresh, path)
+    with pytest.raises(eventlog.Unavailable, match="belong to the log that was here before"):
+        USES[use](path)
+    assert os.path.exists(path) == (use != "created")
+    holder()
+    USES[use](path)
+    assert ids(path + ".away") == ["old"]
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+@pytest.mark.parametrize("use", USES)
+def test_a_log_without_its_wal_or_shm_is_refused_until_it_is_closed(path, holder, impatient, use, end):
+    os.unlink(path + end)
+    with pytest.raises(eventlog.Unavailable, match="was moved, deleted or replaced"):
+        USES[use](path)
+    holder()
+    USES[use](path)
+    assert ids(path)[0] == "old"
+
+
+def test_a_wal_of_another_log_is_refused(path, holder, fresh):
+    other = eventlog.EventLog(fresh)
+    other.append([event("other")])
+    shutil.copy(fresh + "-wal", path + "-foreign")
+    os.rename(path + "-foreign", path + "-wal")
+    other.close()
+    holder()
+    with pytest.raises(eventlog.Unavailable, match="is not the one that tracklog has written"):
+        ids(path)
+    os.unlink(path + "-wal")
+    assert ids(path) == ["old"]
+    assert ids(fresh) == ["other"]
+
+
+def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    log.close()
+    process.start()
+    process.join()
+    os.unlink(path + "-wal")
+    os.unlink(path + "-shm")
+    assert ids(path) == []
+    assert [record.event for record in caplog.records] == ["wal_missing"]
+    assert ids(path) == []
+    assert len(caplog.records) == 1
+
+
+def append_and_die(path):
+    log = eventlog.EventLog(path)
+    log.append([event("lost")])
+    os._exit(0)
+
+
+def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
+    link = str(tmp_path / "link.db")
+    os.symlink(path, link)
+    log = eventlog.EventLog(link)
+    log.append([event("a")])
+    os.unlink(path + "-wal")
+    with suppress(eventlog.Unavailable):
+        log.append([event("b")])
+    log.close()
+    assert "a" in ids(link)
+
+
+def test_two_logs_of_a_process_let_go_together(log, path):
+    other = eventlog.EventLog(path)
+    assert other.reader.last_id() == 0
+    log.append([event("a")])
+    os.rename(path, path + ".away")
+    with pytest.raises(eventlog.Unavailable):
+        log.append([event("b")])
+    os.rename(path + ".away", path)
+    log.append([event("c")])
+    assert [each.message_id for each in other.reader.read_after(0)] == ["a", "c"]
+    other.close()
+
+
+def test_a_backup_in_the_place_of_the_log_is_brought_into_wal_mode(log, path):
+    log.append([event("a")])
+    log.back_up(path + ".backup", lambda *_: None)
+    os.rename(path + ".backup", path)
+    log.append([event("b")])
+    with apsw.Connection(path) as connection:
+        assert connection.pragma("journal_mode") == "wal"
+
+
+def move_and_put_back(path):
+    log = eventlog.EventLog(path)
+    log.append([event("before")])
+    os.rename(path, path + ".away")
+    with pytest.raises(eventlog.Unavailable):
+        log.append([event("meanwhile")])
+    os.rename(path + ".away", path)
+    log.append([event("after")])
+    os._exit(0)
+
+
+def test_a_log_that_was_put_back_waits_for_a_process_that_has_not_noticed(log, path):
+    log.append([event("first")])
+    process = multiprocessing.get_context("spawn").Process(target=move_and_put_back, args=(path,))
+    process.start()
+    while process.is_alive():
+        process.join(0.5)
+        log.close_if_moved()
+    assert process.exitcode == 0
+    log.close()
+    assert ids(path) == ["first", "before", "after"]
+
+
+def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_is_no_matter(log, path, fresh):
+    log.append([event("old")])
+    os.link(path + "-wal", path + ".number")
+    log.close()
+    os.rename(fresh, path)
+    os.truncate(path + ".number", 0)
+    os.rename(path + ".number", path + "-wal")
+    log.append([event("new")])
+    assert ids(path) == ["new"]
+
+
+def test_a_source_found_before_stays_good_while_the_log_is_gone(log, path, monkeypatch):
+    source = log.sources.find("ILoveData123")
+    os.rename(path, path + ".away")
+    monkeypatch.setattr("eventlog.sources.FRESH", -1)
+    assert log.sources.find("ILoveData123") == source
+    with pytest.raises(eventlog.Unavailable):
+        log.sources.find("Other")
+
+
+def test_a_source_is_looked_up_once_a_second_at_most(log, monkeypatch):
+    assert log.sources.find("ILoveData123").enabled
+    log.sources.set_enabled("example", False)
+    assert log.sources.find("ILoveData123").enabled
+    now = eventlog.sources.monotonic()
+    monkeypatch.setattr("eventlog.sources.monotonic", lambda: now + 1.01)
+    assert not log.sources.find("ILoveData123").enabled
+
+
+def test_a_source_is_added_once_and_contradictions_are_refused(log):
+    first = log.sources.add("website")
+    assert log.sources.add("website") == log.sources.add("website", first.id) == first
+    assert len(first.id) >= 20
+    for name, id in (("website", "other"), ("other", first.id), ("website", "ILoveData123")):
+        with pytest.raises(eventlog.NotPossible, match="already"):
+            log.sources.add(name, id)
+    for name, id in (("", None), (" x", None), ("a\nb", None), ("x", ""), ("x", "a:b"), ("x", " a"), ("x", "a\0")):
+        with pytest.raises(eventlog.NotPossible, match="printable"):
+            log.sources.add(name, id)
+    with pytest.raises(eventlog.NotPossible):
+        log.sources.set_enabled("nobody", True)
+
+
+# How the file is set up, and what of it the docs promise.
+
+
+def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
+    connection = opening.connect(path)
+    assert connection.pragma("journal_mode") == "wal"
+    assert connection.pragma("synchronous") == 2  # FULL
+    assert connection.pragma("secure_delete") == 1
+    assert connection.pragma("application_id") == opening.APPLICATION_ID
+    assert connection.pragma("user_version") == len(opening.MIGRATIONS)
+
+
+def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
+    path = str(tmp_path / "new.db")
+    for use in (opening.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
+        with pytest.raises(eventlog.Unusable, match="flask sources add NAME"):
+            use(path)
+    assert os.listdir(tmp_path) == []
+    eventlog.create(path)
+    eventlog.create(path)
+    assert eventlog.EventLog(path).append([event("a")]) == [True]
+
+
+def test_other_files_are_refused_with_a_sentence(tmp_path, path):
+    text = tmp_path / "text.db"
+    text.write_text("not a database, " * 100)
+    foreign = str(tmp_path / "foreign.db")
+    connection = apsw.Connection(foreign)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    newer = apsw.Connection(path)
+    newer.pragma("user_version", 99)
+    newer.close()
+    for file, sentence in (
+        (str(text), "not a SQLite database"),
+        (foreign, "not a tracklog log"),
+        (path, "newer tracklog"),
+    ):
+        for use in (lambda file: eventlog.EventLog(file).reader.last_id(), opening.migrate, eventlog.create):
+            with pytest.raises(eventlog.Unusable, match=sentence):
+                use(file)
+    with pytest.raises(eventlog.Unusable, match="does not exist"):
+        eventlog.create(str(tmp_path / "nowhere" / "new.db"))
+
+
+def test_a_log_of_the_version_before_is_migrated_at_start_and_refused_by_workers(path, log, monkeypatch, tmp_path):
+    log.append([event("old")])
+    script = tmp_path / "next.sql"
+    script.write_text("CREATE TABLE added (x ANY) STRICT;")
+    monkeypatch.setattr(opening, "MIGRATIONS", (*opening.MIGRATIONS, str(script)))
+    with pytest.raises(eventlog.Unusable, match="migrate"):
+        opening.connect(path)
+    log.append([event("from a worker that runs since before")])
+    opening.migrate(path)
+    connection = opening.connect(path)
+    assert connection.pragma("user_version") == len(opening.MIGRATIONS)
+    assert connection.execute("SELECT count(*) FROM added, events").fetchall() == [(0,)]
+    log.append([event("and after")])
+    assert len(log.reader.read_after(0)) == 3

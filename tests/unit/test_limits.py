@@ -1,0 +1,205 @@
+"""What bounds the work and the memory that one body takes."""
+
+import gzip
+import json
+import zlib
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app import create_app
+from config import Config
+from ingest import intake
+from parsing import json_text
+from parsing.json_values import TOO_LONG
+from serving import gunicorn_patches
+
+GOOD = '{"type": "track", "userId": "1", "event": "e", "writeKey": "ILoveData123"}'
+KIB = 1024
+
+
+def go_on():
+    """Do nothing in the place of a pause."""
+
+
+def padded(size):
+    """Return a batch of one good event whose body has as many bytes."""
+    body = '{"writeKey": "ILoveData123", "batch": [' + GOOD + "]}"
+    return body + " " * (size - len(body))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content_Encoding": "gzip"}], ids=["plain", "gzip"])
+def test_a_body_without_a_key_in_a_header_or_the_query_may_have_512_kib(post, query, headers):
+    def send(url, size, key=None):
+        body = padded(size).encode()
+        return post(url, gzip.compress(body) if headers else body, Authentication=key, **headers)
+
+    assert send("/v1/batch", 512 * KIB)[1]["stored"] == 1
+    status, answer = send("/v1/batch", 512 * KIB + 1)
+    assert (status, answer["code"]) == (401, "missing_write_key")
+    assert "A larger body needs its key in a header or the query" in answer["message"]
+    assert query("SELECT count(*) FROM rejected") == [(0,)]
+    assert send("/v1/batch?writeKey=ILoveData123", 512 * KIB + 1)[0] == 200
+    assert send("/v1/batch", 512 * KIB + 1, "Basic SUxvdmVEYXRhMTIz")[0] == 200
+
+
+def test_a_smaller_limit_for_all_bodies_is_told_as_such(path, log):
+    client = create_app(Config(database=path, max_body_bytes=1000)).test_client()
+    assert client.post("/v1/batch", data=padded(1001)).json["code"] == "payload_too_large"
+
+
+@pytest.mark.parametrize("url", ["/v1/track", "/v1/batch", "/v1/validate"])
+def test_a_body_may_have_1000_members(post, url):
+    def codes(number):
+        body = {"type": "track", "userId": "1", "event": "e"} | {str(each): each for each in range(number - 3)}
+        answer = post(url, body)[1]
+        return {answer.get("code")} | {error["code"] for error in answer.get("errors", [])}
+
+    assert "payload_too_large" not in codes(1000)
+    assert "payload_too_large" in codes(1001)
+
+
+@pytest.mark.parametrize("opening", ["[", "{"])
+def test_a_body_may_have_500_000_opening_brackets(opening):
+    body = b'["' + opening.encode() * 499_999 + b'"]'
+    assert json_text.decode(body) == body.decode()
+    with pytest.raises(json_text.Refused) as refusal:
+        json_text.decode(body + b"[")
+    assert refusal.value.code == "payload_too_large"
+
+
+LONG = {
+    "a list": "[" + "1," * 300_000 + "1]",
+    "an object": '{"a": {"b]": [' + '"}", ' * 200_000 + "1]}}",
+    "a text": '"' + "x" * 600_000 + '"',
+    "a text of escapes": '"' + '\\"\\\\]' * 150_000 + '"',
+    "a number": "1." + "5" * 600_000,
+    "lists": "[" + "[],{}," * 100_000 + "0]",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_an_item_above_the_event_limit_is_refused_alone_and_kept_as_it_came(post, query, name):
+    status, answer = post("/v1/batch", f'{{"batch": [{GOOD}, {LONG[name]} , {GOOD}], "a": {LONG[name]}, "b": 1}}')
+    assert (status, answer["stored"], [each["code"] for each in answer["rejected"]]) == (200, 2, ["event_too_large"])
+    assert query("SELECT body FROM rejected") == [(LONG[name].encode(),)]
+
+
+def test_an_item_above_the_event_limit_needs_no_key(path, log):
+    client = create_app(Config(database=path, max_event_bytes=200)).test_client()
+    answer = client.post(
+        "/v1/batch", data=f'{{"batch": [{GOOD}, {LONG["a list"][-1000:].replace("1,", "[", 1)}, {GOOD}]}}'
+    )
+    assert answer.json["stored"] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"batch": [' + "[" + "1, " * 200_000, "line 1, column 12: Unterminated"),
+        ('{"batch": [\n"' + "x" * 600_000, "line 2, column 600002: the text ends too early"),
+        (LONG["a list"] + "1", "column 600004: Extra data"),
+        (f'{{"batch": [{LONG["a list"]}\n 1]}}', "line 2, column 2: write a comma"),
+        (f'{{"batch": [{LONG["a list"]},\n{{"a" 1}}, 1]}}', "line 2, column 6: write a colon"),
+        (f'{{"batch": [1, {{"a" 1}}, {LONG["a list"]}]}}', "line 1, column 20: write a colon"),
+        (f'{{"batch": [1.5e5, "{"9" * 5000}", 0.{"9" * 5000},\n -{"9" * 4301}, {LONG["a list"]}]}}', "line 2, column 2"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_a_long_body_is_found_where_it_is(post, text, message):
+    status, answer = post("/v1/batch", text)
+    assert (status, answer["code"]) == (400, "invalid_json")
+    assert message in answer["message"]
+
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.floats(allow_nan=False) | st.text('ab"\\]}[{é😀1.e-', max_size=60),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    items=st.lists(VALUES, max_size=8),
+    longest=st.integers(1, 60),
+    separators=st.sampled_from([(",", ":"), (" , ", " : ")]),
+)
+def test_a_window_changes_no_value_and_no_text(items, longest, separators):
+    text = json.dumps({"batch": items, "other": items}, separators=separators, ensure_ascii=False)
+    parsed = json_text.parse_batch(text, 1000, longest, go_on)
+    for item, sent in zip(parsed["batch"], items, strict=True):
+        assert json.loads(item.text) == sent
+        assert item.value == sent if len(item.text) <= longest else item.value in (sent, TOO_LONG)
+    assert parsed["other"] in (items, TOO_LONG)
+
+
+def test_what_a_batch_says_once_is_stored_as_often_as_a_body_is_large(post):
+    def code(context, items, **members):
+        batch = {"context": {"text": "x" * context}, "batch": [json.loads(GOOD)] * items, **members}
+        return post("/v1/validate", batch)[1]["errors"]
+
+    assert code(3000, 2000) == []
+    assert [error["code"] for error in code(3000, 3000)] == ["payload_too_large"]
+    sent_at = "2015-11-10T02:00:00." + "0" * 3000 + "Z"
+    assert [error["code"] for error in code(0, 3000, sentAt=sent_at)] == ["payload_too_large"]
+
+
+def test_depth_is_found_in_a_wide_event():
+    wide = [[] for _ in range(100_000)]
+    for levels, is_too_deep in ((200, False), (201, True)):
+        value = wide
+        for _ in range(levels - 2):
+            value = [value, 1]
+        assert json_text.is_too_deep(value, "[" * 300) is is_too_deep
+
+
+def test_a_large_body_waits_its_turn_but_not_for_ever(post, log, query, monkeypatch):
+    monkeypatch.setattr("ingest.intake.LARGE_WAIT", 0.01)
+    monkeypatch.setattr("eventlog.sources.FRESH", -1)
+    with intake._large_body:
+        status, answer = post("/v1/batch", padded(600 * KIB))
+        assert (status, answer["code"]) == (503, "storage_unavailable")
+        assert post("/v1/batch", padded(500 * KIB))[0] == 200
+        assert post("/v1/track", gzip.compress(padded(600 * KIB).encode()), Content_Encoding="gzip")[0] == 503
+        log.sources.set_enabled("example", False)
+        assert post("/v1/batch", padded(600 * KIB))[0] == 503
+    assert query("SELECT count(*) FROM rejected") == [(0,)]
+
+
+@pytest.mark.parametrize("url", ["/v1/track", "/v1/batch", "/v1/validate", "/v1/nothing"])
+@pytest.mark.parametrize("body", [padded(600 * KIB), "x" * 600 * KIB, b"\xff" * 600 * KIB])
+def test_a_large_body_gives_its_turn_back_whatever_becomes_of_it(post, url, body):
+    post(url, body)
+    assert not intake._large_body.locked()
+
+
+def test_gzip_data_that_holds_nothing_is_read_in_steps(post, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("ingest.intake.Pace.__call__", lambda self: pauses.append(1))
+    packer = zlib.compressobj(wbits=-15)
+    data = packer.compress(b"{}") + packer.flush(zlib.Z_FULL_FLUSH)
+    body = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + data + b"\0\0\0\xff\xff" * 400_000
+    assert post("/v1/track", body, Content_Encoding="gzip")[1]["code"] == "invalid_encoding"
+    assert len(pauses) > 15 + 15  # while it is received, and while it is inflated
+
+
+@pytest.mark.parametrize(("unread", "is_kept"), [(0, True), (100_000, True), (10**12, False)])
+def test_a_connection_is_kept_only_if_the_rest_of_the_request_can_be_read(monkeypatch, unread, is_kept):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    left = [unread]
+
+    def read(size):
+        given = min(size, left[0])
+        left[0] -= given
+        return b"x" * given
+
+    sock = SimpleNamespace(settimeout=lambda seconds: None, send=len, sendall=lambda data: None)
+    request = SimpleNamespace(
+        method="POST", version=(1, 1), should_close=lambda: False, body=SimpleNamespace(read=read)
+    )
+    response = gunicorn_patches.Response(request, sock, SimpleNamespace(is_ssl=False, sendfile=False))
+    response.start_response("200 OK", [("Content-Length", "0")])
+    response.close()
+    assert response.should_close() is not is_kept

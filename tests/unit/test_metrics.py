@@ -1,0 +1,420 @@
+"""GET /metrics: what the log has counted, and what processes have."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import apsw
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+import errors
+import eventlog
+from app import create_app
+from eventlog.database import Database
+from telemetry import metrics
+
+PROJECT = Path(__file__).parents[2]
+OPERATE = (PROJECT / "docs" / "operate.md").read_text()
+LONG_AGO = "2015-11-10T00:45:23.412Z"
+EVENT = {"userId": "1", "event": "Added File", "messageId": "1"}
+
+
+def event(message_id="1"):
+    return eventlog.Event("example", message_id, "track", "1", None, "e", LONG_AGO, LONG_AGO, "{}")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder where processes count."""
+    return str(tmp_path / "metrics")
+
+
+@pytest.fixture
+def shared(app, folder):
+    """The app's metrics, as they are in a worker."""
+    app.extensions["metrics"].share(folder)
+    return app.extensions["metrics"]
+
+
+@pytest.fixture
+def scrape(client):
+    """Return a function that asks for all samples: (name, *values of the labels by the labels' names) -> value."""
+
+    def scrape():
+        response = client.get("/metrics")
+        assert (response.status_code, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        families = text_string_to_metric_families(response.text)
+        samples = [sample for family in families for sample in family.samples]
+        return {
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value for sample in samples
+        }
+
+    return scrape
+
+
+def of(samples, prefix):
+    return {key: value for key, value in samples.items() if key[0].startswith(prefix)}
+
+
+# Of the log
+
+
+def test_events_are_told_as_the_log_has_counted_them(post, scrape):
+    post("/v1/track", EVENT)
+    post("/v1/track", EVENT)
+    post("/v1/page", {"userId": "1", "messageId": "2"})
+    post("/v1/page", {"userId": "1", "messageId": "2"})
+    post("/v1/track", {"userId": "1"})
+    post("/v1/batch", {"batch": [EVENT | {"type": "track", "messageId": "3"}, {"type": "track", "event": "e"}]})
+    assert of(scrape(), "tracklog_events_") == {
+        ("tracklog_events_stored_total", "example", "page"): 1,
+        ("tracklog_events_stored_total", "example", "track"): 2,
+        ("tracklog_events_duplicate_total", "example"): 2,
+        ("tracklog_events_rejected_total", "event_not_defined", "example"): 1,
+        ("tracklog_events_rejected_total", "id_required", "example"): 1,
+    }
+
+
+def test_counts_of_events_outlive_the_events_and_the_process(post, scrape, settings, path):
+    post("/v1/track", EVENT)
+    before = of(scrape(), "tracklog_events_")
+    connection = apsw.Connection(path)
+    connection.execute("DELETE FROM events")
+    connection.execute("INSERT INTO counts VALUES ('example', 'track', 'removed', '', 1, '', '')")
+    connection.close()
+    assert of(scrape(), "tracklog_events_") == before
+    other = create_app(settings)
+    assert 'tracklog_events_stored_total{source="example",type="track"} 1.0' in other.test_client().get("/metrics").text
+    other.extensions["eventlog"].close()
+
+
+def test_destinations_are_told_by_how_far_they_are(log, scrape):
+    log.append([event(str(n)) for n in range(10)])
+    log.destinations.add("all", "https://host.example/", (), (), 10)
+    log.destinations.add("behind", "https://host.example/", (), (), 0)
+    stored = log.reader.read_after(0)
+    log.destinations.advance(
+        log.destinations.get("behind").id, 4, 3, [eventlog.DeadLetter(stored[3], "bad_request", "no", 1, LONG_AGO)]
+    )
+    log.destinations.note_failure(log.destinations.get("behind").id, "no connection")
+    told = of(scrape(), "tracklog_destination_")
+    assert told.pop(("tracklog_destination_oldest_waiting_seconds", "behind")) > 10 * 365 * 86_400
+    assert told == {
+        ("tracklog_destination_backlog_events", "all"): 0,
+        ("tracklog_destination_backlog_events", "behind"): 6,
+        ("tracklog_destination_oldest_waiting_seconds", "all"): 0,
+        ("tracklog_destination_deliveries_total", "all"): 0,
+        ("tracklog_destination_deliveries_total", "behind"): 3,
+        ("tracklog_destination_failures_total", "all"): 0,
+        ("tracklog_destination_failures_total", "behind"): 1,
+        ("tracklog_destination_dead_letters", "all"): 0,
+        ("tracklog_destination_dead_letters", "behind"): 1,
+    }
+
+
+def test_events_that_are_gone_are_no_backlog(log, scrape, path):
+    log.append([event(str(n)) for n in range(10)])
+    log.destinations.add("behind", "https://host.example/", (), (), 0)
+    connection = apsw.Connection(path)
+    connection.execute("DELETE FROM events WHERE id <= 7")
+    assert scrape()["tracklog_destination_backlog_events", "behind"] == 3
+    connection.execute("DELETE FROM events")
+    connection.close()
+    assert scrape()["tracklog_destination_backlog_events", "behind"] == 0
+
+
+def test_the_disk_is_told(log, path, scrape):
+    log.append([event()])
+    told = scrape()
+    assert told["tracklog_log_bytes",] == os.path.getsize(path)
+    assert told["tracklog_log_wal_bytes",] == os.path.getsize(path + "-wal")
+    assert told["tracklog_disk_free_bytes",] == pytest.approx(shutil.disk_usage(path).free, abs=1 << 30)
+
+
+@pytest.mark.parametrize("trouble", ["moved", "folder gone", "foreign"])
+def test_a_log_in_trouble_is_told_beside_what_processes_have_counted(shared, log, path, post, scrape, trouble):
+    post("/v1/track", EVENT)
+    assert scrape()["tracklog_log_available",] == 1
+    if trouble == "folder gone":
+        shared.share(os.path.dirname(path) + "-metrics")
+        post("/v1/track", EVENT)
+        shutil.rmtree(os.path.dirname(path))
+    else:
+        os.rename(path, path + ".away")
+    if trouble == "foreign":
+        apsw.Connection(path).execute("CREATE TABLE theirs (x)")
+    told = scrape()
+    assert told["tracklog_log_available",] == 0
+    assert told["tracklog_requests_total", "/v1/track", "200"] == 1
+    assert (("tracklog_disk_free_bytes",) in told) == (trouble != "folder gone")
+    assert of(told, "tracklog_events_") == of(told, "tracklog_destination_") == {}
+
+
+def test_a_scrape_writes_nothing(post, scrape, path):
+    post("/v1/track", EVENT)
+    connection = apsw.Connection(path)
+    before = connection.pragma("data_version")
+    scrape()
+    assert connection.pragma("data_version") == before
+    connection.close()
+
+
+def test_a_scrape_scans_no_table_that_grows(log, scrape, query, monkeypatch):
+    asked = []
+    read = Database.read
+    monkeypatch.setattr(Database, "read", lambda self, sql, *rest: asked.append(sql) or read(self, sql, *rest))
+    log.destinations.add("all", "https://host.example/", (), (), 0)
+    asked.clear()
+    scrape()
+    steps = [step for sql in asked for *_, step in query("EXPLAIN QUERY PLAN " + sql)]
+    assert len(steps) > 5
+    assert {step for step in steps if step.startswith("SCAN")} <= {
+        "SCAN counts",
+        "SCAN destinations USING INDEX sqlite_autoindex_destinations_1",
+        "SCAN CONSTANT ROW",
+        "SCAN steps",  # a number for each doubling of the backlog
+        "SCAN looked_at",
+        "SCAN newest",
+    }
+
+
+# Of processes
+
+
+def test_requests_are_told_by_route_and_status(shared, client, post, scrape):
+    for url in ("/v1/track", "/v1/track/", "/v1/t"):
+        post(url, EVENT)
+    post("/v1/track", {"userId": "1"})
+    post("/v1/track", EVENT, Authentication=None)
+    client.get("/v1/pixel/track")
+    client.get("/v1/pixel/nonsense")
+    client.options("/v1/track")
+    assert of(scrape(), "tracklog_requests_total") == {
+        ("tracklog_requests_total", "/v1/track", "200"): 2,
+        ("tracklog_requests_total", "/v1/t", "200"): 1,
+        ("tracklog_requests_total", "/v1/track", "400"): 1,
+        ("tracklog_requests_total", "/v1/track", "401"): 1,
+        ("tracklog_requests_total", "/v1/track", "204"): 1,
+        ("tracklog_requests_total", "/v1/pixel/<type>", "401"): 2,
+    }
+
+
+def test_what_has_no_route_is_told_as_one(shared, client, scrape):
+    for path in ("/", "/a", "/b/c", "/v1//track", "/v1/pixel/a/b"):
+        client.get(path)
+    client.post("/healthz")
+    assert of(scrape(), "tracklog_requests_total") == {
+        ("tracklog_requests_total", "none", "404"): 5,
+        ("tracklog_requests_total", "none", "405"): 1,
+    }
+
+
+@pytest.mark.parametrize("hook", ["before_request", "after_request"])
+def test_a_request_that_fails_is_told(app, shared, client, scrape, hook):
+    fails = [True]
+
+    def fail(response=None):
+        if fails:
+            raise ZeroDivisionError(fails.pop())
+        return response
+
+    getattr(app, hook)(fail)
+    client.get("/healthz")
+    (key, value), *others = of(scrape(), "tracklog_requests_total").items()
+    assert (key[:2], value, others) == (("tracklog_requests_total", "/healthz"), 1, [])
+    assert key[2] != "200"
+
+
+def test_how_long_requests_and_commits_take_is_told(shared, post, scrape, monkeypatch):
+    for n in range(3):
+        post("/v1/track", EVENT | {"messageId": str(n)})
+    post("/v1/batch", {"batch": [EVENT | {"type": "track", "messageId": str(n)} for n in range(7)] + [1]})
+    post("/v1/m")
+    told = scrape()
+    assert told["tracklog_request_seconds_count",] == 5
+    assert told["tracklog_commit_seconds_count",] == 4
+    assert 0 < told["tracklog_commit_seconds_sum",] < told["tracklog_request_seconds_sum",] < 5
+    assert (told["tracklog_group_events_count",], told["tracklog_group_events_sum",]) == (4, 11)
+    buckets = [told["tracklog_group_events_bucket", bound] for bound in ("1.0", "2.0", "5.0", "10.0", "+Inf")]
+    assert buckets == [3, 3, 3, 4, 4]
+
+
+def test_a_commit_that_fails_is_not_told(shared, post, scrape, path):
+    post("/v1/track", EVENT)
+    os.rename(path, path + ".away")
+    assert post("/v1/track", EVENT)[0] == 503
+    told = scrape()
+    assert told["tracklog_commit_seconds_count",] == 1
+    assert told["tracklog_requests_total", "/v1/track", "503"] == 1
+
+
+def count_in_a_process(folder, requests):
+    script = """
+import os, sys
+from telemetry import metrics
+os.makedirs(sys.argv[1], exist_ok=True)
+tally = metrics.Tally(sys.argv[1])
+for _ in range(int(sys.argv[2])):
+    tally.requests.count(("/v1/track", 200))
+    tally.request_seconds.observe(0.002)
+print("counted", flush=True)
+sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, folder, str(requests)],
+        cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "counted\n"
+    return process
+
+
+def end(process):
+    process.kill()
+    process.communicate()
+
+
+def test_processes_are_added_up_and_one_that_was_killed_is_counted_on_by_the_next(shared, folder, scrape):
+    def told():
+        samples = scrape()
+        return samples["tracklog_requests_total", "/v1/track", "200"], samples[
+            "tracklog_request_seconds_bucket", "0.0025"
+        ]
+
+    first, second = count_in_a_process(folder, 3), count_in_a_process(folder, 4)
+    before = scrape()["tracklog_request_seconds_bucket", "0.0005"]
+    assert told()[0] == 7
+    end(first)
+    assert told()[0] == 7
+    files = set(os.listdir(folder))
+    third = count_in_a_process(folder, 5)
+    requests, within = told()
+    assert requests == 12
+    assert within >= 12 + before
+    assert set(os.listdir(folder)) == files
+    end(second)
+    end(third)
+
+
+def new_tally(folder):
+    os.makedirs(folder, exist_ok=True)
+    return metrics.Tally(folder)
+
+
+def test_threads_lose_no_count(shared, folder, scrape):
+    tally = new_tally(folder)
+
+    def count():
+        for n in range(20_000):
+            tally.requests.count((f"/{n % 5}", 200))
+            tally.count_commit(0.25, 1)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    samples = scrape()
+    assert [samples["tracklog_requests_total", f"/{n}", "200"] for n in range(5)] == [16_000] * 5
+    assert (samples["tracklog_commit_seconds_count",], samples["tracklog_commit_seconds_sum",]) == (80_000, 20_000)
+
+
+def test_every_route_with_every_status_has_room(app, folder):
+    tally = new_tally(folder)
+    routes = {rule.rule for rule in app.url_map.iter_rules()} | {metrics.UNMATCHED}
+    statuses = {status for status, _ in errors.CODES.values()} | {200, 204, 500}
+    for labels in [(route, status) for route in routes for status in statuses]:
+        tally.requests.count(labels)
+    assert os.path.getsize(f"{folder}/counter_0.db") == metrics.FILE_BYTES
+
+
+def test_files_are_on_disk_before_they_are_written_through_memory(folder):
+    new_tally(folder)
+    for kind in ("counter", "histogram"):
+        assert os.stat(f"{folder}/{kind}_0.db").st_blocks * 512 >= metrics.FILE_BYTES
+
+
+def test_a_worker_that_cannot_have_its_files_serves_uncounted(app, post, scrape, folder, caplog):
+    Path(folder).write_text("in the way")
+    app.extensions["metrics"].share(folder)
+    assert post("/v1/track", EVENT)[0] == 200
+    told = scrape()
+    assert told["tracklog_events_stored_total", "example", "track"] == 1
+    assert of(told, "tracklog_requests_") == {}
+    assert "what this worker does is not counted" in caplog.text
+
+
+def test_a_file_that_is_being_made_is_no_trouble(shared, folder, client, scrape):
+    Path(folder, "counter_9.db").touch()
+    Path(folder, "histogram_9.db").write_bytes(bytes(metrics.FILE_BYTES))
+    client.get("/healthz")
+    assert scrape()["tracklog_requests_total", "/healthz", "200"] == 1
+
+
+def test_what_was_counted_is_forgotten_and_a_process_that_counted_goes_on(shared, folder, client, scrape, caplog):
+    client.get("/healthz")
+    metrics.forget(folder)
+    metrics.forget(folder)
+    assert client.get("/healthz").status_code == client.get("/openapi.json").status_code == 200
+    assert of(scrape(), "tracklog_requests_") == {}
+    assert "what this worker does is not counted" in caplog.text
+
+
+def test_commands_count_nothing(runner, path, log, folder, monkeypatch):
+    os.mkdir(folder)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", folder)
+    before = set(os.listdir(os.path.dirname(path)))
+    assert runner.invoke(args=["events", "stats"]).exit_code == 0
+    log.append([event()])
+    assert set(os.listdir(os.path.dirname(path))) - {"tracklog.db-wal", "tracklog.db-shm"} <= before
+    assert os.listdir(folder) == []
+
+
+# What is written of them
+
+
+@pytest.fixture
+def families(shared, client):
+    """All metrics that there are: name -> what it means."""
+    client.get("/healthz")
+    return dict(re.findall(r"^# HELP (\S+) (.+)$", client.get("/metrics").text, re.MULTILINE))
+
+
+def test_every_metric_is_documented_with_its_labels_and_meaning(families, scrape, log, post):
+    assert len(families) == len(metrics.OF_THE_LOG) + 4
+    labels = {name: labels for name, (_, labels, _) in metrics.OF_THE_LOG.items()}
+    labels["tracklog_requests_total"] = ("route", "status")
+    for name, meaning in families.items():
+        named = ", ".join(f"`{label}`" for label in labels.get(name, ()))
+        assert f"| `{name}` | {named} | {meaning} |".replace("|  |", "| |") in OPERATE
+
+
+def test_no_metric_is_documented_that_there_is_not(families):
+    assert set(re.findall(r"^\| `(tracklog_\w+)`", OPERATE, re.MULTILINE)) == set(families)
+
+
+def test_metrics_are_named_by_the_conventions(families, client):
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", client.get("/metrics").text, re.MULTILINE))
+    assert set(kinds) == set(families)
+    for name, kind in kinds.items():
+        assert re.fullmatch(r"tracklog(_[a-z]+)+", name)
+        assert name.endswith("_total") is (kind == "counter")
+        assert kind != "histogram" or name.endswith(("_seconds", "_events"))
+
+
+def test_every_alert_asks_for_metrics_that_there_are(families):
+    rules = yaml.safe_load((PROJECT / "deploy" / "alerts.yml").read_text())["groups"][0]["rules"]
+    asked = [name for rule in rules for name in re.findall(r"tracklog_\w+", rule["expr"])]
+    assert len(asked) > 4
+    assert set(asked) <= set(families)
+    for rule in rules:
+        assert f"| `{rule['alert']}` |" in OPERATE
+        assert rule["annotations"]["summary"]

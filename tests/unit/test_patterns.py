@@ -1,0 +1,98 @@
+"""No regular expression takes more than linear time, whatever a sender makes it read."""
+
+import importlib
+import re
+from pathlib import Path
+from time import process_time
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+MODULES = (
+    "config",
+    "parsing.json_hints",
+    "parsing.json_text",
+    "parsing.json_values",
+    "parsing.timestamps",
+    "telemetry.logs",
+)
+CODE = [
+    *PROJECT.glob("*.py"),
+    *(
+        path
+        for name in ("eventlog", "forwarding", "ingest", "parsing", "routes", "serving", "telemetry")
+        for path in (PROJECT / name).glob("*.py")
+    ),
+]
+PIECES = {
+    "letters": "x",
+    "digits": "1",
+    "long integers": "1" * 4300 + ",",
+    "blanks": " ",
+    "line ends": "\n",
+    "quotes": '"',
+    "backslashes": "\\",
+    "escapes": "\\u00e9",
+    "brackets": "[",
+    "pairs of brackets": "{}",
+    "minus signs": "-",
+    "dots": ".",
+    "commas": ",",
+    "colons": ":",
+    "dollars and braces": "${",
+    "no ASCII": "é",
+    "ASCII and not": "éa",
+}
+BEGINNINGS = ("", '"', "2015-11-10T00:45:23.", "[", "x")
+CHARACTERS = 65_536
+MOST_TIMES = 200  # the time of looking at each character once; a pattern in square time takes some 10,000 times it
+FLOOR = 0.1  # seconds, below which a time is noise
+
+
+def patterns():
+    """Return each use of a pattern that a module has compiled, by its name."""
+    found = {"parsing.json_hints.ascii_escaped": importlib.import_module("parsing.json_hints").ascii_escaped}
+    for name in MODULES:
+        module = importlib.import_module(name)
+        source = Path(module.__file__).read_text()
+        for attribute, value in vars(module).items():
+            if isinstance(getattr(value, "__self__", None), re.Pattern):
+                found[f"{name}.{attribute}"] = value
+            elif isinstance(value, re.Pattern):
+                for way in re.findall(rf"\b{attribute}\.(\w+)\(", source):
+                    found[f"{name}.{attribute}.{way}"] = getattr(value, way)
+    return found
+
+
+PATTERNS = patterns()
+
+
+def seconds(use, text):
+    """Return how long a pattern takes for a text."""
+    started = process_time()
+    use(*["x"] * (use.__name__ == "sub"), text)
+    return process_time() - started
+
+
+def test_every_module_that_compiles_a_pattern_is_looked_into():
+    compiling = {
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts) for path in CODE if "re.compile(" in path.read_text()
+    }
+    others = {"eventlog.people", "eventlog.readings", "forwarding.secrets"}  # they delay no request
+    assert compiling - others == {name for name in MODULES if any(use.startswith(f"{name}._") for use in PATTERNS)}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_looks_at_each_character_a_few_times_at_most(name):
+    plain = re.compile(r"[^\0]*").match
+    for beginning in BEGINNINGS:
+        for piece in PIECES.values():
+            text = beginning + piece * (CHARACTERS // len(piece))
+            taken, once = (min(seconds(each, text) for _ in range(2)) for each in (PATTERNS[name], plain))
+            assert taken < max(FLOOR, MOST_TIMES * once), (beginning, piece)
+
+
+def test_a_pattern_that_tries_each_place_of_a_run_is_found():
+    slow = re.compile(r'"(?:[^"\\]|\\.)*+"|(-?[0-9]{4301,})').search
+    text, plain = PIECES["long integers"] * 15, re.compile(r"[^\0]*").match
+    assert seconds(slow, text) > max(FLOOR, MOST_TIMES * seconds(plain, text))

@@ -1,0 +1,123 @@
+"""What gunicorn does otherwise for tracklog."""
+
+import email.utils
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.http import wsgi
+
+from serving import gunicorn_patches
+from serving.gunicorn_logger import Logger
+
+LENGTH = [("Content-Type", "application/json"), ("Content-Length", "6")]
+CASES = {
+    "one piece": ("POST", "200 OK", LENGTH, [b"abcdef"]),
+    "two pieces": ("POST", "200 OK", LENGTH, [b"abc", b"def"]),
+    "too much": ("POST", "200 OK", LENGTH, [b"abcdefghi"]),
+    "chunked": ("GET", "200 OK", [], [b"abc", b"", b"def"]),
+    "chunked, without a body": ("GET", "200 OK", [], []),
+    "empty": ("POST", "200 OK", [("Content-Length", "0")], []),
+    "no content": ("OPTIONS", "204 No Content", [], [b""]),
+    "head": ("HEAD", "200 OK", LENGTH, [b""]),
+    "large": ("POST", "200 OK", [("Content-Length", "5000000")], [b"x" * 5_000_000]),
+}
+
+
+def answer(kind, method, status, headers, pieces):
+    """Return all that is sent to the client, and how much of it with the first call."""
+    sent = []
+
+    class Sock(SimpleNamespace):
+        def send(self, data):
+            sent.append(data[:100_000])
+            return len(sent[-1])
+
+        def sendall(self, data):
+            sent.append(data)
+
+    request = SimpleNamespace(method=method, version=(1, 1), should_close=lambda: False)
+    response = kind(request, Sock(), Config())
+    response.start_response(status, headers)
+    for piece in pieces:
+        response.write(piece)
+    response.close()
+    return b"".join(sent), sent[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_answer_is_what_gunicorn_would_send(monkeypatch, case):
+    monkeypatch.setattr("gunicorn.util.http_date", lambda: "Tue, 10 Nov 2015 00:45:23 GMT")
+    ours, first = answer(gunicorn_patches.Response, *CASES[case])
+    theirs, _ = answer(wsgi.Response, *CASES[case])
+    assert ours == theirs
+    assert first == ours[:100_000] or case in ("two pieces", "chunked")
+
+
+def test_the_date_is_that_of_the_second():
+    assert gunicorn_patches.http_date(1447116323.9) == email.utils.formatdate(1447116323, usegmt=True)
+    before = gunicorn_patches.http_date(1447116323)
+    assert gunicorn_patches.http_date(1447116324) != before
+    assert gunicorn_patches.http_date() > ""
+
+
+@pytest.fixture
+def adapted(monkeypatch):
+    """The settings of a gunicorn that is adapted for one test."""
+    for name in ("http.wsgi.Response", "http.wsgi.base_environ", "util.http_date", "util.write_error"):
+        monkeypatch.setattr(f"gunicorn.{name}", None)
+    cfg = Config()
+    gunicorn_patches.adapt(cfg)
+    return cfg
+
+
+def test_each_request_has_an_environment_of_its_own(adapted):
+    wsgi.base_environ(adapted)["HTTP_COOKIE"] = "mine"
+    assert "HTTP_COOKIE" not in wsgi.base_environ(adapted)
+
+
+def test_what_gunicorn_says_of_a_url_leaves_out_its_query():
+    said = []
+    logger = Logger.__new__(Logger)
+    logger.error_log = SimpleNamespace(exception=lambda *words: said.append(words))
+    logger.exception("Error handling request %s %s", "GET", "/v1/pixel/track?writeKey=secret")
+    assert said == [("Error handling request %s %s", "GET", "/v1/pixel/track")]
+
+
+def test_settings_read_as_before(adapted):
+    names = [*adapted.settings, "is_ssl", "address"]
+    assert [getattr(adapted, name) for name in names] == [getattr(Config(), name) for name in names]
+
+
+BOOT = """
+import os, runpy, signal, sys, time
+number = int(sys.argv[1])
+signal.signal(number, lambda *_: None)  # gunicorn's master only takes note of it
+hooks = runpy.run_path("gunicorn.conf.py")
+hooks["on_starting"](None)
+sent, send = os.pipe()
+hooks["pre_fork"](None, None)
+worker = os.fork()
+if not worker:
+    os.read(sent, 1)
+    hooks["post_fork"](None, None)
+    time.sleep(30)
+    os._exit(1)
+assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+os.kill(worker, number)
+os.write(send, b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_worker_that_is_stopped_while_it_boots_exits(path, number):
+    """The signal comes before the worker has handlers of its own."""
+    command = [sys.executable, "-c", BOOT, str(int(number))]
+    environment = os.environ | {"TRACKLOG_DATABASE": path, "PYTHONPATH": "."}
+    subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=True, timeout=60)
