@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary, finalize
 
 import apsw
 
@@ -43,6 +43,7 @@ class SharedFiles:
         self._opened = Files()
         # Closing any descriptor of the log's file drops SQLite's locks on it, so this one outlives all connections.
         self._descriptor = -1
+        self._close_descriptor: Callable[[], object] = lambda: None
 
     def add_user(self, user: User) -> None:
         self._users.add(user)
@@ -132,6 +133,7 @@ class SharedFiles:
     def _claim(self) -> tuple[Identity, ...]:
         """Lock the log's file. Return the files that a connection must find: its own, and others that are in use."""
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._close_descriptor = finalize(self, os.close, self._descriptor)  # a log may be dropped without a close
         try:
             found, known = files_at(self.path), noted(self.path)
             try:
@@ -180,9 +182,7 @@ class SharedFiles:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._close_descriptor()
         self._opened = Files()
 
     def _note_settled(self) -> None:

@@ -1,5 +1,6 @@
 """The log on a real file: stored once, in order, counted, by many writers; without Flask and without gevent."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import apsw
@@ -342,8 +343,21 @@ def test_a_fresh_log_in_the_place_of_one_that_was_moved_is_used_and_kept_apart_f
     assert (ids(path), ids(path + ".away")) == (["new"], ["old"])
 
 
+def append_new(path):
+    with closing(eventlog.EventLog(path)) as log:
+        log.append([event("new")])
+
+
+def test_a_log_that_is_dropped_without_a_close_can_be_opened_again(path):
+    log = eventlog.EventLog(path)
+    log.append([event("a")])
+    del log
+    gc.collect()
+    assert ids(path) == ["a"]
+
+
 USES = {
-    "opened": lambda path: eventlog.EventLog(path).append([event("new")]),
+    "opened": append_new,
     "migrated": eventlog.migrate,
     "created": eventlog.create,
 }
