@@ -51,7 +51,7 @@ CODES = {
 }  # fmt: skip
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """Anything but success: a code, its message where the table's does not say enough, and the fields at fault."""
 
     def __init__(self, code, message=None, errors=(), **details):

@@ -12,7 +12,7 @@ from flask import current_app
 import eventlog
 from commands.events import events
 from commands.group import log, plain
-from errors import Refused
+from errors import ApiError
 from eventlog import NotPossible
 from ingest.import_lines import read_line
 
@@ -98,8 +98,8 @@ def _chunks(lines):
         for number, line in lines:
             try:
                 chunk.append(read_line(line))
-            except (Refused, NotPossible) as failure:
-                reason = f"{failure.code}: {failure.message}" if isinstance(failure, Refused) else str(failure)
+            except (ApiError, NotPossible) as failure:
+                reason = f"{failure.code}: {failure.message}" if isinstance(failure, ApiError) else str(failure)
                 raise NotPossible(f"Line {number} cannot be imported, those before it are. {plain(reason)}") from None
             size += len(line)
             if len(chunk) == CHUNK_EVENTS or size > CHUNK_BYTES:

@@ -6,7 +6,7 @@ import click
 from flask import current_app
 
 from commands.group import LogGroup, log, plain, print_table, short
-from errors import Refused
+from errors import ApiError
 from eventlog import NotPossible
 from ingest.replay import replay as replay_one
 
@@ -103,8 +103,8 @@ def replay(ids, code, everything, body):
         try:
             event, is_new = replay_one(log(), current_app.extensions["config"], log().rejections.get(id), mended)
             click.echo(f"{id} became event {event}" if is_new else f"{id} is stored already, as event {event}")
-        except (Refused, NotPossible) as failure:
-            reason = f"{failure.code}: {failure.message}" if isinstance(failure, Refused) else str(failure)
+        except (ApiError, NotPossible) as failure:
+            reason = f"{failure.code}: {failure.message}" if isinstance(failure, ApiError) else str(failure)
             click.echo(f"{id} is not stored: {plain(reason)}")
             left += 1
     if left:

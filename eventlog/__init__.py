@@ -20,8 +20,8 @@ from .opening import create, migrate
 from .patience import PATIENCE
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent
-from .records import Counts, Event, Rejected, import_events
-from .rejections import Rejection, Rejections
+from .records import Counts, Event, Rejection, import_events
+from .rejections import Rejections, StoredRejection
 from .retention import Pruned, Retention
 from .shared_files import shared_files
 from .sources import Source, Sources
@@ -37,10 +37,10 @@ __all__ = [
     "NotPossible",
     "Person",
     "Pruned",
-    "Rejected",
     "Rejection",
     "Source",
     "StoredEvent",
+    "StoredRejection",
     "Unavailable",
     "Unusable",
     "create",
@@ -125,7 +125,7 @@ class EventLog:
         """
         shared_files(self.path).close_if_moved()
 
-    def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
+    def append(self, events: Sequence[Event], rejected: Sequence[Rejection] = ()) -> list[bool]:
         """Return once all of it is on disk, in one transaction; tell for each event whether it is new.
 
         Raises Unavailable where it could not be, or not within seconds: sent again, it is stored once.

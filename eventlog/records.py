@@ -27,7 +27,7 @@ class Event(NamedTuple):
     payload: str  # JSON
 
 
-class Rejected(NamedTuple):
+class Rejection(NamedTuple):
     """A refused body of a known source; the same bytes from the same source are kept once."""
 
     source: str
@@ -115,7 +115,7 @@ def import_events(connection: apsw.Connection, events: Sequence[tuple[int, Event
     return are_new
 
 
-def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejected], counts: Counts) -> None:
+def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejection], counts: Counts) -> None:
     """Keep refused bodies. One that was kept before gets the latest reason, and is counted as seen once more."""
     for number, body in enumerate(rejected, 1):
         connection.execute(

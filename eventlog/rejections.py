@@ -12,7 +12,7 @@ from .removal import remove
 from .times import now
 
 
-class Rejection(NamedTuple):
+class StoredRejection(NamedTuple):
     """A refused body as it is kept."""
 
     id: int
@@ -30,7 +30,7 @@ class Rejection(NamedTuple):
     became: int | None  # the id of the event that it became, or of a batch's first
 
 
-_COLUMNS = ", ".join(Rejection._fields)
+_COLUMNS = ", ".join(StoredRejection._fields)
 
 _CHOSEN = """
     (:code IS NULL OR code = :code) AND (:source IS NULL OR source = :source)
@@ -45,7 +45,7 @@ class Rejections:
         self._read = read
         self._written = written
 
-    def get(self, id: int) -> Rejection:
+    def get(self, id: int) -> StoredRejection:
         """Return one of them; raise NotPossible if there is none with this id."""
         rows = self._read.read(f"SELECT {_COLUMNS} FROM rejected WHERE id = ?", (id,))
         if not rows:
@@ -54,7 +54,7 @@ class Rejections:
 
     def last(
         self, limit: int, *, code: str | None = None, source: str | None = None, replayed: bool = False
-    ) -> list[Rejection]:
+    ) -> list[StoredRejection]:
         """Return the newest, oldest first; those that were replayed only if asked for."""
         rows = self._read.read(
             f"SELECT {_COLUMNS} FROM rejected WHERE {_CHOSEN} ORDER BY id DESC LIMIT :limit",
@@ -84,6 +84,6 @@ class Rejections:
         return remove(self._written, "rejected", ids)
 
 
-def _rejection(row: tuple[Any, ...]) -> Rejection:
-    rejection = Rejection(*row)
+def _rejection(row: tuple[Any, ...]) -> StoredRejection:
+    rejection = StoredRejection(*row)
     return rejection._replace(cut=bool(rejection.cut))

@@ -11,7 +11,7 @@ import apsw
 from .database import Database
 from .faults import ROW_FAULTS, DiskFull, Unavailable
 from .patience import PATIENCE
-from .records import Counts, Event, Rejected, drop_oldest_rejected, write_events, write_rejected
+from .records import Counts, Event, Rejection, drop_oldest_rejected, write_events, write_rejected
 
 GROUP_EVENTS = 4000  # a group that holds as many takes no further request
 CHECKPOINT_PAGES = 4000  # of the write-ahead log, at which they are copied into the file
@@ -46,7 +46,7 @@ class Writer:
         self._committing = threading.Lock()
         self._checkpointing = threading.Lock()
 
-    def append(self, events: Sequence[Event], rejected: Sequence[Rejected] = ()) -> list[bool]:
+    def append(self, events: Sequence[Event], rejected: Sequence[Rejection] = ()) -> list[bool]:
         """Return once all of it is on disk; tell for each event whether it is new.
 
         Raises Unavailable where it could not be, or not in time: sent again, it is stored once.
@@ -70,7 +70,7 @@ class Writer:
         if self._checkpointing.acquire(timeout=PATIENCE):
             self._checkpointing.release()
 
-    def _drop_rejected(self, rejected: Sequence[Rejected]) -> None:
+    def _drop_rejected(self, rejected: Sequence[Rejection]) -> None:
         """Delete twice what these refused bodies added, while there are too many, so that the table shrinks.
 
         It takes many small transactions, and others append in between. Only the sender of the bodies waits for it.
@@ -191,7 +191,7 @@ class _Group:
 class _Part:
     """What one request brings to a group: written as a whole or not at all."""
 
-    def __init__(self, events: Sequence[Event], rejected: Sequence[Rejected]) -> None:
+    def __init__(self, events: Sequence[Event], rejected: Sequence[Rejection]) -> None:
         self.events = events
         self.rejected = rejected
         self.are_new: list[bool] = []

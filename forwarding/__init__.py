@@ -1,6 +1,6 @@
 """Deliver the log's events to destinations, each in order and at its own pace. Knows the log, and nothing of Flask."""
 
-from .delivery import Later, Refused, Settled
+from .delivery import DeliveryRejected, RetryLater, Settled
 from .forwarder import Forwarder
 from .lock import discard as discard_lock
 from .runner import forward
@@ -8,9 +8,9 @@ from .secrets import hide_secrets
 from .urls import carries_one_source, check_url, kind_of, open_kind
 
 __all__ = [
+    "DeliveryRejected",
     "Forwarder",
-    "Later",
-    "Refused",
+    "RetryLater",
     "Settled",
     "carries_one_source",
     "check_url",

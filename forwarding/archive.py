@@ -18,7 +18,7 @@ import fsspec
 from eventlog import StoredEvent
 from eventlog.side_files import give_to_owner_of
 
-from .delivery import Later, Settled
+from .delivery import RetryLater, Settled
 from .urls import ARCHIVE
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -83,12 +83,12 @@ class Archive:
     def deliver(self, events: Sequence[StoredEvent]) -> Settled:
         for name, group in _objects(events):
             if self._aborted:
-                raise Later("the forwarder goes on no more")
+                raise RetryLater("the forwarder goes on no more")
             content = _compressed(group)
             try:
                 self._place.put(name, content)
             except Exception as error:  # no common one: each library has its own for "forbidden" and "no connection"
-                raise Later(f"{type(error).__name__}: {error}") from error
+                raise RetryLater(f"{type(error).__name__}: {error}") from error
         return Settled()
 
     def abort(self) -> bool:

@@ -11,7 +11,7 @@ from eventlog import DeadLetter, StoredEvent
 from eventlog.times import now
 
 from .backoff import delay
-from .delivery import Kind, Later, Refused, Settled
+from .delivery import DeliveryRejected, Kind, RetryLater, Settled
 from .threads import start
 
 GIVE_UP_AFTER = 24 * 3600.0  # seconds of server faults before it is asked whether one event is their cause
@@ -75,7 +75,7 @@ class Attempts:
                 refused = self._deliver(group, impatient).refused
                 dead = [self._dead_letter(group[index], *why) for index, why in refused.items()]
                 note(group[-1].id, len(group) - len(dead), dead)
-            except Refused as refusal:
+            except DeliveryRejected as refusal:
                 if len(group) > 1:
                     groups.extendleft(reversed(_halves(group)))
                 else:
@@ -96,7 +96,7 @@ class Attempts:
             return False
         try:
             self._deliver(groups[0][:1], impatient=True)
-        except Refused:
+        except DeliveryRejected:
             return True
         except _GaveUp:
             return False
@@ -109,7 +109,7 @@ class Attempts:
             self._tries.update(event.id for event in events)
             try:
                 settled = self._try(events)
-            except Later as later:
+            except RetryLater as later:
                 failures += 1
                 error = self._hide(str(later))
                 self._note_failed(error)

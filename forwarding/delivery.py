@@ -15,14 +15,14 @@ class Kind(Protocol):
     reserves: bool  # whether a repeat after a crash must have the very same events
 
     def deliver(self, events: Sequence[StoredEvent]) -> "Settled":
-        """Return when every event is acknowledged or refused; raise Later where the same is to be tried again.
+        """Return when every event is acknowledged or refused; raise RetryLater where the same is to be tried again.
 
         Events come in the log's order, and after a crash some come again: what is delivered twice must do no harm
-        that the kind could prevent. Raises Refused where the destination will not have them and does not say which.
+        that the kind could prevent. Raises DeliveryRejected if the destination rejects them and does not say which.
         """
 
     def abort(self) -> bool:
-        """Have `deliver`, which another thread is in, end soon by raising Later; only `close` may follow.
+        """Have `deliver`, which another thread is in, end soon by raising RetryLater; only `close` may follow.
 
         Tell whether nothing more can be sent from now on, so that the destination need not be waited for.
         """
@@ -37,7 +37,7 @@ class Settled(NamedTuple):
     refused: Mapping[int, tuple[str, str]] = {}
 
 
-class Later(Exception):
+class RetryLater(Exception):
     """The destination cannot take it now."""
 
     def __init__(self, message: str, retry_after: float | None = None, is_server_fault: bool = False) -> None:
@@ -46,7 +46,7 @@ class Later(Exception):
         self.is_server_fault = is_server_fault  # it answered, with a fault that one event may be the cause of
 
 
-class Refused(Exception):
+class DeliveryRejected(Exception):
     """The destination refuses something of it for good."""
 
     def __init__(self, code: str, message: str) -> None:

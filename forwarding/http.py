@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlencode
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .delivery import Later, Refused
+from .delivery import DeliveryRejected, RetryLater
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds for each step
 MAX_SECONDS = 120.0  # for a whole POST, from its connection to the end of its answer
@@ -51,20 +51,20 @@ class Poster:
         self._watchman.start()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Return the answer if it is one of success or refusal; raise Later for all else."""
+        """Return the answer if it is one of success or refusal; raise RetryLater for all else."""
         began = monotonic()
         try:
             answer = self._post(body, headers)
         except urllib3.exceptions.HTTPError as error:
-            raise Later(self._why_cut(began) or f"{type(error).__name__}: {error}") from error
+            raise RetryLater(self._why_cut(began) or f"{type(error).__name__}: {error}") from error
         if why := self._why_cut(began):  # its beginning may look like a whole answer
-            raise Later(why)
+            raise RetryLater(why)
         if answer.status >= 500 or answer.status in AT_ONCE:
-            raise Later(said(answer), answer.retry_after, is_server_fault=answer.status >= 500)
+            raise RetryLater(said(answer), answer.retry_after, is_server_fault=answer.status >= 500)
         return answer
 
     def abort(self) -> None:
-        """Cut all connections: nothing more is sent from now on, and every `post` raises Later."""
+        """Cut all connections: nothing more is sent from now on, and every `post` raises RetryLater."""
         self._aborted.set()
         for _, sock in list(self._busy.values()):
             _cut(sock)
@@ -148,8 +148,8 @@ def _cut(sock: socket.socket | None) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # also of TLS, without a word to the other side
 
 
-def refusal(answer: Answer) -> Refused:
-    return Refused(str(answer.status), said(answer))
+def refusal(answer: Answer) -> DeliveryRejected:
+    return DeliveryRejected(str(answer.status), said(answer))
 
 
 def said(answer: Answer) -> str:

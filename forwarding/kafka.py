@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from eventlog import StoredEvent
 
-from .delivery import AtOnce, Later, Refused, Settled
+from .delivery import AtOnce, DeliveryRejected, RetryLater, Settled
 
 WAIT = 10.0  # seconds for all of a batch to be acknowledged, before it counts as a failure
 SLICE = 0.2  # seconds of that between two looks at whether it is to end
@@ -82,15 +82,15 @@ class Kafka(AtOnce):
         if left := self._wait():
             # The producer goes on with them, and knows which a broker has already; the next try is to wait for them.
             trouble = self._trouble or "no answer"
-            raise Later(f"{left} of {len(events)} events are not acknowledged after {WAIT:.0f} s: {trouble}")
+            raise RetryLater(f"{left} of {len(events)} events are not acknowledged after {WAIT:.0f} s: {trouble}")
         self._events = ()
         if self._failed:
             failed, trouble = list(self._failed.values()), self._trouble
             self._reopen()
             for error in failed:
                 if error.code() in REFUSALS:
-                    raise Refused(error.name(), _text(error))
-            raise Later(trouble or _text(failed[0]))
+                    raise DeliveryRejected(error.name(), _text(error))
+            raise RetryLater(trouble or _text(failed[0]))
         return Settled({index: (error.name(), _text(error)) for index, error in self._refused.items()})
 
     def abort(self) -> bool:
@@ -123,7 +123,7 @@ class Kafka(AtOnce):
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                     self._reopen()  # before what comes next could overtake it
-                    raise Later(_text(error.args[0])) from error
+                    raise RetryLater(_text(error.args[0])) from error
                 self._refused[index] = error.args[0]
 
     def _wait(self) -> int:

@@ -3,13 +3,13 @@
 import base64
 import binascii
 
-from errors import Refused
+from errors import ApiError
 
 
 def find_source(request, sources, *, in_query=False):
     """Return the source that the request's header names, or its query, or None where it may stand in the body.
 
-    The query counts only on routes for senders that cannot set a header. Raises Refused for a key that is
+    The query counts only on routes for senders that cannot set a header. Raises ApiError for a key that is
     malformed or belongs to nobody, and the log's Unavailable.
     """
     for header in ("HTTP_AUTHORIZATION", "HTTP_AUTHENTICATION"):
@@ -27,9 +27,9 @@ def find_source_in(value, items, sources):
     if items and keys == [None]:
         keys = [_key_of(item) for item in items]
     if None in keys:
-        raise Refused("missing_write_key")
+        raise ApiError("missing_write_key")
     if any(key != keys[0] for key in keys):
-        raise Refused("invalid_authorization", "The items of a batch must have the same writeKey")
+        raise ApiError("invalid_authorization", "The items of a batch must have the same writeKey")
     return _known(keys[0], sources)
 
 
@@ -45,13 +45,13 @@ def _read_basic(header):
             return base64.b64decode(token.strip(), validate=True).decode().partition(":")[0]
     except (binascii.Error, ValueError):
         pass
-    raise Refused("invalid_authorization")
+    raise ApiError("invalid_authorization")
 
 
 def _known(source_id, sources):
     if not isinstance(source_id, str) or not source_id.strip() or not source_id.isprintable():
-        raise Refused("invalid_authorization")
+        raise ApiError("invalid_authorization")
     source = sources.find(source_id)
     if source is None:
-        raise Refused("unknown_source")
+        raise ApiError("unknown_source")
     return source

@@ -2,7 +2,7 @@
 
 import zlib
 
-from errors import Refused
+from errors import ApiError
 
 KEPT_OF_UNREADABLE = 64 * 1024  # bytes of a body that is too large or not what its headers say
 STEP = 128 * 1024  # bytes that are received, inflated or made by inflating at a time
@@ -16,7 +16,7 @@ class Body:
         self.is_cut = False
 
     def read(self, request, limit, pause, admit):
-        """Read and return the content; raise Refused for more than `limit` bytes and for what cannot be read.
+        """Read and return the content; raise ApiError for more than `limit` bytes and for what cannot be read.
 
         `pause` is called while it is received. `admit` is called when it has been, and while it is inflated, with the
         size that has been reached; it may wait.
@@ -81,4 +81,4 @@ class Body:
     def _cut(self, beginning, code, message):
         self.content = beginning[:KEPT_OF_UNREADABLE]
         self.is_cut = True
-        return Refused(code, message)
+        return ApiError(code, message)

@@ -6,8 +6,8 @@ from itertools import islice
 
 from marshmallow import ValidationError
 
-from errors import Refused, field_error
-from eventlog import Event, Rejected
+from errors import ApiError, field_error
+from eventlog import Event, Rejection
 from eventlog.times import iso
 from ingest.message_ids import make_message_id
 from parsing import json_text
@@ -65,11 +65,11 @@ class Checker:
         self.make_id = make_id  # a messageId for an event that has none
 
     def check_call(self, schema, item, defaults=NO_DEFAULTS, max_errors=MAX_ERRORS):
-        """Return the Event that `item` stands for; raise Refused with the fields at fault, at most `max_errors`."""
+        """Return the Event that `item` stands for; raise ApiError with the fields at fault, at most `max_errors`."""
         value, text = item
         refuse_too_large(text, self.settings.max_event_bytes - defaults.size)
         if not isinstance(value, dict):
-            raise Refused("event_not_object")
+            raise ApiError("event_not_object")
         if json_text.is_too_deep(value, text):
             _refuse_for(self._faults(value, max_errors))
         codes = {}
@@ -96,14 +96,14 @@ class Checker:
     def check_batch(self, envelope, max_item_errors=MAX_ITEM_ERRORS):
         """Return the events of a batch, and for each item that is refused its index, the item and why.
 
-        Raises Refused for what is no batch.
+        Raises ApiError for what is no batch.
         """
         defaults = self.check_envelope(envelope)
         events, refusals, listed = [], [], 0
         for index, item in enumerate(envelope["batch"]):
             try:
                 events.append(self.check_item(item, defaults, max_item_errors if listed < MAX_ERRORS else 1))
-            except Refused as refusal:
+            except ApiError as refusal:
                 refusals.append((index, item, refusal.with_traceback(None)))  # which keeps the frames in memory
                 listed += len(refusal.errors)
             self.pause()
@@ -116,11 +116,11 @@ class Checker:
         return [self.check_item(json_text.Item(value, text), NO_DEFAULTS)], []
 
     def check_envelope(self, envelope):
-        """Return the defaults of a batch; raise Refused for what is no batch or too much of one."""
+        """Return the defaults of a batch; raise ApiError for what is no batch or too much of one."""
         if not isinstance(envelope, dict):
-            raise Refused("bad_request", "A batch must be a JSON object")
+            raise ApiError("bad_request", "A batch must be a JSON object")
         if TOO_LONG in (envelope.get("context"), envelope.get("integrations")):
-            raise Refused("event_too_large", "context or integrations alone is larger than an event may be")
+            raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
             known = BATCH.check_fields(envelope)
         except ValidationError as error:
@@ -128,11 +128,11 @@ class Checker:
         items = len(envelope["batch"])
         defaults = Defaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
         if defaults.size > self.settings.max_event_bytes:
-            raise Refused("event_too_large", "context and integrations alone are larger than an event may be")
+            raise ApiError("event_too_large", "context and integrations alone are larger than an event may be")
         _refuse_for(self._faults(defaults.objects, MAX_ERRORS))
         # Every item is stored with the defaults in it. What is stored so may be as much as a body could bring.
         if defaults.size * items > self.settings.max_body_bytes:
-            raise Refused("payload_too_large", "context, integrations and sentAt are too large for so many items")
+            raise ApiError("payload_too_large", "context, integrations and sentAt are too large for so many items")
         return defaults
 
     def _faults(self, value, limit):
@@ -197,7 +197,7 @@ class Checker:
 
 def rejected(source_name, received_at, route, refusal, content, is_cut=False):
     """Return what the log keeps of a refused body, or of a refused item of one."""
-    return Rejected(
+    return Rejection(
         source=source_name,
         received_at=iso(received_at),
         route=route,
@@ -212,7 +212,7 @@ def rejected(source_name, received_at, route, refusal, content, is_cut=False):
 def refuse_too_large(text, limit):
     """Refuse an event whose JSON text has more bytes than `limit`."""
     if _size(text) > limit:
-        raise Refused("event_too_large", f"An event may have {limit} bytes")
+        raise ApiError("event_too_large", f"An event may have {limit} bytes")
 
 
 def _size(text):
@@ -225,4 +225,4 @@ def _field_errors(messages):
 
 def _refuse_for(errors):
     if errors:
-        raise Refused(errors[0]["code"], errors[0]["message"], errors)
+        raise ApiError(errors[0]["code"], errors[0]["message"], errors)

@@ -2,7 +2,7 @@
 
 from marshmallow import ValidationError
 
-from errors import Refused
+from errors import ApiError
 from eventlog import Event, NotPossible
 from eventlog.sources import check_name
 from eventlog.times import iso
@@ -17,7 +17,7 @@ NEXT_ID = 0  # never above those that a log has used, so that it gives the next 
 
 
 def read_line(line):
-    """Return the id and the Event of a line, its payload to the letter; raise Refused or NotPossible."""
+    """Return the id and the Event of a line, its payload to the letter; raise ApiError or NotPossible."""
     members = json_text.parse_members(json_text.decode(line.strip()))
     id, source, event = (members.get(name, Item(None, "")) for name in ("id", "source", "event"))
     if type(id.value) is not int or id.value <= 0:
@@ -31,16 +31,16 @@ def read_line(line):
 def _stored(source, event, text):
     """Return the Event of a payload that a log has stamped before, checked as if it came in a call."""
     if not isinstance(event, dict):
-        raise Refused("event_not_object")
+        raise ApiError("event_not_object")
     for fault in json_text.faults(event, pause=lambda: None):
-        raise Refused(fault["code"])
+        raise ApiError(fault["code"])
     schema = CALLS.get(str(event.get("type")))
     if not schema:
-        raise Refused("unknown_type")
+        raise ApiError("unknown_type")
     try:
         checked = schema.check(event)
     except ValidationError as error:
-        raise Refused(next(iter(error.messages.values()))[0]) from None
+        raise ApiError(next(iter(error.messages.values()))[0]) from None
     for name in ("timestamp", "receivedAt"):
         if not _is_stamp(event.get(name)):
             raise NotPossible(f"Its {name} must be as a log writes it: of UTC, to the millisecond, ending in Z")

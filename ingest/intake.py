@@ -11,7 +11,7 @@ from time import monotonic
 
 from flask import Response, current_app, request
 
-from errors import Refused
+from errors import ApiError
 from eventlog import Unavailable
 from ingest.auth import find_source, find_source_in
 from ingest.body import Body
@@ -32,7 +32,7 @@ _large_body = threading.Lock()
 
 
 def accept(schema):
-    """Store the one event that this request brings; answer with its receipt once it is on disk, or raise Refused."""
+    """Store the one event that this request brings; answer with its receipt once it is on disk, or raise ApiError."""
     with Arrival(Body()) as arrival:
         return _store(schema, arrival)
 
@@ -50,7 +50,7 @@ def _store(schema, arrival):
         value = json_text.parse(text)
         arrival.pace()
         event = arrival.checker(value).check_call(schema, Item(value, text))
-    except Refused as refusal:
+    except ApiError as refusal:
         arrival.keep(refusal)
         raise
     (is_new,) = arrival.append([event])
@@ -68,7 +68,7 @@ def _store_batch(arrival):
     try:
         envelope = arrival.parse_batch()
         events, refusals = arrival.checker(envelope, _items_of(envelope)).check_batch(envelope)
-    except Refused as refusal:
+    except ApiError as refusal:
         arrival.keep(refusal)
         raise
     kept = [arrival.rejected_item(item, refusal) for _, item, refusal in refusals]
@@ -83,7 +83,7 @@ def _store_batch(arrival):
         "rejectedCount": len(refusals),
     }
     if not events:
-        raise Refused("empty_batch_result", **receipt)
+        raise ApiError("empty_batch_result", **receipt)
     return _answer({"success": True, **receipt})
 
 
@@ -98,7 +98,7 @@ def _judge(arrival):
         value = arrival.parse_batch()
         checker = arrival.checker(value, _items_of(value))
         _, refusals = checker.check_body(value, arrival.text, MAX_ERRORS)
-    except Refused as refusal:
+    except ApiError as refusal:
         if refusal.status == 401:
             raise
         refusals = [(None, None, refusal)]
@@ -108,12 +108,12 @@ def _judge(arrival):
 
 
 def prove_ready():
-    """Raise Refused, with what is wrong, unless an event would be stored now."""
+    """Raise ApiError, with what is wrong, unless an event would be stored now."""
     extensions = current_app.extensions
     try:
         extensions["eventlog"].prove_writable(extensions["config"].min_free_bytes)
     except Unavailable as failure:
-        raise Refused("storage_unavailable", str(failure)) from failure
+        raise ApiError("storage_unavailable", str(failure)) from failure
     extensions["trouble"].store()
 
 
@@ -180,9 +180,9 @@ class Arrival:
     def read(self):
         """Return the body's text."""
         if self.source and not self.source.enabled:
-            with suppress(Refused):  # it is kept as far as it can be read, but not looked at
+            with suppress(ApiError):  # it is kept as far as it can be read, but not looked at
                 self._read_body()
-            raise Refused("source_disabled")
+            raise ApiError("source_disabled")
         self.text = json_text.decode(self._read_body())
         self.pace()
         return self.text
@@ -197,7 +197,7 @@ class Arrival:
         if self.source is None:
             self._came_from(find_source_in(value, items, self.log.sources))
             if not self.source.enabled:
-                raise Refused("source_disabled")
+                raise ApiError("source_disabled")
         requester = Requester(self.request.environ, self.settings)
         return Checker(self.settings, self.source.name, self.at, requester, self.pace)
 
@@ -231,13 +231,13 @@ class Arrival:
             return self.body.read(self.request, limit, self.pace, self._admit)
         try:
             return self.body.read(self.request, min(limit, MAX_KEYLESS_BYTES), self.pace, self._admit)
-        except Refused as refusal:
+        except ApiError as refusal:
             if refusal.code != "payload_too_large" or limit <= MAX_KEYLESS_BYTES:
                 raise
             message = (
                 f"A larger body needs its key in a header or the query: without, it may have {MAX_KEYLESS_BYTES} bytes"
             )
-            raise Refused("missing_write_key", message) from None
+            raise ApiError("missing_write_key", message) from None
 
     def _admit(self, size):
         """Let a body grow to `size` bytes: a large one when it is its turn."""

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 
-from errors import Refused
+from errors import ApiError
 
 MAX_STEPS = 200  # into the objects of an event, which is as deep as it may be
 
@@ -18,7 +18,7 @@ class Query:
         self.content = b""
 
     def read(self, request, limit, pause, admit):
-        """Return the event's JSON text; raise Refused for `data` that is not base64. A URL is short: no limit bites."""
+        """Return the event's JSON text. Raise ApiError if `data` is not base64. A URL is shorter than any limit."""
         fields = request.args.to_dict()
         data = fields.get("data")
         if data is None:
@@ -36,7 +36,7 @@ def _decode(data):
     try:
         return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Refused("invalid_encoding", "data must be base64 of JSON") from error
+        raise ApiError("invalid_encoding", "data must be base64 of JSON") from error
 
 
 def _nested(fields):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from errors import Refused
+from errors import ApiError
 from eventlog import NotPossible
 from ingest.checking import Checker, refuse_too_large, rejected
 from ingest.client_address import Requester
@@ -17,14 +17,14 @@ SHORT = {name[0]: schema for name, schema in CALLS.items()}  # /v1/t and the lik
 def replay(log, settings, rejection, body=None):
     """Store what a kept body says, or the mended `body` in its place; return the event's id and whether it is new.
 
-    It is received when it was received first. Raises Refused for what is still at fault, NotPossible for what
+    It is received when it was received first. Raises ApiError for what is still at fault, NotPossible for what
     cannot be replayed so, and the log's Unavailable.
     """
     if rejection.cut and body is None:
         raise NotPossible("Only the beginning of this body was kept. Give the whole with --body")
     source = log.sources.named(rejection.source)
     if not source.enabled:
-        raise Refused("source_disabled")
+        raise ApiError("source_disabled")
     received_at = datetime.fromisoformat(rejection.received_at)
     checker = Checker(settings, source.name, received_at, Requester({}, settings), _go_on, _ids(rejection.digest))
     text = json_text.decode(rejection.body if body is None else body)

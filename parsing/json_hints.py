@@ -4,7 +4,7 @@ import json
 import re
 from json.decoder import JSONDecodeError
 
-from errors import Refused
+from errors import ApiError
 from parsing.json_values import LONG_INTEGER, long_integer
 
 _word = re.compile(r"[A-Za-z_$][\w$.@-]*").match
@@ -14,12 +14,12 @@ _LITERALS = {"True": "true", "False": "false", "None": "null", "undefined": "nul
 
 
 def refused(text, error):
-    """Return the Refused for an error that reading `text` has raised."""
+    """Return the ApiError for an error that reading `text` has raised."""
     if isinstance(error, RecursionError):
-        return Refused("invalid_json", "The body is nested too deeply to be read")
+        return ApiError("invalid_json", "The body is nested too deeply to be read")
     if not isinstance(error, JSONDecodeError):
         error = long_integer(text, 0)
-    return Refused("invalid_json", f"line {error.lineno}, column {error.colno}: {_advice(error)}")
+    return ApiError("invalid_json", f"line {error.lineno}, column {error.colno}: {_advice(error)}")
 
 
 def _advice(error):

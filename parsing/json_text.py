@@ -9,7 +9,7 @@ from itertools import count
 from json.decoder import JSONDecodeError, scanstring
 from typing import NamedTuple
 
-from errors import Refused, field_error
+from errors import ApiError, field_error
 from parsing import json_hints
 from parsing.json_hints import refused
 from parsing.json_values import Values, read_value
@@ -37,12 +37,12 @@ class Item(NamedTuple):
 def decode(body):
     """Return the text of a UTF-8 body, with or without a byte order mark. Refuse what is not, and too many brackets."""
     if len(body) > MAX_BRACKETS and body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
-        raise Refused("payload_too_large", f"A body may have {MAX_BRACKETS} opening brackets")
+        raise ApiError("payload_too_large", f"A body may have {MAX_BRACKETS} opening brackets")
     try:
         return body.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line, column = body.count(b"\n", 0, error.start) + 1, error.start - body.rfind(b"\n", 0, error.start)
-        raise Refused(
+        raise ApiError(
             "invalid_json", f"line {line}, column {column}: the byte 0x{body[error.start]:02x} is not UTF-8"
         ) from None
 
@@ -80,7 +80,7 @@ def parse_batch(text, most, longest, pause):
 
     def read_item(start, items):
         if len(items) == most:
-            raise Refused("batch_too_long", f"A batch may have {most} items, this one has more")
+            raise ApiError("batch_too_long", f"A batch may have {most} items, this one has more")
         value, end = read_any(start)
         items.append(Item(value, text[start:end]))
         pause()
@@ -229,4 +229,4 @@ def _read_sequence(text, at, end, read_element):
 
 
 def _too_many_members():
-    return Refused("payload_too_large", f"A body may have {MAX_MEMBERS} members at its top level")
+    return ApiError("payload_too_large", f"A body may have {MAX_MEMBERS} members at its top level")

@@ -5,7 +5,7 @@ import json
 from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from errors import Refused
+from errors import ApiError
 from telemetry import logs
 
 RETRY_AFTER = 5  # seconds, the answer to how long a client should wait out a storage trouble
@@ -22,7 +22,7 @@ def answer(refused):
 def register(app, unavailable):
     """Answer with JSON whatever goes wrong in `app`; `unavailable` is what a log raises that cannot be used now."""
 
-    @app.errorhandler(Refused)
+    @app.errorhandler(ApiError)
     def refuse(refused):
         if refused.status < 500:
             logs.rejected(refused.code, request.environ)
@@ -31,13 +31,13 @@ def register(app, unavailable):
     @app.errorhandler(unavailable)
     def log_unavailable(failure):
         current_app.extensions["trouble"].refuse(failure, request.environ)
-        return answer(Refused("storage_unavailable"))
+        return answer(ApiError("storage_unavailable"))
 
     @app.errorhandler(HTTPException)
     def http_error(error):
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.code, "bad_request")
         logs.rejected(code, request.environ)
-        response = answer(Refused(code))
+        response = answer(ApiError(code))
         if getattr(error, "valid_methods", None):
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response
@@ -45,4 +45,4 @@ def register(app, unavailable):
     @app.errorhandler(Exception)
     def internal_error(error):
         logs.internal_error(request.environ)
-        return answer(Refused("internal_error"))
+        return answer(ApiError("internal_error"))

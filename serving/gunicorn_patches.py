@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from gunicorn import util
 from gunicorn.http import wsgi
 
-from errors import Refused
+from errors import ApiError
 from telemetry import logs
 
 DRAIN_BYTES = 64 * 1024 * 1024
@@ -64,7 +64,7 @@ class Response(wsgi.Response):
 
 def write_error(sock, status, reason, message):
     """Answer what gunicorn takes for no HTTP."""
-    refused = Refused("internal_error") if status == 500 else Refused("bad_request", message or reason)
+    refused = ApiError("internal_error") if status == 500 else ApiError("bad_request", message or reason)
     body = json.dumps(refused.body())
     head = f"HTTP/1.1 {refused.status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     # gunicorn hands on what it knows of the request only with the error that is being handled.

@@ -56,7 +56,7 @@ def describe(app):
     for name, schema in (_bodies(plugin.converter) | _answers()).items():
         spec.components.schema(name, schema)
     for status in sorted({status for status, _ in CODES.values()}):
-        spec.components.response(f"Refused{status}", _refused(status))
+        spec.components.response(f"Error{status}", _refused(status))
     for rule in app.url_map.iter_rules():
         methods = {method.lower() for method in rule.methods - {"HEAD", "OPTIONS"}}
         if methods:
@@ -142,13 +142,13 @@ def _pixel():
     flat = {"in": "query", "name": "fields", "schema": OBJECT | {"additionalProperties": STRING}}
     flat["description"] = "Or each field a parameter, whose dots lead into objects: properties.subject=Hello"
     picture = {"description": "The status tells", "content": {"image/gif": {}}}
-    answers = dict.fromkeys((200, 401, 500, 503), picture) | {404: "Refused404"}
+    answers = dict.fromkeys((200, 401, 500, 503), picture) | {404: "Error404"}
     answers[400] = {"description": "Refused", "content": picture["content"] | _json("", _ref("Refusal"))["content"]}
     return {"parameters": [call, data, flat], "security": HEADER_QUERY_OR_BODY, "responses": answers}
 
 
 def _responses(answer, *statuses):
-    return {200: _json("Done", answer)} | {status: f"Refused{status}" for status in (400, *statuses, 500)}
+    return {200: _json("Done", answer)} | {status: f"Error{status}" for status in (400, *statuses, 500)}
 
 
 def _json(description, schema):

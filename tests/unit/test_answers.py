@@ -17,7 +17,7 @@ from receiver import answer, black_hole, receiving
 from service import wait_until
 
 import eventlog
-from forwarding import Forwarder, Later, Refused, Settled, http, open_kind
+from forwarding import DeliveryRejected, Forwarder, RetryLater, Settled, http, open_kind
 
 AT = "2015-11-10T00:45:23.412Z"
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -97,7 +97,7 @@ def test_an_answer_has_a_time_by_which_it_must_be_whole(start_of_url, monkeypatc
     with (
         receiving(serve) as port,
         opened(f"{start_of_url}127.0.0.1:{port}/in") as kind,
-        pytest.raises(Later, match="no whole answer"),
+        pytest.raises(RetryLater, match="no whole answer"),
     ):
         kind.deliver(events(1))
 
@@ -158,7 +158,9 @@ def test_a_page_that_is_answered_to_a_batch_is_no_list_that_was_cut():
     assert len(posts) == 1
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(302, Refused), (400, Refused), (429, Later), (503, Later)])
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(302, DeliveryRejected), (400, DeliveryRejected), (429, RetryLater), (503, RetryLater)]
+)
 def test_an_error_shows_no_more_than_its_beginning(start_of_url, status, outcome):
     def serve(connection, _):
         connection.sendall(answer(status, b"x" * 1_000_000))

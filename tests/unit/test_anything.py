@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from errors import CODES, Refused
+from errors import CODES, ApiError
 from parsing import json_text
 
 # All that json.loads can make, which is more than JSON: NaN, Infinity, lone surrogates.
@@ -187,7 +187,7 @@ def test_a_batch_is_refused_where_and_why_json_loads_refuses_it(text):
     def outcome(parse):
         try:
             return parse(text)
-        except Refused as refused:
+        except ApiError as refused:
             return refused.message
 
     def plain(value):

@@ -12,7 +12,7 @@ from fsspec.registry import _registry
 
 import eventlog
 from eventlog import NotPossible, StoredEvent
-from forwarding import Forwarder, Later, open_kind
+from forwarding import Forwarder, RetryLater, open_kind
 
 AT = "2015-11-10T00:45:23.412Z"
 LONG_AGO = "2015-11-10"
@@ -203,7 +203,7 @@ def test_an_object_is_under_its_name_only_when_it_is_whole(archive, folder, monk
         raise OSError(5, "the cable was pulled")
 
     monkeypatch.setattr("os.replace", replace)
-    with pytest.raises(Later, match="the cable was pulled"):
+    with pytest.raises(RetryLater, match="the cable was pulled"):
         archive.deliver([stored(1)])
     assert moved == [(b'{"id":1,"source":"example","event":' + stored(1).payload.encode() + b"}\n", False)]
     monkeypatch.undo()
@@ -272,7 +272,7 @@ def failing(monkeypatch):
 def test_what_a_place_cannot_take_now_is_written_later(failing, memory, failure):
     failing.failures.append(failure)
     archive = open_kind("archive+s3://bucket/prefix")
-    with pytest.raises(Later, match=type(failure).__name__) as later:
+    with pytest.raises(RetryLater, match=type(failure).__name__) as later:
         archive.deliver([stored(1)])
     assert not later.value.is_server_fault  # of which no event can be the cause
     assert not memory
@@ -291,7 +291,7 @@ def test_a_place_is_connected_to_once(failing):
 def test_a_place_that_cannot_be_connected_to_is_tried_later(failing, monkeypatch):
     archive = open_kind("archive+s3://bucket")
     monkeypatch.setattr(Failing, "__init__", lambda self, **options: 1 / 0)
-    with pytest.raises(Later, match="ZeroDivisionError"):
+    with pytest.raises(RetryLater, match="ZeroDivisionError"):
         archive.deliver([stored(1)])
 
 
@@ -305,7 +305,7 @@ def test_other_options_are_the_librarys(failing):
 def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_whole(memory, monkeypatch):
     archive = open_kind("archive+memory://there")
     monkeypatch.setattr(MemoryFileSystem, "mv", lambda *arguments, **options: 1 / 0)
-    with pytest.raises(Later):
+    with pytest.raises(RetryLater):
         archive.deliver([stored(1)])
     assert list(memory) == [f"/there/example/{LONG_AGO}/.000000000001-000000000001.ndjson.gz.part"]
     monkeypatch.undo()
@@ -315,7 +315,7 @@ def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_who
 
 def test_a_folder_that_is_not_there_is_not_made(folder):
     archive = open_kind(f"archive+file://{folder}/unmounted")
-    with pytest.raises(Later, match="No such file"):
+    with pytest.raises(RetryLater, match="No such file"):
         archive.deliver([stored(1)])
     assert not list(folder.iterdir())
 

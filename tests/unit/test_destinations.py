@@ -47,7 +47,7 @@ class Meanwhile(Nowhere):
         do, self.do = self.do, lambda: None
         do()
         if self.fails:
-            raise forwarding.Later("no connection")
+            raise forwarding.RetryLater("no connection")
         return super().deliver(events)
 
 
@@ -90,7 +90,7 @@ def test_what_the_old_destination_refused_is_no_dead_letter_of_the_new_one(log, 
     class Refusing(Meanwhile):
         def deliver(self, events):
             super().deliver(events)
-            raise forwarding.Refused("400", "no")
+            raise forwarding.DeliveryRejected("400", "no")
 
     assert forward(Refusing(again)) is False
     assert log.destinations.count_dead("there") == 0

@@ -36,7 +36,7 @@ def event(message_id, source="example", **fields):
 
 def rejected(body, source="example", **fields):
     fields = {"route": "/v1/track", "code": "invalid_json", "message": "no", "errors": "[]", "cut": False} | fields
-    return eventlog.Rejected(source=source, received_at=AT, body=body, **fields)
+    return eventlog.Rejection(source=source, received_at=AT, body=body, **fields)
 
 
 def test_an_event_appended_twice_is_stored_once(log):

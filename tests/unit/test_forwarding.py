@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 import eventlog
-from forwarding import Forwarder, Later, Refused, Settled, hide_secrets, kind_of, open_kind
+from forwarding import DeliveryRejected, Forwarder, RetryLater, Settled, hide_secrets, kind_of, open_kind
 from forwarding import forward as run_forwarders
 from forwarding.backoff import delay
 from forwarding.delivery import Nowhere
@@ -119,7 +119,7 @@ def test_an_event_says_by_integrations_where_it_may_go(add, integrations, is_wan
 
 
 def test_what_cannot_be_taken_now_is_tried_again_as_it_was(add, log, waits):
-    kind = Scripted(Later("503 busy", 17.0, is_server_fault=True), Later("no connection"), None)
+    kind = Scripted(RetryLater("503 busy", 17.0, is_server_fault=True), RetryLater("no connection"), None)
     assert add(3)(kind) is True
     assert kind.tries == [[1, 2, 3]] * 3
     assert kind.ids() == [1, 2, 3]
@@ -130,7 +130,7 @@ def test_what_cannot_be_taken_now_is_tried_again_as_it_was(add, log, waits):
 
 
 def test_one_that_is_to_drain_and_end_gives_up_a_dead_destination(add, log):
-    kind = Scripted(*[Later("no connection")] * 99)
+    kind = Scripted(*[RetryLater("no connection")] * 99)
     assert add(3)(kind) is False
     assert len(kind.tries) == 5
     destination = log.destinations.get("there")
@@ -138,7 +138,7 @@ def test_one_that_is_to_drain_and_end_gives_up_a_dead_destination(add, log):
 
 
 def test_a_refused_batch_is_split_until_the_guilty_stand_alone(add, log):
-    kind = Scripted(poison=lambda event: Refused("400", "no thirteens") if event.id in (5, 13) else None)
+    kind = Scripted(poison=lambda event: DeliveryRejected("400", "no thirteens") if event.id in (5, 13) else None)
     assert add(20)(kind) is True
     assert kind.ids() == [n for n in range(1, 21) if n not in (5, 13)]
     letters = log.destinations.dead_letters("there")
@@ -165,7 +165,7 @@ def test_what_the_destination_names_as_refused_is_not_split_for(add, log):
 
 
 def fault(event):
-    return Later("500 oops", is_server_fault=True) if event.id == 6 else None
+    return RetryLater("500 oops", is_server_fault=True) if event.id == 6 else None
 
 
 def test_an_event_that_is_the_cause_of_server_faults_dies_when_its_successor_is_taken(add, log):
@@ -181,7 +181,7 @@ def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fa
     assert add(12)(kind) is False
     assert log.destinations.dead_letters("there") == []
     assert position(log) == 0
-    dead = Scripted(poison=lambda event: Later("500", is_server_fault=True))
+    dead = Scripted(poison=lambda event: RetryLater("500", is_server_fault=True))
 
     class Enough(Exception):
         pass

@@ -93,7 +93,7 @@ def append_some(log, acknowledged):
     for number in range(4):
         ids = [f"{number}-{part}" for part in range(2)] + ["again"]
         events = [eventlog.Event("example", each, "track", "1", None, "Posted", AT, AT, PAYLOAD) for each in ids]
-        rejected = eventlog.Rejected("example", AT, "/v1/track", "invalid_json", "no", "[]", b"%d" % number, False)
+        rejected = eventlog.Rejection("example", AT, "/v1/track", "invalid_json", "no", "[]", b"%d" % number, False)
         with suppress(eventlog.Unavailable):
             log.append(events, [rejected])
             acknowledged.update(ids)

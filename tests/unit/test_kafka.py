@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from service import wait_until
 
 import eventlog
-from forwarding import Forwarder, Later, Settled, kafka, open_kind
+from forwarding import Forwarder, RetryLater, Settled, kafka, open_kind
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -74,7 +74,7 @@ def read(brokers, name):
 def is_delivered(kind, events):
     try:
         return kind.deliver(events) == Settled()
-    except Later:
+    except RetryLater:
         return False
 
 
@@ -128,7 +128,7 @@ def test_another_batch_takes_the_place_of_one_under_way(slow_brokers, open_topic
 
 def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "WAIT", 0.5)
-    with pytest.raises(Later, match=r"2 of 2 events are not acknowledged.*Connection refused"):
+    with pytest.raises(RetryLater, match=r"2 of 2 events are not acknowledged.*Connection refused"):
         open_topic("kafka://127.0.0.1:1/topic").deliver(events(1, 2))
 
 
@@ -154,5 +154,5 @@ def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
 
 def test_what_a_guarantee_rests_on_cannot_be_set_by_another_name(open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "WAIT", 0.5)
-    with pytest.raises(Later, match="2 of 2 events are not acknowledged"):
+    with pytest.raises(RetryLater, match="2 of 2 events are not acknowledged"):
         open_topic("kafka://127.0.0.1:1/topic?message.timeout.ms=10").deliver(events(1, 2))

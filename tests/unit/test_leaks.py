@@ -27,7 +27,7 @@ from forwarding.urls import KINDS
 AT = "2015-11-10T00:45:23.412Z"
 EVENT = eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, '{"event":"Posted"}')
 NEW = EVENT._replace(message_id="2")
-REJECTED = eventlog.Rejected("example", AT, "/v1/track", "invalid_json", "no", "[]", b"no", False)
+REJECTED = eventlog.Rejection("example", AT, "/v1/track", "invalid_json", "no", "[]", b"no", False)
 FAILURES = (Unavailable, NotPossible, OSError)
 
 

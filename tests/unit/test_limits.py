@@ -65,7 +65,7 @@ def test_a_body_may_have_1000_members(post, url):
 def test_a_body_may_have_500_000_opening_brackets(opening):
     body = b'["' + opening.encode() * 499_999 + b'"]'
     assert json_text.decode(body) == body.decode()
-    with pytest.raises(json_text.Refused) as refusal:
+    with pytest.raises(json_text.ApiError) as refusal:
         json_text.decode(body + b"[")
     assert refusal.value.code == "payload_too_large"
 

@@ -70,7 +70,7 @@ def test_every_code_is_in_the_table_and_at_its_status(document):
     assert code["enum"] == list(errors.CODES)
     for name, (status, message) in errors.CODES.items():
         assert message in code["description"]
-        assert name in document["components"]["responses"][f"Refused{status}"]["description"]
+        assert name in document["components"]["responses"][f"Error{status}"]["description"]
 
 
 def test_a_batch_is_a_list_of_any_calls(document):

@@ -71,7 +71,7 @@ class Sender:
         self._requests += 1
         ids = [f"{self._requests}.{number}" for number in range(count)]
         bodies = [f"{self._requests} {each}".encode() * 200 for each in refused]
-        rejected = [eventlog.Rejected("example", at, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
+        rejected = [eventlog.Rejection("example", at, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
         self._disk.note("sent", (ids, bodies))
         self.log.append([event(id, user, at) for id in ids] + [event("0.0")], rejected)
         self._disk.note("stored", (ids, bodies))
@@ -216,13 +216,13 @@ class MigrationOfBackup(Migration):
 
 
 class Replay:
-    """Refused bodies are replayed."""
+    """Rejected bodies are replayed."""
 
     def record(self, place, disk):
         eventlog.create(str(place / "log.db"))
         sender = Sender(place / "log.db", disk)
         bodies = [json.dumps({"userId": "1", "event": "x" * 900, "properties": {"n": n}}).encode() for n in range(9)]
-        refused = [eventlog.Rejected("example", AT, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
+        refused = [eventlog.Rejection("example", AT, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
         sender.log.append([], refused)
         disk.prepare()
         for id in sender.log.rejections.ids():

@@ -171,7 +171,7 @@ def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, 
     small = eventlog.EventLog(path, most_rejected_bytes=3000)
 
     def refused(number):
-        return eventlog.Rejected(
+        return eventlog.Rejection(
             "example", "2015-11-10T00:45:23.412Z", "/v1/track", "code", "", "[]", b"%04d" % number * 250, False
         )
 
@@ -187,7 +187,7 @@ def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, 
 
 def rejection(body, **fields):
     fields = {"message": "no", "errors": "[]"} | fields
-    return eventlog.Rejected(
+    return eventlog.Rejection(
         "example", "2015-11-10T00:45:23.412Z", "/v1/track", "invalid_json", body=body, cut=False, **fields
     )
 

@@ -49,7 +49,7 @@ def append(log):
 @pytest.fixture
 def refuse(log):
     def refuse(body, at=OLD):
-        log.append([], [eventlog.Rejected("example", at, "/v1/track", "invalid_json", "no", "[]", body, False)])
+        log.append([], [eventlog.Rejection("example", at, "/v1/track", "invalid_json", "no", "[]", body, False)])
 
     return refuse
 

@@ -90,7 +90,7 @@ def hostile_log(log, path, tmp_path, hostile_destination):
         ]
     )
     error = {"field": HOSTILE, "code": HOSTILE, "message": HOSTILE}
-    rejected = eventlog.Rejected(
+    rejected = eventlog.Rejection(
         "example", AT, f"/v1/pixel/{HOSTILE}", HOSTILE, HOSTILE, json.dumps([error]), b"", False
     )
     log.append([], [rejected._replace(body=NO_JSON.encode()), rejected._replace(body=b"1", source=HOSTILE)])
