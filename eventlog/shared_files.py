@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Protocol
 from weakref import WeakSet, WeakValueDictionary
 
@@ -21,6 +22,8 @@ import apsw
 from .faults import Unavailable
 from .pairing import Files, Identity, files_at, note, noted
 from .side_files import open_side_file
+
+NOTE_AGAIN = 0.25  # seconds between two looks at what is noted
 
 logger = logging.getLogger("tracklog.eventlog")
 
@@ -41,6 +44,7 @@ class SharedFiles:
         self._users: WeakSet[User] = WeakSet()
         self._connections: set[apsw.Connection] = set()
         self._opened = Files()
+        self._look_again = 0.0
         # Closing any descriptor of the log's file drops SQLite's locks on it, so this one outlives all connections.
         self._descriptor = -1
 
@@ -118,16 +122,22 @@ class SharedFiles:
             self._note_settled()
 
     def close_if_moved(self) -> None:
-        """Close all connections that nothing uses, if the files are no longer in place.
-
-        If they are in place, they may have been away, so that others have noted them as settled: note them again.
-        """
+        """Close all connections that nothing uses, if the files are no longer in place."""
         if self._connections and self.are_in_place():
-            if noted(self.path) != self._opened:
-                note(self.path, self._opened)
+            self.note_again()
         elif self._connections:
             for user in list(self._users):
                 user.close_if_moved()
+
+    def note_again(self) -> None:
+        """Note the files, which are in place, if they have been away and others have noted them as settled.
+
+        Those others cannot open the log before. Call it at each use; it looks a few times a second.
+        """
+        if self._connections and monotonic() >= self._look_again:
+            self._look_again = monotonic() + NOTE_AGAIN
+            if noted(self.path) != self._opened:
+                note(self.path, self._opened)
 
     def _claim(self) -> tuple[Identity, ...]:
         """Lock the log's file. Return the files that a connection must find: its own, and others that are in use."""

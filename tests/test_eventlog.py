@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -488,6 +489,35 @@ def test_a_log_that_was_put_back_waits_for_a_process_that_has_not_noticed(log, p
     assert process.exitcode == 0
     log.close()
     assert ids(path) == ["first", "before", "after"]
+
+
+def read_until_it_ends(path, pipe):
+    log = eventlog.EventLog(path)
+    log.reader.last_id()
+    pipe.send("open")
+    while not pipe.poll(0.01):
+        log.reader.last_id()
+    log.close()
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_a_file_that_was_away_keeps_nobody_out_while_another_process_uses_it(log, path, end):
+    log.append([event("first")])
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=read_until_it_ends, args=(path, theirs))
+    process.start()
+    ours.recv()
+    os.kill(process.pid, signal.SIGSTOP)  # it does not notice
+    os.rename(path + end, path + ".away")
+    log.close_if_moved()
+    os.rename(path + ".away", path + end)
+    os.kill(process.pid, signal.SIGCONT)
+    try:
+        assert log.append([event("second")]) == [True]
+    finally:
+        ours.send("end")
+        process.join()
 
 
 def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_is_no_matter(log, path, fresh):
