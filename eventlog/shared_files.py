@@ -23,6 +23,7 @@ from .faults import Unavailable
 from .pairing import Files, Identity, files_at, note, noted
 from .side_files import open_side_file
 
+WAL_MODE = b"\x02\x02"  # bytes 18 and 19 of a log in use, its versions for reading and writing
 NOTE_AGAIN = 0.25  # seconds between two looks at what is noted
 
 logger = logging.getLogger("tracklog.eventlog")
@@ -159,6 +160,9 @@ class SharedFiles:
 
     def _prepare(self, found: Files, known: Files) -> None:
         """Make sure that the log, which no process has open, is not opened with files of another."""
+        # A backup is not in WAL mode. Copied over the log, or in its place, it may have the number of the one before.
+        if found.wal and os.path.getsize(self.path + "-wal") and os.pread(self._descriptor, 2, 18) != WAL_MODE:
+            raise Unavailable(f"{self.path}-wal and -shm belong to the log that was here before. Move them away")
         if found.log != known.log:
             self._refuse_files_of_another(found, known)
             return

@@ -428,6 +428,21 @@ def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
     assert len(caplog.records) == 1
 
 
+def test_a_backup_copied_over_a_log_is_not_mixed_with_the_wal_that_a_crash_has_left(log, path):
+    log.append([event("kept")])
+    log.back_up(path + ".backup", lambda *_: None)
+    log.close()
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    process.start()
+    process.join()
+    shutil.copyfile(path + ".backup", path)  # its inode is that of the log before
+    with pytest.raises(eventlog.Unavailable, match="belong to the log that was here before"):
+        ids(path)
+    os.unlink(path + "-wal")
+    os.unlink(path + "-shm")
+    assert ids(path) == ["kept"]
+
+
 def append_and_die(path):
     log = eventlog.EventLog(path)
     log.append([event("lost")])
