@@ -461,6 +461,22 @@ def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
     assert "a" in ids(link)
 
 
+@pytest.mark.parametrize("use", [eventlog.EventLog.close_if_moved, eventlog.EventLog.close])
+def test_a_log_whose_folder_cannot_be_looked_into_is_closed(tmp_path, use):
+    folder, path = tmp_path / "log", str(tmp_path / "log" / "tracklog.db")
+    folder.mkdir()
+    eventlog.create(path)
+    log = eventlog.EventLog(path)
+    log.append([event("a")])
+    folder.rename(tmp_path / "away")
+    folder.write_text("no folder")  # as permissions do, but for root too
+    use(log)
+    folder.unlink()
+    (tmp_path / "away").rename(folder)
+    assert log.append([event("b")]) == [True]
+    log.close()
+
+
 def test_two_logs_of_a_process_let_go_together(log, path):
     other = eventlog.EventLog(path)
     assert other.reader.last_id() == 0
