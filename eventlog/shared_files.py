@@ -144,19 +144,27 @@ class SharedFiles:
         """Lock the log's file. Return the files that a connection must find: its own, and others that are in use."""
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            is_in_use = self._is_in_use()
+            # Not before: a process that closes the log changes both, and lets go of the lock after that.
             found, known = files_at(self.path), noted(self.path)
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                if found != known:
-                    raise BlockingIOError(_in_use(self.path)) from None
-                return known
-            self._prepare(found, known)
-            return found[:1]
+            if not is_in_use:
+                self._prepare(found, known)
+                return found[:1]
+            if found != known:
+                raise BlockingIOError(_in_use(self.path))
+            return known
         except BaseException:
             self._release()
             raise
+
+    def _is_in_use(self) -> bool:
+        """Lock the log's file: alone, or with the processes that use it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+        return False
 
     def _prepare(self, found: Files, known: Files) -> None:
         """Make sure that the log, which no process has open, is not opened with files of another."""

@@ -1,5 +1,6 @@
 """The log on a real file: stored once, in order, counted, by many writers; without Flask and without gevent."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import apsw
 import pytest
 
 import eventlog
-from eventlog import opening
+from eventlog import opening, pairing
 from eventlog.patience import NAP
 from eventlog.records import Counts
 
@@ -459,6 +460,23 @@ def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
         log.append([event("b")])
     log.close()
     assert "a" in ids(link)
+
+
+def test_a_wal_that_goes_when_another_process_closes_the_log_is_not_reported(log, path, caplog, monkeypatch):
+    log.append([event("a")])
+    used = pairing.files_at(path)
+    log.close()
+    settled, lock = pairing.noted(path), fcntl.flock
+    pairing.note(path, used)  # as if the process that closes it had not come to its note
+
+    def lock_after_the_note(descriptor, how):
+        if how & fcntl.LOCK_EX and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            pairing.note(path, settled)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_note)
+    assert ids(path) == ["a"]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("use", [eventlog.EventLog.close_if_moved, eventlog.EventLog.close])
