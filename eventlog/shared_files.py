@@ -176,8 +176,9 @@ class SharedFiles:
             return
         if found.wal != known.wal and found.wal and os.path.getsize(self.path + "-wal"):
             raise Unavailable(
-                f"{self.path}-wal is not the one that tracklog has written. Move it away; or, if sqlite3 has written "
-                f"it, run: sqlite3 {self.path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+                f"{self.path}-wal is not the one that tracklog has written. If it belongs to this log, as when both "
+                f"were restored or sqlite3 has written it, run: sqlite3 {self.path} "
+                f"'PRAGMA wal_checkpoint(TRUNCATE)'. If not, move it away"
             )
         if known.wal and found.wal != known.wal:
             fields = {"event": "wal_missing", "path": f"{self.path}-wal"}

@@ -444,6 +444,26 @@ def test_a_backup_copied_over_a_log_is_not_mixed_with_the_wal_that_a_crash_has_l
     assert ids(path) == ["kept"]
 
 
+def test_a_restored_wal_is_refused_with_the_command_that_brings_in_its_events(log, path, tmp_path):
+    log.close()
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    process.start()
+    process.join()
+    for end in ("", "-wal"):
+        shutil.copyfile(path + end, tmp_path / f"copy{end}")
+    log.append([event("later")])
+    log.close()
+    for end in ("", "-wal"):
+        shutil.copyfile(tmp_path / f"copy{end}", path + end)  # the log's inode stays, the -wal is another file
+    with pytest.raises(eventlog.Unavailable, match="If it belongs to this log") as refused:
+        ids(path)
+    with apsw.Connection(path) as connection:
+        assert "PRAGMA wal_checkpoint(TRUNCATE)" in str(refused.value)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    assert ids(path) == ["lost"]
+
+
 def append_and_die(path):
     log = eventlog.EventLog(path)
     log.append([event("lost")])
