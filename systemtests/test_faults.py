@@ -326,7 +326,7 @@ def test_a_disk_filled_by_an_import_is_pruned(on_disk, disk, tmp_path):
     ids=" ".join,
 )
 def test_a_command_that_makes_room_works_on_a_full_disk(on_disk, disk, command, is_running):
-    on_disk.flask("destinations", "add", "warehouse", "https://example.com")
+    on_disk.flask("destinations", "add", "warehouse", "webhook+https://example.com")
     on_disk.flask("destinations", "pause", "warehouse")
     if command[1] == "prune":
         command = (*command, "--even-undelivered")
