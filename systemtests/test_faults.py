@@ -480,8 +480,9 @@ def test_a_log_deleted_and_a_fresh_one_put_in_its_place(running, fresh, compare,
 def test_a_write_ahead_log_deleted(running, compare):
     with load(running, 8) as clients:
         clients.go_on()
-        (running.folder / "tracklog.db-wal").unlink()
-        clients.are_refused()
+        wal = running.folder / "tracklog.db-wal"
+        wal.unlink()
+        wait_until(wal.exists)  # an idle worker may let go before any client is refused
         clients.go_on()
     for pid in [running.process.pid, *running.workers()]:
         kill(pid)
