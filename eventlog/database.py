@@ -139,7 +139,9 @@ class Database:
             raise Unavailable(f"{self.path} is busy")
         try:
             with sqlite_errors(self.path):
-                if not self._files.are_in_place():
+                if self._files.are_in_place():
+                    self._files.note_again()
+                else:
                     self._settle_and_close(deadline)
                 if self._connection is None:
                     self._connection = patiently(lambda: self._open(deadline), deadline)

@@ -28,7 +28,7 @@ def files_at(path: str) -> Files:
 def _identity(path: str) -> Identity:
     try:
         found = os.stat(path)
-    except FileNotFoundError:
+    except OSError:
         return None
     return found.st_dev, found.st_ino
 

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Protocol
 from weakref import WeakSet, WeakValueDictionary, finalize
 
@@ -21,6 +22,9 @@ import apsw
 from .faults import Unavailable
 from .pairing import Files, Identity, files_at, note, noted
 from .side_files import open_side_file
+
+WAL_MODE = b"\x02\x02"  # bytes 18 and 19 of a log in use, its versions for reading and writing
+NOTE_AGAIN = 0.25  # seconds between two looks at what is noted
 
 logger = logging.getLogger("tracklog.eventlog")
 
@@ -41,6 +45,7 @@ class SharedFiles:
         self._users: WeakSet[User] = WeakSet()
         self._connections: set[apsw.Connection] = set()
         self._opened = Files()
+        self._look_again = 0.0
         # Closing any descriptor of the log's file drops SQLite's locks on it, so this one outlives all connections.
         self._descriptor = -1
         self._close_descriptor: Callable[[], object] = lambda: None
@@ -119,45 +124,63 @@ class SharedFiles:
             self._note_settled()
 
     def close_if_moved(self) -> None:
-        """Close all connections that nothing uses, if the files are no longer in place.
-
-        If they are in place, they may have been away, so that others have noted them as settled: note them again.
-        """
+        """Close all connections that nothing uses, if the files are no longer in place."""
         if self._connections and self.are_in_place():
-            if noted(self.path) != self._opened:
-                note(self.path, self._opened)
+            self.note_again()
         elif self._connections:
             for user in list(self._users):
                 user.close_if_moved()
+
+    def note_again(self) -> None:
+        """Note the files, which are in place, if they have been away and others have noted them as settled.
+
+        Those others cannot open the log before. Call it at each use; it looks a few times a second.
+        """
+        if self._connections and monotonic() >= self._look_again:
+            self._look_again = monotonic() + NOTE_AGAIN
+            if noted(self.path) != self._opened:
+                note(self.path, self._opened)
 
     def _claim(self) -> tuple[Identity, ...]:
         """Lock the log's file. Return the files that a connection must find: its own, and others that are in use."""
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._close_descriptor = finalize(self, os.close, self._descriptor)  # a log may be dropped without a close
         try:
+            is_in_use = self._is_in_use()
+            # Not before: a process that closes the log changes both, and lets go of the lock after that.
             found, known = files_at(self.path), noted(self.path)
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                if found != known:
-                    raise BlockingIOError(_in_use(self.path)) from None
-                return known
-            self._prepare(found, known)
-            return found[:1]
+            if not is_in_use:
+                self._prepare(found, known)
+                return found[:1]
+            if found != known:
+                raise BlockingIOError(_in_use(self.path))
+            return known
         except BaseException:
             self._release()
             raise
 
+    def _is_in_use(self) -> bool:
+        """Lock the log's file: alone, or with the processes that use it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+        return False
+
     def _prepare(self, found: Files, known: Files) -> None:
         """Make sure that the log, which no process has open, is not opened with files of another."""
+        # A backup is not in WAL mode. Copied over the log, or in its place, it may have the number of the one before.
+        if found.wal and os.path.getsize(self.path + "-wal") and os.pread(self._descriptor, 2, 18) != WAL_MODE:
+            raise Unavailable(f"{self.path}-wal and -shm belong to the log that was here before. Move them away")
         if found.log != known.log:
             self._refuse_files_of_another(found, known)
             return
         if found.wal != known.wal and found.wal and os.path.getsize(self.path + "-wal"):
             raise Unavailable(
-                f"{self.path}-wal is not the one that tracklog has written. Move it away; or, if sqlite3 has written "
-                f"it, run: sqlite3 {self.path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+                f"{self.path}-wal is not the one that tracklog has written. If it belongs to this log, as when both "
+                f"were restored or sqlite3 has written it, run: sqlite3 {self.path} "
+                f"'PRAGMA wal_checkpoint(TRUNCATE)'. If not, move it away"
             )
         if known.wal and found.wal != known.wal:
             fields = {"event": "wal_missing", "path": f"{self.path}-wal"}

@@ -20,7 +20,7 @@ REMOTE = {
 def check(path: str) -> None:
     """Raise Unusable, with a sentence that says what to do, where the log at `path` could not be kept."""
     check_sqlite(apsw.sqlite_lib_version())
-    folder = os.path.dirname(os.path.abspath(path))
+    folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise Unusable(f"The folder {folder} does not exist. Create it, or set TRACKLOG_DATABASE")
     if denied := why_denied(path):

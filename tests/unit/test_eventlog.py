@@ -1,10 +1,12 @@
 """The log on a real file: stored once, in order, counted, by many writers; without Flask and without gevent."""
 
+import fcntl
 import gc
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ import apsw
 import pytest
 
 import eventlog
-from eventlog import opening
+from eventlog import opening, pairing
 from eventlog.patience import NAP
 from eventlog.records import Counts
 
@@ -441,6 +443,41 @@ def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
     assert len(caplog.records) == 1
 
 
+def test_a_backup_copied_over_a_log_is_not_mixed_with_the_wal_that_a_crash_has_left(log, path):
+    log.append([event("kept")])
+    log.back_up(path + ".backup", lambda *_: None)
+    log.close()
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    process.start()
+    process.join()
+    shutil.copyfile(path + ".backup", path)  # its inode is that of the log before
+    with pytest.raises(eventlog.Unavailable, match="belong to the log that was here before"):
+        ids(path)
+    os.unlink(path + "-wal")
+    os.unlink(path + "-shm")
+    assert ids(path) == ["kept"]
+
+
+def test_a_restored_wal_is_refused_with_the_command_that_brings_in_its_events(log, path, tmp_path):
+    log.close()
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    process.start()
+    process.join()
+    for end in ("", "-wal"):
+        shutil.copyfile(path + end, tmp_path / f"copy{end}")
+    log.append([event("later")])
+    log.close()
+    for end in ("", "-wal"):
+        shutil.copyfile(tmp_path / f"copy{end}", path + end)  # the log's inode stays, the -wal is another file
+    with pytest.raises(eventlog.Unavailable, match="If it belongs to this log") as refused:
+        ids(path)
+    with apsw.Connection(path) as connection:
+        assert "PRAGMA wal_checkpoint(TRUNCATE)" in str(refused.value)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    assert ids(path) == ["lost"]
+
+
 def append_and_die(path):
     log = eventlog.EventLog(path)
     log.append([event("lost")])
@@ -457,6 +494,39 @@ def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
         log.append([event("b")])
     log.close()
     assert "a" in ids(link)
+
+
+def test_a_wal_that_goes_when_another_process_closes_the_log_is_not_reported(log, path, caplog, monkeypatch):
+    log.append([event("a")])
+    used = pairing.files_at(path)
+    log.close()
+    settled, lock = pairing.noted(path), fcntl.flock
+    pairing.note(path, used)  # as if the process that closes it had not come to its note
+
+    def lock_after_the_note(descriptor, how):
+        if how & fcntl.LOCK_EX and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            pairing.note(path, settled)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_note)
+    assert ids(path) == ["a"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("use", [eventlog.EventLog.close_if_moved, eventlog.EventLog.close])
+def test_a_log_whose_folder_cannot_be_looked_into_is_closed(tmp_path, use):
+    folder, path = tmp_path / "log", str(tmp_path / "log" / "tracklog.db")
+    folder.mkdir()
+    eventlog.create(path)
+    log = eventlog.EventLog(path)
+    log.append([event("a")])
+    folder.rename(tmp_path / "away")
+    folder.write_text("no folder")  # as permissions do, but for root too
+    use(log)
+    folder.unlink()
+    (tmp_path / "away").rename(folder)
+    assert log.append([event("b")]) == [True]
+    log.close()
 
 
 def test_two_logs_of_a_process_let_go_together(log, path):
@@ -502,6 +572,35 @@ def test_a_log_that_was_put_back_waits_for_a_process_that_has_not_noticed(log, p
     assert process.exitcode == 0
     log.close()
     assert ids(path) == ["first", "before", "after"]
+
+
+def read_until_it_ends(path, pipe):
+    log = eventlog.EventLog(path)
+    log.reader.last_id()
+    pipe.send("open")
+    while not pipe.poll(0.01):
+        log.reader.last_id()
+    log.close()
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm"])
+def test_a_file_that_was_away_keeps_nobody_out_while_another_process_uses_it(log, path, end):
+    log.append([event("first")])
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=read_until_it_ends, args=(path, theirs))
+    process.start()
+    ours.recv()
+    os.kill(process.pid, signal.SIGSTOP)  # it does not notice
+    os.rename(path + end, path + ".away")
+    log.close_if_moved()
+    os.rename(path + ".away", path + end)
+    os.kill(process.pid, signal.SIGCONT)
+    try:
+        assert log.append([event("second")]) == [True]
+    finally:
+        ours.send("end")
+        process.join()
 
 
 def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_is_no_matter(log, path, fresh):

@@ -135,3 +135,10 @@ def test_a_damaged_log_is_told(runner, log, path):
         file.write(b"\xff" * 20_000)
     result = runner.invoke(args=["events", "check"])
     assert result.exit_code == 1
+
+
+def test_the_folder_behind_a_symbolic_link_is_checked(tmp_path):
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "elsewhere" / "tracklog.db")
+    with pytest.raises(eventlog.Unusable, match="elsewhere does not exist"):
+        surroundings.check(str(link))
