@@ -11,7 +11,14 @@ import pytest
 from broker import Broker
 from service import BIN, PROJECT, SOURCE_ID, Service, free_port, need, wait_until
 
-DOCUMENTS = ["README.md", "docs/api.md", "docs/operate.md", "docs/forward.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/api.md",
+    "docs/forward.md",
+    "docs/maintain.md",
+    "docs/monitor.md",
+    "docs/troubleshoot.md",
+]
 ELSEWHERE = {
     "make browse": "test_browse.py",
     "make run": "test_start.py",

@@ -16,7 +16,8 @@ from config import Config
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 DEPLOY = (PROJECT / "docs" / "deploy.md").read_text()
-OPERATE = (PROJECT / "docs" / "operate.md").read_text()
+MAINTAIN = (PROJECT / "docs" / "maintain.md").read_text()
+MONITOR = (PROJECT / "docs" / "monitor.md").read_text()
 FORWARD = (PROJECT / "docs" / "forward.md").read_text()
 API = (PROJECT / "docs" / "api.md").read_text()
 
@@ -69,32 +70,41 @@ def logged_events():
 
 
 def test_every_log_event_is_documented_with_its_fields():
-    table = OPERATE.partition("## The log lines")[2].partition("## ")[0]
+    table = MONITOR.partition("## Log lines")[2].partition("## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", table, re.MULTILINE)
     assert {event: set(re.findall(r"`(\w+)`", fields)) for event, fields in rows} == logged_events()
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_every_command_is_documented(command):
-    assert command in README + OPERATE + FORWARD
+    assert command in README + MAINTAIN + FORWARD
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "README.md",
-        "docs/api.md",
-        "docs/deploy.md",
-        "docs/design.md",
-        "docs/forward.md",
-        "docs/operate.md",
-        "docs/performance.md",
-        "CHANGELOG.md",
-    ],
-)
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / path).read_text()):
-        assert (PROJECT / path).parent.joinpath(target).exists(), target
+PAGES = [path.relative_to(PROJECT) for path in (*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"))]
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_to_a_file_and_a_heading(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", (PROJECT / page).read_text()):
+        path = (PROJECT / page).parent / target if target else PROJECT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+PLAIN_PAGES = [page for page in PAGES if page.name in {"maintain.md", "monitor.md", "troubleshoot.md"}]
+
+
+@pytest.mark.parametrize("page", PLAIN_PAGES, ids=str)
+def test_lines_are_wrapped_at_100_characters(page):
+    """Only tables, links on a line of their own and shell examples may be longer."""
+    text = re.sub(r"^```.*?^```$", "", (PROJECT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in text.splitlines() if len(line) > 100 and not line.startswith(("|", "!["))] == []
 
 
 def test_the_figures_are_those_that_were_measured():
