@@ -97,7 +97,7 @@ def test_links_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
-PLAIN_PAGES = [page for page in PAGES if page.name in {"maintain.md", "monitor.md", "troubleshoot.md"}]
+PLAIN_PAGES = [page for page in PAGES if page.name in {"decisions.md", "maintain.md", "monitor.md", "troubleshoot.md"}]
 
 
 @pytest.mark.parametrize("page", PLAIN_PAGES, ids=str)
@@ -105,6 +105,20 @@ def test_lines_are_wrapped_at_100_characters(page):
     """Only tables, links on a line of their own and shell examples may be longer."""
     text = re.sub(r"^```.*?^```$", "", (PROJECT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
     assert [line for line in text.splitlines() if len(line) > 100 and not line.startswith(("|", "!["))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_paths_that_a_page_names_exist(page):
+    folders = f"bench|deploy|docs|requirements|tests|{'|'.join(PACKAGES)}"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)", (PROJECT / page).read_text())
+    assert [path for path in named if not (PROJECT / path).exists()] == []
+
+
+def test_each_decision_has_its_four_parts_in_at_most_80_words():
+    for entry in re.split(r"^### ", (PROJECT / "docs" / "decisions.md").read_text(), flags=re.MULTILINE)[1:]:
+        prose = re.sub(r"^(\|.*|## .*)$", "", entry.partition("\n## ")[0].partition("\n")[2], flags=re.MULTILINE)
+        assert re.findall(r"^- \*\*(\w+)\.", prose, re.MULTILINE) == ["Problem", "Decision", "Evidence", "Rejected"]
+        assert len(re.findall(r"\S*\w\S*", prose)) <= 80, entry
 
 
 def test_the_figures_are_those_that_were_measured():
