@@ -8,10 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from test_imports import FLOORS
 
 import errors
 from commands import COMMANDS, GROUPS
 from config import Config
+from eventlog.access import SIDE_FILES
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
@@ -20,6 +22,7 @@ MAINTAIN = (PROJECT / "docs" / "maintain.md").read_text()
 MONITOR = (PROJECT / "docs" / "monitor.md").read_text()
 FORWARD = (PROJECT / "docs" / "forward.md").read_text()
 API = (PROJECT / "docs" / "api.md").read_text()
+ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text()
 
 
 PACKAGES = ("commands", "eventlog", "forwarding", "ingest", "parsing", "routes", "serving", "telemetry")
@@ -97,7 +100,11 @@ def test_links_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
-PLAIN_PAGES = [page for page in PAGES if page.name in {"decisions.md", "maintain.md", "monitor.md", "troubleshoot.md"}]
+PLAIN_PAGES = [
+    page
+    for page in PAGES
+    if page.name in {"architecture.md", "decisions.md", "glossary.md", "maintain.md", "monitor.md", "troubleshoot.md"}
+]
 
 
 @pytest.mark.parametrize("page", PLAIN_PAGES, ids=str)
@@ -119,6 +126,19 @@ def test_each_decision_has_its_four_parts_in_at_most_80_words():
         prose = re.sub(r"^(\|.*|## .*)$", "", entry.partition("\n## ")[0].partition("\n")[2], flags=re.MULTILINE)
         assert re.findall(r"^- \*\*(\w+)\.", prose, re.MULTILINE) == ["Problem", "Decision", "Evidence", "Rejected"]
         assert len(re.findall(r"\S*\w\S*", prose)) <= 80, entry
+
+
+def test_the_picture_of_the_packages_shows_the_floors_that_are_tested():
+    picture = re.search(r"^ wsgi .*?^```", ARCHITECTURE, re.DOTALL | re.MULTILINE)[0]
+    floors = [
+        set(re.findall(r"^ (\S+)", floor, re.MULTILINE)) for floor in re.split(r"^ ─+$", picture, flags=re.MULTILINE)
+    ]
+    assert floors[::-1] == FLOORS
+
+
+@pytest.mark.parametrize("end", SIDE_FILES)
+def test_every_file_next_to_the_log_is_explained(end):
+    assert f"\n| `{end.replace('*', 'NAME')}` |" in ARCHITECTURE
 
 
 def test_the_figures_are_those_that_were_measured():
