@@ -193,7 +193,7 @@ def test_every_example_is_run_or_known_not_to_be():
 
 
 def test_every_block_says_what_it_is():
-    for path in [PROJECT / "README.md", *PROJECT.glob("docs/*.md")]:
+    for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
         fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
         assert all(fences[::2]), path
         assert not any(fences[1::2]), path
