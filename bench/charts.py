@@ -1,13 +1,18 @@
 """Draw the charts of docs/performance.md as SVG."""
 
+from collections.abc import Sequence
 from html import escape
 from statistics import median
+from typing import Any
+
+Bar = tuple[str, float, float, str]  # label, length, length of the inner bar, text
+Panel = tuple[str, list[Bar]]  # title and bars
 
 OURS, OTHERS = "#1f6feb", "#8c959f"
 SHOWN = ("tracklog", "naive", "fastapi", "fastify", "pocketbase")
 
 
-def panel(case, servers, figure):
+def panel(case: str, servers: dict[str, Any], figure: str) -> Panel:
     """Return a panel of a chart: its title, and for each server its label, bar, inner bar and text."""
     bars = []
     for name in SHOWN:
@@ -24,7 +29,7 @@ def panel(case, servers, figure):
     return case, bars
 
 
-def draw(panels, title):
+def draw(panels: Sequence[Panel], title: str) -> str:
     """Return an SVG of bars. Each panel has its own scale."""
     width, label, bar, row = 860, 90, 200, 20
     height = (max(len(bars) for _, bars in panels) + 2) * row

@@ -2,12 +2,17 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from statistics import median
 from textwrap import fill
+from typing import Any
 
 from charts import draw, panel
 from load import APART, BATCHES
-from results import FOLDER, PROJECT
+from results import FOLDER
+from servers import PROJECT
+
+Rounds = list[dict[str, float]]  # the figures of each round, by name
 
 PAGE = PROJECT / "docs" / "performance.md"
 PAGE_WIDTH = 100  # characters
@@ -32,7 +37,7 @@ GROUPS = "How long one group holds the log."
 WORKERS = "More workers than the two cores only make the groups smaller."
 
 
-def main():
+def main() -> None:
     results = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in SOURCES}
     written = {FOLDER / "README.md": tables(results), PAGE: page(results)}
     ingest = results["ingest"]["figures"]
@@ -46,7 +51,7 @@ def main():
             raise SystemExit(f"{path.name} differs from the JSON files in bench/results: run bench/report.py")
 
 
-def page(results):
+def page(results: dict[str, Any]) -> str:
     """Return docs/performance.md with the figures between its marks replaced."""
     text = PAGE.read_text()
     ingest, growth = results["ingest"], results["growth"]
@@ -62,7 +67,7 @@ def page(results):
     return text
 
 
-def tables(results):
+def tables(results: dict[str, Any]) -> str:
     """Return bench/results/README.md."""
     ingest, growth, before, profile, cores = (results[name]["figures"] for name in SOURCES)
     sections = {
@@ -81,26 +86,26 @@ def tables(results):
     return "\n\n".join(parts) + "\n"
 
 
-def machine(result):
+def machine(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return fill(f"Measured on {result['date']}: {result['machine']}. {versions}.", PAGE_WIDTH, break_on_hyphens=False)
 
 
-def values(rounds, figure):
+def values(rounds: Rounds, figure: str) -> list[float]:
     return [each[figure] for each in rounds]
 
 
-def spread(numbers, digits=0):
+def spread(numbers: list[float], digits: int = 0) -> str:
     """Return the median of numbers, with the least and the most, as text."""
     return f"{median(numbers):,.{digits}f} ({min(numbers):,.{digits}f}-{max(numbers):,.{digits}f})"
 
 
-def over(ours, theirs):
+def over(ours: Rounds, theirs: Rounds) -> list[float]:
     """Return the ratios of two servers' events/s in rounds that ran alternately."""
     return [one / other for one, other in zip(values(ours, "events/s"), values(theirs, "events/s"), strict=True)]
 
 
-def ratios(ingest, growth):
+def ratios(ingest: dict[str, Any], growth: dict[str, Any]) -> str:
     single = {name: server["rounds"] for name, server in ingest["c64"].items()}
     batch = {name: server["rounds"] for name, server in ingest[BATCHES].items()}
     apart = ingest[APART]["tracklog"]["rounds"]
@@ -131,7 +136,7 @@ def ratios(ingest, growth):
     return table(("figure", "measured", "aim"), rows)
 
 
-def case_table(name, servers):
+def case_table(name: str, servers: dict[str, Any]) -> str:
     """Return a case's table: medians, with the least and the most, and the first server's events/s over each row's.
 
     A server that answers before its data is on disk is marked with a *.
@@ -168,7 +173,7 @@ def case_table(name, servers):
     return f"### {name}\n\n{table(head, rows)}"
 
 
-def growth_table(cases):
+def growth_table(cases: dict[str, dict[str, Rounds]]) -> str:
     rows = []
     for case, sizes in cases.items():
         for size, rounds in sizes.items():
@@ -188,18 +193,18 @@ def growth_table(cases):
     return table(head, rows)
 
 
-def rows_table(rows):
+def rows_table(rows: dict[str, dict[str, float]]) -> str:
     steps = list(next(iter(rows.values())))
     lines = [(name, *(f"{took[step]:.1f}" for step in steps)) for name, took in rows.items()]
     return table(("µs per row", *steps), lines)
 
 
-def chores_table(chores):
+def chores_table(chores: dict[str, tuple[float, float]]) -> str:
     rows = [(f"`{name}`", f"{small:.1f}", f"{large:.1f}") for name, (small, large) in chores.items()]
     return table(("ms, the least of 3", "small log", "10 million events"), rows)
 
 
-def profile_table(profiles):
+def profile_table(profiles: dict[str, Any]) -> str:
     """Return the time that a request, and a batch item, spends in each room; `profiles` has the shares by case."""
     rooms = list(dict.fromkeys(room for shares in profiles.values() for room in shares["shares"]))
     rows = []
@@ -214,12 +219,12 @@ def profile_table(profiles):
     return table(head, rows)
 
 
-def groups_table(groups):
+def groups_table(groups: dict[str, float]) -> str:
     rows = [(size, f"{millis:.2f}", f"{millis / int(size) * 1000:.0f}") for size, millis in groups.items()]
     return table(("events of a group", "ms to write it", "µs/event"), rows)
 
 
-def workers_table(cases):
+def workers_table(cases: dict[str, dict[str, Rounds]]) -> str:
     rows = [
         (case, workers, spread(values(rounds, "events/s")), spread(values(rounds, "CPU us/event")))
         for case, sizes in cases.items()
@@ -228,7 +233,7 @@ def workers_table(cases):
     return table(("", "workers", "events/s", "CPU µs/event"), rows)
 
 
-def table(head, rows):
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if any(len(row) != len(head) for row in rows):
         raise ValueError(f"a row is not as long as its head: {head}")
     lines = [head, ("---",) * len(head), *rows]
