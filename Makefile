@@ -40,7 +40,7 @@ lint: .venv/tested  ## Check style and formatting
 types: .venv/tested  ## Check types where mistakes would be silent
 	$(BIN)/mypy
 
-bench: .venv/tested bench/peers/installed  ## Measure, and write docs/performance.md (needs wrk, strace, npm; Java for Kafka)
+bench: .venv/tested bench/peers/installed  ## Measure, and write the figures in docs and bench/results (needs wrk, strace, npm; Java for Kafka)
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/growth.py
 	$(BIN)/python bench/cores.py

@@ -1,6 +1,6 @@
 """Measure tracklog against what people would pick instead, or against another checkout: the same minutes, in turns.
 
-Prints a table per case. Without any option, it keeps the results for docs/performance.md.
+Prints a table per case. Without any option, it keeps the results for report.py.
 """
 
 import argparse

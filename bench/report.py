@@ -1,72 +1,111 @@
-"""Write the tables and charts of docs/performance.md from what is in bench/results; with --check, only compare."""
+"""Write bench/results/README.md, the figures of docs/performance.md, and its charts; with --check, compare them."""
 
-import itertools
 import json
 import sys
-from html import escape
+from collections.abc import Sequence
 from statistics import median
+from textwrap import fill
+from typing import Any
 
+from charts import draw, panel
 from load import APART, BATCHES
-from results import FOLDER, PROJECT
+from results import FOLDER
+from servers import PROJECT
 
-DOCUMENT = PROJECT / "docs" / "performance.md"
-OURS, OTHERS = "#1f6feb", "#8c959f"
-SHOWN_IN_CHARTS = ("tracklog", "naive", "fastapi", "fastify", "pocketbase")
+Rounds = list[dict[str, float]]  # the figures of each round, by name
+
+PAGE = PROJECT / "docs" / "performance.md"
+PAGE_WIDTH = 100  # characters
 SOURCES = ("ingest", "growth", "profile-before", "profile", "cores")
+INTRODUCTION = """\
+# Results of the bench
+
+`bench/report.py` writes this page from the JSON files in this folder.
+[performance.md](../../docs/performance.md) says what was measured, how to repeat it, and what
+follows from it. A figure is the median over the rounds, with the least and the most in brackets."""
+INGEST = """\
+CPU is of the whole process tree. Memory is PSS, which counts what processes share once. Disk syncs
+are those that `strace` counts. A server marked \\* answers before its data is on disk. The last
+column has the events/s of the first server over those of each row."""
+GROWTH = "An empty log is a new one in each round."
+ROWS = "One row in transactions of 800, in one process, with nothing else at work."
+CHORES = "Commands and queries, with the start of Python where it is a command."
+PROFILE = """\
+py-spy samples a worker 200 times a second while it is not waiting. Each sample counts for the
+innermost of these rooms; the rooms share the CPU time of an event."""
+GROUPS = "How long one group holds the log."
+WORKERS = "More workers than the two cores only make the groups smaller."
 
 
-def main():
-    ingest, growth, before, now, cores = (json.loads((FOLDER / f"{name}.json").read_text()) for name in SOURCES)
-    text = DOCUMENT.read_text()
-    for name, part in {
-        "machine": machine(ingest),
-        "ratios": ratios(ingest["figures"], growth["figures"]),
-        "ingest": "\n\n".join(case_table(name, servers) for name, servers in ingest["figures"].items()),
-        "rows": rows_table(growth["figures"]["rows"]),
-        "growth": growth_table(growth["figures"]["ingest"]),
-        "chores": chores_table(growth["figures"]["chores"]),
-        "before": profile_table(before["figures"]),
-        "profile": profile_table(now["figures"]),
-        "groups": groups_table(cores["figures"]["groups"]),
-        "workers": workers_table(cores["figures"]["workers"]),
-        "capacity": capacity_table(cores["figures"]["groups"], ingest["figures"]),
-    }.items():
-        above, mark, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, below = rest.partition("<!-- end -->")
-        if not mark:
-            raise SystemExit(f"{DOCUMENT.name} has no place for {name}")
-        text = f"{above}{mark}\n{part}\n\n{end}{below}"
-    written = {DOCUMENT: text}
+def main() -> None:
+    results = {name: json.loads((FOLDER / f"{name}.json").read_text()) for name in SOURCES}
+    written = {FOLDER / "README.md": tables(results), PAGE: page(results)}
+    ingest = results["ingest"]["figures"]
     for figure, title in (("events/s", "events a second"), ("latency", "milliseconds: p50 dark, p99 light")):
-        chart = draw([panel(name, servers, figure) for name, servers in ingest["figures"].items()], title)
-        written[DOCUMENT.with_name(f"performance-{figure.partition('/')[0]}.svg")] = chart
+        chart = draw([panel(name, servers, figure) for name, servers in ingest.items()], title)
+        written[PAGE.with_name(f"performance-{figure.partition('/')[0]}.svg")] = chart
     for path, content in written.items():
         if "--check" not in sys.argv:
             path.write_text(content)
         elif not path.exists() or path.read_text() != content:
-            raise SystemExit(f"{path.name} does not tell what is in bench/results: run bench/report.py")
+            raise SystemExit(f"{path.name} differs from the JSON files in bench/results: run bench/report.py")
 
 
-def machine(result):
+def page(results: dict[str, Any]) -> str:
+    """Return docs/performance.md with the figures between its marks replaced."""
+    text = PAGE.read_text()
+    ingest, growth = results["ingest"], results["growth"]
+    for name, part in {
+        "machine": machine(ingest),
+        "ratios": ratios(ingest["figures"], growth["figures"]),
+    }.items():
+        above, mark, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, below = rest.partition("<!-- end -->")
+        if not end:
+            raise SystemExit(f"{PAGE.name} has no marks for {name}")
+        text = f"{above}{mark}\n{part}\n\n{end}{below}"
+    return text
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Return bench/results/README.md."""
+    ingest, growth, before, profile, cores = (results[name]["figures"] for name in SOURCES)
+    sections = {
+        "Ingest": [INGEST, *(case_table(name, servers) for name, servers in ingest.items())],
+        "As the log grows": [GROWTH, growth_table(growth["ingest"])],
+        "One row": [ROWS, rows_table(growth["rows"])],
+        "Commands and queries": [CHORES, chores_table(growth["chores"])],
+        "Where the time goes": [PROFILE, profile_table(profile)],
+        "Where the time went before the latest changes": [profile_table(before)],
+        "Groups": [GROUPS, groups_table(cores["groups"])],
+        "Workers": [WORKERS, workers_table(cores["workers"])],
+    }
+    parts = [INTRODUCTION, machine(results["ingest"])]
+    for heading, content in sections.items():
+        parts += [f"## {heading}", *content]
+    return "\n\n".join(parts) + "\n"
+
+
+def machine(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"Measured on {result['date']}: {result['machine']}. {versions}."
+    return fill(f"Measured on {result['date']}: {result['machine']}. {versions}.", PAGE_WIDTH, break_on_hyphens=False)
 
 
-def values(rounds, figure):
+def values(rounds: Rounds, figure: str) -> list[float]:
     return [each[figure] for each in rounds]
 
 
-def spread(numbers, digits=0):
-    """Write the median of numbers, with the least and the most."""
+def spread(numbers: list[float], digits: int = 0) -> str:
+    """Return the median of numbers, with the least and the most, as text."""
     return f"{median(numbers):,.{digits}f} ({min(numbers):,.{digits}f}-{max(numbers):,.{digits}f})"
 
 
-def over(ours, theirs):
-    """Return the ratios of two servers' events/s, of rounds that ran in turns."""
+def over(ours: Rounds, theirs: Rounds) -> list[float]:
+    """Return the ratios of two servers' events/s in rounds that ran alternately."""
     return [one / other for one, other in zip(values(ours, "events/s"), values(theirs, "events/s"), strict=True)]
 
 
-def ratios(ingest, growth):
+def ratios(ingest: dict[str, Any], growth: dict[str, Any]) -> str:
     single = {name: server["rounds"] for name, server in ingest["c64"].items()}
     batch = {name: server["rounds"] for name, server in ingest[BATCHES].items()}
     apart = ingest[APART]["tracklog"]["rounds"]
@@ -97,10 +136,10 @@ def ratios(ingest, growth):
     return table(("figure", "measured", "aim"), rows)
 
 
-def case_table(name, servers):
-    """Return a case's table: medians, with the least and the most, and the first server's events/s over each one's.
+def case_table(name: str, servers: dict[str, Any]) -> str:
+    """Return a case's table: medians, with the least and the most, and the first server's events/s over each row's.
 
-    A * is for a server that answers before its data is on disk.
+    A server that answers before its data is on disk is marked with a *.
     """
     first = next(iter(servers))
     ours = servers[first]["rounds"]
@@ -131,10 +170,10 @@ def case_table(name, servers):
         "failed",
         f"{first} is",
     )
-    return f"**{name}**\n\n{table(head, rows)}"
+    return f"### {name}\n\n{table(head, rows)}"
 
 
-def growth_table(cases):
+def growth_table(cases: dict[str, dict[str, Rounds]]) -> str:
     rows = []
     for case, sizes in cases.items():
         for size, rounds in sizes.items():
@@ -154,19 +193,19 @@ def growth_table(cases):
     return table(head, rows)
 
 
-def rows_table(rows):
+def rows_table(rows: dict[str, dict[str, float]]) -> str:
     steps = list(next(iter(rows.values())))
     lines = [(name, *(f"{took[step]:.1f}" for step in steps)) for name, took in rows.items()]
     return table(("µs per row", *steps), lines)
 
 
-def chores_table(chores):
+def chores_table(chores: dict[str, tuple[float, float]]) -> str:
     rows = [(f"`{name}`", f"{small:.1f}", f"{large:.1f}") for name, (small, large) in chores.items()]
     return table(("ms, the least of 3", "small log", "10 million events"), rows)
 
 
-def profile_table(profiles):
-    """Return where a request's, and a batch item's, time goes; `profiles` has the shares by case and room."""
+def profile_table(profiles: dict[str, Any]) -> str:
+    """Return the time that a request, and a batch item, spends in each room; `profiles` has the shares by case."""
     rooms = list(dict.fromkeys(room for shares in profiles.values() for room in shares["shares"]))
     rows = []
     for room in rooms:
@@ -180,12 +219,12 @@ def profile_table(profiles):
     return table(head, rows)
 
 
-def groups_table(groups):
+def groups_table(groups: dict[str, float]) -> str:
     rows = [(size, f"{millis:.2f}", f"{millis / int(size) * 1000:.0f}") for size, millis in groups.items()]
     return table(("events of a group", "ms to write it", "µs/event"), rows)
 
 
-def workers_table(cases):
+def workers_table(cases: dict[str, dict[str, Rounds]]) -> str:
     rows = [
         (case, workers, spread(values(rounds, "events/s")), spread(values(rounds, "CPU us/event")))
         for case, sizes in cases.items()
@@ -194,86 +233,11 @@ def workers_table(cases):
     return table(("", "workers", "events/s", "CPU µs/event"), rows)
 
 
-def capacity_table(groups, ingest):
-    """Return what a worker per core and one log could do, from the CPU of an event and the time of a group.
-
-    A group is as large as it was with two workers: it has a disk sync.
-    """
-    known = [(int(size), millis / 1000) for size, millis in groups.items()]
-    rows = []
-    for case in ("c64", "c256", BATCHES):
-        measured = ingest[case]["tracklog"]
-        micros, size = median(values(measured["rounds"], "CPU us/event")), 1 / measured["syncs/event"]
-        log = size / interpolated(known, size)
-        cells = [f"{min(cores * 1e6 / micros, log):,.0f}" for cores in (2, 8, 32)]
-        rows.append((case, f"{size:.0f}", f"{1e6 / micros:,.0f}", f"{log:,.0f}", f"{log * micros / 1e6:.1f}", *cells))
-    head = (
-        "",
-        "events of a group",
-        "events/s of a core",
-        "of a log",
-        "cores that fill it",
-        "2 cores",
-        "8 cores",
-        "32 cores",
-    )
-    return table(head, rows)
-
-
-def interpolated(known, at):
-    """Return the value at a place between two of the known ones, which are in order."""
-    for (left, low), (right, high) in itertools.pairwise(known):
-        if left <= at <= right:
-            return low + (high - low) * (at - left) / (right - left)
-    raise ValueError(at)
-
-
-def table(head, rows):
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if any(len(row) != len(head) for row in rows):
         raise ValueError(f"a row is not as long as its head: {head}")
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def panel(case, servers, figure):
-    """Return a chart's part: a title, and for each server its label, its bar, a darker one within it, and its text."""
-    bars = []
-    for name in SHOWN_IN_CHARTS:
-        if name not in servers:
-            continue
-        rounds = servers[name]["rounds"]
-        label = name if servers[name]["durable"] else f"{name} *"
-        if figure == "latency":
-            p50, p99 = (median(values(rounds, each)) for each in ("p50 ms", "p99 ms"))
-            bars.append((label, p99, p50, f"{p50:,.1f} / {p99:,.1f}"))
-        else:
-            speed = median(values(rounds, figure))
-            bars.append((label, speed, speed, f"{speed:,.0f}"))
-    return case, bars
-
-
-def draw(panels, title):
-    """Return an SVG of bars, each panel with a scale of its own."""
-    width, label, bar, row = 860, 90, 200, 20
-    height = (max(len(bars) for _, bars in panels) + 2) * row
-    parts = []
-    for number, (case, bars) in enumerate(panels):
-        x, y = number % 2 * width // 2 + 10, number // 2 * height + 40
-        parts.append(f'<text x="{x}" y="{y}" font-weight="bold">{escape(case)}</text>')
-        longest = max(each[1] for each in bars)
-        for place, (name, outer, inner, text) in enumerate(bars):
-            top = y + 8 + place * row
-            color = OURS if name == "tracklog" else OTHERS
-            parts.append(f'<text x="{x}" y="{top + 12}">{escape(name)}</text>')
-            for length, opacity in ((outer, 0.45), (inner, 1)):
-                size = f'width="{bar * length / longest:.1f}" height="{row - 5}"'
-                parts.append(f'<rect x="{x + label}" y="{top}" {size} fill="{color}" fill-opacity="{opacity}"/>')
-            parts.append(f'<text x="{x + label + bar * outer / longest + 5:.1f}" y="{top + 12}">{text}</text>')
-    whole = -(-len(panels) // 2) * height + 50
-    font = 'font-family="sans-serif" font-size="12"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" {font}>'
-    heading = f'<text x="10" y="18" font-size="14">{escape(title)} (* answers before its data is on disk)</text>'
-    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', heading, *parts, "</svg>"]) + "\n"
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def prune(before, max_size, even_undelivered):
 def forget(user_id, unreadable, yes):
     """Remove all that is a person's, from the log and from the bytes of its files.
 
-    It reads all of the log a few times, while the service runs. docs/operate.md says what is taken for one person.
+    It reads all of the log a few times, while the service runs. docs/maintain.md says what is taken for one person.
     It ends with 1 if nothing has the id.
 
     \b

@@ -11,7 +11,14 @@ import pytest
 from broker import Broker
 from service import BIN, PROJECT, SOURCE_ID, Service, free_port, need, wait_until
 
-DOCUMENTS = ["README.md", "docs/api.md", "docs/operate.md", "docs/forward.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/api.md",
+    "docs/forward.md",
+    "docs/maintain.md",
+    "docs/monitor.md",
+    "docs/troubleshoot.md",
+]
 ELSEWHERE = {
     "make browse": "test_browse.py",
     "make run": "test_start.py",
@@ -20,8 +27,8 @@ ELSEWHERE = {
     ".venv/bin/pip install '.[kafka]'": "the tests' environment has it",
 }
 OF_THE_MACHINE = ("cp /opt/tracklog/", "journalctl ", "systemctl ")  # what root does; test_systemd.py has its files
-# What needs root and a machine of its own, with files that test_nginx.py and test_systemd.py hold to; and what takes an hour.
-NOT_RUN = ["docs/deploy.md", "docs/performance.md"]
+# These need root and a machine of their own (test_nginx.py and test_systemd.py check the files), or run the tests.
+NOT_RUN = ["CONTRIBUTING.md", "docs/deploy.md"]
 
 
 def sections(document):
@@ -181,12 +188,12 @@ def test_what_a_section_says_to_type_works(reader, request):
 
 
 def test_every_example_is_run_or_known_not_to_be():
-    with_examples = [str(path.relative_to(PROJECT)) for path in [PROJECT / "README.md", *PROJECT.glob("docs/*.md")]]
+    with_examples = [str(path.relative_to(PROJECT)) for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]]
     assert sorted(DOCUMENTS + NOT_RUN) == sorted(document for document in with_examples if sections(document))
 
 
 def test_every_block_says_what_it_is():
-    for path in [PROJECT / "README.md", *PROJECT.glob("docs/*.md")]:
+    for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
         fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
         assert all(fences[::2]), path
         assert not any(fences[1::2]), path

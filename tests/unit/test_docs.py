@@ -8,17 +8,21 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from test_imports import FLOORS
 
 import errors
 from commands import COMMANDS, GROUPS
 from config import Config
+from eventlog.access import SIDE_FILES
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 DEPLOY = (PROJECT / "docs" / "deploy.md").read_text()
-OPERATE = (PROJECT / "docs" / "operate.md").read_text()
+MAINTAIN = (PROJECT / "docs" / "maintain.md").read_text()
+MONITOR = (PROJECT / "docs" / "monitor.md").read_text()
 FORWARD = (PROJECT / "docs" / "forward.md").read_text()
 API = (PROJECT / "docs" / "api.md").read_text()
+ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text()
 
 
 PACKAGES = ("commands", "eventlog", "forwarding", "ingest", "parsing", "routes", "serving", "telemetry")
@@ -69,32 +73,72 @@ def logged_events():
 
 
 def test_every_log_event_is_documented_with_its_fields():
-    table = OPERATE.partition("## The log lines")[2].partition("## ")[0]
+    table = MONITOR.partition("## Log lines")[2].partition("## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", table, re.MULTILINE)
     assert {event: set(re.findall(r"`(\w+)`", fields)) for event, fields in rows} == logged_events()
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_every_command_is_documented(command):
-    assert command in README + OPERATE + FORWARD
+    assert command in README + MAINTAIN + FORWARD
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "README.md",
-        "docs/api.md",
-        "docs/deploy.md",
-        "docs/design.md",
-        "docs/forward.md",
-        "docs/operate.md",
-        "docs/performance.md",
-        "CHANGELOG.md",
-    ],
-)
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / path).read_text()):
-        assert (PROJECT / path).parent.joinpath(target).exists(), target
+PAGES = [
+    path.relative_to(PROJECT)
+    for path in (*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "bench/results/README.md")
+]
+
+
+def anchors(page):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_to_a_file_and_a_heading(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", (PROJECT / page).read_text()):
+        path = (PROJECT / page).parent / target if target else PROJECT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+WRAPPED_PAGES = [page for page in PAGES if page.name not in {"CHANGELOG.md", "api.md", "forward.md"}]
+
+
+@pytest.mark.parametrize("page", WRAPPED_PAGES, ids=str)
+def test_lines_are_wrapped_at_100_characters(page):
+    """Only tables, links on a line of their own and shell examples may be longer."""
+    text = re.sub(r"^```.*?^```$", "", (PROJECT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in text.splitlines() if len(line) > 100 and not line.startswith(("|", "!["))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_paths_that_a_page_names_exist(page):
+    folders = f"bench|deploy|docs|requirements|tests|{'|'.join(PACKAGES)}"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)", (PROJECT / page).read_text())
+    named = [path for path in named if not re.search("NAME|GROUP|000N", path)]  # placeholders of CONTRIBUTING.md
+    assert [path for path in named if not (PROJECT / path).exists()] == []
+
+
+def test_each_decision_has_its_four_parts_in_at_most_80_words():
+    for entry in re.split(r"^### ", (PROJECT / "docs" / "decisions.md").read_text(), flags=re.MULTILINE)[1:]:
+        prose = re.sub(r"^(\|.*|## .*)$", "", entry.partition("\n## ")[0].partition("\n")[2], flags=re.MULTILINE)
+        assert re.findall(r"^- \*\*(\w+)\.", prose, re.MULTILINE) == ["Problem", "Decision", "Evidence", "Rejected"]
+        assert len(re.findall(r"\S*\w\S*", prose)) <= 80, entry
+
+
+def test_the_picture_of_the_packages_shows_the_floors_that_are_tested():
+    picture = re.search(r"^ wsgi .*?^```", ARCHITECTURE, re.DOTALL | re.MULTILINE)[0]
+    floors = [
+        set(re.findall(r"^ (\S+)", floor, re.MULTILINE)) for floor in re.split(r"^ ─+$", picture, flags=re.MULTILINE)
+    ]
+    assert floors[::-1] == FLOORS
+
+
+@pytest.mark.parametrize("end", SIDE_FILES)
+def test_every_file_next_to_the_log_is_explained(end):
+    assert f"\n| `{end.replace('*', 'NAME')}` |" in ARCHITECTURE
 
 
 def test_the_figures_are_those_that_were_measured():

@@ -20,7 +20,7 @@ from eventlog.database import Database
 from telemetry import metrics
 
 PROJECT = Path(__file__).parents[2]
-OPERATE = (PROJECT / "docs" / "operate.md").read_text()
+MONITOR = (PROJECT / "docs" / "monitor.md").read_text()
 LONG_AGO = "2015-11-10T00:45:23.412Z"
 EVENT = {"userId": "1", "event": "Added File", "messageId": "1"}
 
@@ -394,11 +394,11 @@ def test_every_metric_is_documented_with_its_labels_and_meaning(families, scrape
     labels["tracklog_requests_total"] = ("route", "status")
     for name, meaning in families.items():
         named = ", ".join(f"`{label}`" for label in labels.get(name, ()))
-        assert f"| `{name}` | {named} | {meaning} |".replace("|  |", "| |") in OPERATE
+        assert f"| `{name}` | {named} | {meaning} |".replace("|  |", "| |") in MONITOR
 
 
 def test_no_metric_is_documented_that_there_is_not(families):
-    assert set(re.findall(r"^\| `(tracklog_\w+)`", OPERATE, re.MULTILINE)) == set(families)
+    assert set(re.findall(r"^\| `(tracklog_\w+)`", MONITOR, re.MULTILINE)) == set(families)
 
 
 def test_metrics_are_named_by_the_conventions(families, client):
@@ -416,5 +416,5 @@ def test_every_alert_asks_for_metrics_that_there_are(families):
     assert len(asked) > 4
     assert set(asked) <= set(families)
     for rule in rules:
-        assert f"| `{rule['alert']}` |" in OPERATE
+        assert f"| `{rule['alert']}` |" in MONITOR
         assert rule["annotations"]["summary"]
