@@ -11,7 +11,7 @@ from flask import current_app
 
 import eventlog
 from commands.events import events
-from commands.group import log, plain
+from commands.group import get_log, sanitize
 from errors import ApiError
 from eventlog import NotPossible
 from ingest.import_lines import read_line
@@ -39,7 +39,7 @@ def backup(target):
             progress.length = pages
             progress.update(done - progress.pos)
 
-        last = log().back_up(target, report)
+        last = get_log().back_up(target, report)
     click.echo(f"{target} is whole, and its last event is {last}")
 
 
@@ -58,13 +58,13 @@ def import_events(file):
       cat archive/*.ndjson.gz | flask events import -
     """
     eventlog.create(current_app.extensions["config"].database)
-    log().keep_reserve()
+    get_log().keep_reserve()
     is_shown = sys.stderr.isatty() and file.name != "<stdin>" and file.seekable()
     size = os.fstat(file.fileno()).st_size if is_shown else 0
     stored = duplicates = 0
     with click.progressbar(length=size, label="Importing", file=sys.stderr, hidden=not is_shown) as progress:
         for chunk in _chunks(_lines(file)):
-            are_new = log().import_events(chunk)
+            are_new = get_log().import_events(chunk)
             stored += sum(are_new)
             duplicates += len(are_new) - sum(are_new)
             if is_shown:
@@ -100,7 +100,9 @@ def _chunks(lines):
                 chunk.append(read_line(line))
             except (ApiError, NotPossible) as failure:
                 reason = f"{failure.code}: {failure.message}" if isinstance(failure, ApiError) else str(failure)
-                raise NotPossible(f"Line {number} cannot be imported, those before it are. {plain(reason)}") from None
+                raise NotPossible(
+                    f"Line {number} cannot be imported, those before it are. {sanitize(reason)}"
+                ) from None
             size += len(line)
             if len(chunk) == CHUNK_EVENTS or size > CHUNK_BYTES:
                 yield chunk

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from commands.group import WIDTH, LogGroup, log, plain, print_table, short
+from commands.group import TERMINAL_COLUMNS, LogGroup, format_minute, get_log, print_table, sanitize
 from schemas import CALLS
 
 POLL = 0.25  # seconds between two looks at a log that is followed
@@ -30,7 +30,7 @@ def tail(number, follow, type, source):
       flask events tail -n 3
       flask events tail --follow --type track --source website
     """
-    reader = log().reader
+    reader = get_log().reader
     cursor = reader.last_id()
     newest = reader.read_last(number, type=type, source=source)
     while True:
@@ -52,7 +52,7 @@ def stats():
     Example:
       flask events stats
     """
-    counts = log().reader.counts()
+    counts = get_log().reader.counts()
     by_type = {}
     for each in counts:
         if not each.code:
@@ -61,10 +61,10 @@ def stats():
     for (source, type), outcomes in sorted(by_type.items()):
         first, last = min(each.first_at for each in outcomes.values()), max(each.last_at for each in outcomes.values())
         numbers = [outcomes[outcome].times if outcome in outcomes else 0 for outcome in ("stored", "duplicate")]
-        rows.append((source, type, *numbers, short(first), short(last)))
+        rows.append((source, type, *numbers, format_minute(first), format_minute(last)))
     print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), rows)
     rejected = [
-        (each.source, each.code, each.times, short(each.first_at), short(each.last_at))
+        (each.source, each.code, each.times, format_minute(each.first_at), format_minute(each.last_at))
         for each in counts
         if each.outcome == "rejected"
     ]
@@ -93,7 +93,7 @@ def export():
       flask events export > events.ndjson
       flask events export | jq -r 'select(.event.type == "track") | .event.event'
     """
-    reader = log().reader
+    reader = get_log().reader
     cursor, last = 0, reader.last_id()
     with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         while cursor < last and (chunk := reader.read_after(cursor, CHUNK)):
@@ -112,18 +112,16 @@ def check():
     Example:
       flask events check
     """
-    problems = log().reader.problems()
+    problems = get_log().reader.problems()
     for problem in problems:
-        click.echo(plain(problem))
+        click.echo(sanitize(problem))
     if problems:
         raise click.exceptions.Exit(1)
-    click.echo(f"The log is whole, and its counts agree with its rows; the last event is {log().reader.last_id()}")
+    click.echo(f"The log is whole, and its counts agree with its rows; the last event is {get_log().reader.last_id()}")
 
 
 def _line(event):
     user = event.user_id or event.anonymous_id or ""
     name = event.name or ""
-    line = (
-        f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name[:WIDTH]}"
-    )
-    return plain(line[:WIDTH]).rstrip()
+    line = f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name}"
+    return sanitize(line[:TERMINAL_COLUMNS]).rstrip()

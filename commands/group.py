@@ -9,7 +9,7 @@ from flask.cli import AppGroup
 
 from eventlog import NotPossible, Unavailable
 
-WIDTH = 80
+TERMINAL_COLUMNS = 80
 
 
 class LogGroup(AppGroup):
@@ -17,12 +17,12 @@ class LogGroup(AppGroup):
 
     def invoke(self, context):
         print_warnings()
-        with sentences():
+        with report_failures():
             return super().invoke(context)
 
 
 @contextmanager
-def sentences():
+def report_failures():
     """End the program with a sentence where the log, or the system, cannot do what was asked."""
     try:
         yield
@@ -32,14 +32,14 @@ def sentences():
         named = f"{failure.filename}: " if failure.filename else ""
         raise click.ClickException(f"{named}{failure.strerror or failure}") from failure
     except (Unavailable, NotPossible) as failure:
-        raise click.ClickException(plain(str(failure))) from failure
+        raise click.ClickException(sanitize(str(failure))) from failure
 
 
 class PlainLines(logging.Formatter):
     """Log lines for a terminal. What a destination answered may be in them."""
 
     def format(self, record):
-        return plain(super().format(record), keep="\n")
+        return sanitize(super().format(record), keep="\n")
 
 
 def print_warnings():
@@ -49,7 +49,7 @@ def print_warnings():
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
-def log():
+def get_log():
     """Return the application's event log, which is closed when the command ends."""
     log = current_app.extensions["eventlog"]
     click.get_current_context().call_on_close(log.close)
@@ -61,22 +61,22 @@ def print_table(headers, rows):
 
     Every cell is made printable.
     """
-    cells = [[plain(str(cell)) for cell in row] for row in rows]
+    cells = [[sanitize(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     for line, row in [(headers, None), *zip(cells, rows, strict=True)]:
         columns = []
         for index, (cell, width) in enumerate(zip(line, widths, strict=True)):
             is_number = rows and isinstance((row or rows[0])[index], int)
             columns.append(cell.rjust(width) if is_number else cell.ljust(width))
-        click.echo("  ".join(columns).rstrip()[:WIDTH])
+        click.echo("  ".join(columns).rstrip()[:TERMINAL_COLUMNS])
 
 
-def short(time):
+def format_minute(time):
     """Return a time of the log without its seconds."""
     return time[:16].replace("T", " ")
 
 
-def plain(text, keep=""):
+def sanitize(text, keep=""):
     """Return text without what a terminal would obey: controls and formats become `?`, except those to `keep`.
 
     Every text of a sender or a destination goes through it before it is printed.

@@ -5,7 +5,7 @@ import json
 import click
 from flask import current_app
 
-from commands.group import LogGroup, log, plain, print_table, short
+from commands.group import LogGroup, format_minute, get_log, print_table, sanitize
 from errors import ApiError
 from eventlog import NotPossible
 from ingest.replay import replay as replay_one
@@ -23,7 +23,7 @@ def choice(command):
 def chosen(ids, code, everything, **options):
     if sum(map(bool, (ids, code, everything))) != 1:
         raise click.UsageError("Give ids, or --code, or --all")
-    return ids or log().rejections.ids(code=code, **options)
+    return ids or get_log().rejections.ids(code=code, **options)
 
 
 @rejected.command("list")
@@ -42,14 +42,14 @@ def list_rejected(number, code, source, replayed):
     rows = [
         (
             each.id,
-            short(each.received_at),
+            format_minute(each.received_at),
             each.source[:14],
             each.route[:18],
             each.code,
             each.times_seen,
             each.became or "",
         )
-        for each in log().rejections.last(number, code=code, source=source, replayed=replayed)
+        for each in get_log().rejections.last(number, code=code, source=source, replayed=replayed)
     ]
     print_table(("ID", "RECEIVED", "SOURCE", "ROUTE", "CODE", "SEEN", "EVENT"), rows)
 
@@ -65,19 +65,19 @@ def show(id, raw):
       flask rejected show 17
       flask rejected show 17 --raw | jq .
     """
-    rejection = log().rejections.get(id)
+    rejection = get_log().rejections.get(id)
     if raw:
         click.echo(rejection.body, nl=False)
         return
-    click.echo(plain(f"{rejection.code}: {rejection.message}"))
+    click.echo(sanitize(f"{rejection.code}: {rejection.message}"))
     for error in json.loads(rejection.errors):
-        click.echo(plain(f"  {error['field']}: {error['code']}: {error['message']}"))
+        click.echo(sanitize(f"  {error['field']}: {error['code']}: {error['message']}"))
     times = "once" if rejection.times_seen == 1 else f"{rejection.times_seen} times"
-    click.echo(plain(f"received {rejection.received_at}, {times}, by {rejection.route} from {rejection.source}"))
+    click.echo(sanitize(f"received {rejection.received_at}, {times}, by {rejection.route} from {rejection.source}"))
     if rejection.became:
         click.echo(f"replayed {rejection.replayed_at}, became event {rejection.became}")
     click.echo(f"{len(rejection.body)} bytes{', the beginning of more' if rejection.cut else ''}:\n")
-    click.echo(plain(rejection.body.decode(errors="replace").expandtabs(), keep="\n"))
+    click.echo(sanitize(rejection.body.decode(errors="replace").expandtabs(), keep="\n"))
 
 
 @rejected.command()
@@ -101,11 +101,13 @@ def replay(ids, code, everything, body):
     left = 0
     for id in chosen(ids, code, everything):
         try:
-            event, is_new = replay_one(log(), current_app.extensions["config"], log().rejections.get(id), mended)
+            event, is_new = replay_one(
+                get_log(), current_app.extensions["config"], get_log().rejections.get(id), mended
+            )
             click.echo(f"{id} became event {event}" if is_new else f"{id} is stored already, as event {event}")
         except (ApiError, NotPossible) as failure:
             reason = f"{failure.code}: {failure.message}" if isinstance(failure, ApiError) else str(failure)
-            click.echo(f"{id} is not stored: {plain(reason)}")
+            click.echo(f"{id} is not stored: {sanitize(reason)}")
             left += 1
     if left:
         raise click.exceptions.Exit(1)
@@ -121,6 +123,6 @@ def delete(ids, code, everything):
       flask rejected delete 17 18
       flask rejected delete --code invalid_json
     """
-    log().make_room()
-    deleted = log().rejections.delete(chosen(ids, code, everything, replayed=True))
+    get_log().make_room()
+    deleted = get_log().rejections.delete(chosen(ids, code, everything, replayed=True))
     click.echo(f"{deleted} deleted")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import click
 
 from commands.events import events
-from commands.group import log, plain
+from commands.group import get_log, sanitize
 from eventlog import NotPossible
 from eventlog.times import ago
 
@@ -58,8 +58,8 @@ def prune(before, max_size, even_undelivered):
     """
     if before is None and max_size is None:
         raise click.UsageError("Give --older-than, or --max-size, or both")
-    log().make_room()
-    retention = log().retention
+    get_log().make_room()
+    retention = get_log().retention
     length = retention.estimate(before, max_size)
     with click.progressbar(length=length, label="Pruning", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         pruned = retention.prune(
@@ -67,7 +67,7 @@ def prune(before, max_size, even_undelivered):
         )
     line = f"{pruned.removed} events and {pruned.dropped} refused bodies are removed"
     if pruned.kept:
-        last = min(log().destinations.all(), key=lambda each: each.position)
+        last = min(get_log().destinations.all(), key=lambda each: each.position)
         line += f"; {pruned.kept} events stay, which {last.name} lacks"
     click.echo(line)
     is_too_large = max_size is not None and retention.used_bytes() > max_size
@@ -97,14 +97,16 @@ def forget(user_id, unreadable, yes):
     Example:
       flask events forget 1234
     """
-    log().make_room()
-    people = log().people
+    get_log().make_room()
+    people = get_log().people
     person = people.find(user_id)
     others = sorted(person.ids.keys() - {user_id})
     if others:
-        click.echo(plain(f"{user_id} is also {', '.join(others)}"))
+        click.echo(sanitize(f"{user_id} is also {', '.join(others)}"))
     if person.shared:
-        click.echo(plain(f"Seen with others too, and so with no more than what names both: {', '.join(person.shared)}"))
+        click.echo(
+            sanitize(f"Seen with others too, and so with no more than what names both: {', '.join(person.shared)}")
+        )
     if unreadable:
         person = person._replace(rejected=person.rejected + person.unread)
     numbers = (
@@ -118,5 +120,5 @@ def forget(user_id, unreadable, yes):
         click.confirm("Remove all of it for good?", abort=True)
     people.forget(person)
     if not is_found:  # but what was deleted before may not have been overwritten
-        raise NotPossible(f"Nothing in the log has the id {plain(user_id)}")
+        raise NotPossible(f"Nothing in the log has the id {sanitize(user_id)}")
     click.echo("Deleted, and overwritten on disk")

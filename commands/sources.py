@@ -4,7 +4,7 @@ import click
 from flask import current_app
 
 import eventlog
-from commands.group import LogGroup, log, print_table, short
+from commands.group import LogGroup, format_minute, get_log, print_table
 
 sources = LogGroup("sources", help="Say who may send events.")
 
@@ -21,7 +21,7 @@ def add(name, source_id):
       flask sources add legacy --source-id ILoveData123
     """
     eventlog.create(current_app.extensions["config"].database)
-    source = log().sources.add(name, source_id)
+    source = get_log().sources.add(name, source_id)
     click.echo(f"Source {source.name} sends with the Source ID {source.id}")
 
 
@@ -34,8 +34,8 @@ def list_sources():
       flask sources list
     """
     rows = [
-        (each.name, each.id, "enabled" if each.enabled else "disabled", short(each.created_at))
-        for each in log().sources.all()
+        (each.name, each.id, "enabled" if each.enabled else "disabled", format_minute(each.created_at))
+        for each in get_log().sources.all()
     ]
     print_table(("NAME", "SOURCE ID", "STATE", "SINCE"), rows)
 
@@ -49,7 +49,7 @@ def disable(name):
     Example:
       flask sources disable legacy
     """
-    log().sources.set_enabled(name, False)
+    get_log().sources.set_enabled(name, False)
     click.echo(f"Source {name} is disabled")
 
 
@@ -62,5 +62,5 @@ def enable(name):
     Example:
       flask sources enable legacy
     """
-    log().sources.set_enabled(name, True)
+    get_log().sources.set_enabled(name, True)
     click.echo(f"Source {name} is enabled")
