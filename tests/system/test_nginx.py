@@ -153,7 +153,7 @@ def test_the_apps_own_503_passes_as_it_is(nginx, service):
     assert post(nginx.port, EVENT)[0] == 200
     service.database.rename(service.folder / "away.db")
     status, headers, answer = post(nginx.port, EVENT, **ORIGIN)
-    assert (status, answer["message"]) == (503, "The event log cannot take this now; send it again")
+    assert (status, answer["message"]) == (503, "The event log cannot be written now; send the request again")
     assert headers.get_all("Retry-After") == ["5"]
     assert headers.get_all("Access-Control-Allow-Origin") == ["https://shop.example"]
 
