@@ -1,4 +1,4 @@
-"""flask sources: who may send."""
+"""Manage the sources: flask sources add | list | disable | enable."""
 
 import click
 from flask import current_app
@@ -6,14 +6,14 @@ from flask import current_app
 import eventlog
 from commands.group import LogGroup, format_minute, get_log, print_table
 
-sources = LogGroup("sources", help="Say who may send events.")
+sources = LogGroup("sources", help="Manage the sources that may send events.")
 
 
 @sources.command()
 @click.argument("name")
-@click.option("--source-id", metavar="ID", help="What the sender authenticates with; made at random if not given.")
-def add(name, source_id):
-    """Register a source, and create the event log if there is none yet.
+@click.option("--source-id", metavar="ID", help="The key that the sender authenticates with; random by default.")
+def add(name: str, source_id: str | None) -> None:
+    """Register a source. Creates the event log if there is none.
 
     \b
     Example:
@@ -22,12 +22,12 @@ def add(name, source_id):
     """
     eventlog.create(current_app.extensions["config"].database)
     source = get_log().sources.add(name, source_id)
-    click.echo(f"Source {source.name} sends with the Source ID {source.id}")
+    click.echo(f"Source {source.name} has the Source ID {source.id}")
 
 
 @sources.command("list")
-def list_sources():
-    """Show all sources.
+def list_sources() -> None:
+    """List all sources.
 
     \b
     Example:
@@ -42,8 +42,8 @@ def list_sources():
 
 @sources.command()
 @click.argument("name")
-def disable(name):
-    """Refuse what a source sends, from within a second on. It is kept, as rejected.
+def disable(name: str) -> None:
+    """Reject a source's events, starting within one second. They are kept.
 
     \b
     Example:
@@ -55,8 +55,8 @@ def disable(name):
 
 @sources.command()
 @click.argument("name")
-def enable(name):
-    """Accept what a source sends again, from within a second on.
+def enable(name: str) -> None:
+    """Accept a disabled source's events again, starting within one second.
 
     \b
     Example:
