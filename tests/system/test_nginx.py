@@ -68,7 +68,7 @@ def test_metrics_are_told_on_a_server_of_their_own(service, start_nginx):
     documented = re.search(
         r"^server \{.*?^\}", (PROJECT / "docs" / "operate.md").read_text(), re.DOTALL | re.MULTILINE
     )[0]
-    port, beside = free_port(), "# At most so many requests per client"
+    port, beside = free_port(), "# To limit the request rate per client"
     inside = documented.replace("127.0.0.1:9464", f"127.0.0.1:{port}")
     service.start()
     nginx = start_nginx(f"127.0.0.1:{service.port}", [(beside, f"{inside}\n{beside}")])
