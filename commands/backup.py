@@ -49,11 +49,11 @@ def backup(target: str) -> None:
 @events.command("import")
 @click.argument("file", metavar="FILE", type=click.File("rb"))
 def import_events(file: BinaryIO) -> None:
-    """Store the events in FILE, written by `flask events export`; - reads the standard input.
+    """Store the events that `flask events export` wrote to FILE.
 
-    FILE may be compressed with gzip. Blank lines are skipped. Creates the log if there is none. Events that are already
-    in the log are duplicates and are not stored again, so a failed import can be repeated. Events keep their times. An
-    event keeps its id if that is higher than every id that the log has used.
+    FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. Creates the log if there is
+    none. Events that are already in the log are duplicates and are not stored again, so a failed import can be
+    repeated. Events keep their times. An event keeps its id if that is higher than every id that the log has used.
 
     \b
     Example:

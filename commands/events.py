@@ -23,9 +23,10 @@ events = LogGroup("events", help="Show, check and manage the recorded events.")
 @click.option("--type", type=click.Choice(list(CALLS)), help="Only calls of this type.")
 @click.option("--source", metavar="NAME", help="Only events of this source.")
 def tail(number: int, follow: bool, type: str | None, source: str | None) -> None:
-    """Print the newest events, one per line: id, time received, type, source, user, name.
+    """Print the newest events, one per line.
 
-    With --type or --source, it scans the log backwards until it has found enough events.
+    The columns are id, time received, type, source, user and name. With --type or --source, the log is
+    scanned backwards until enough events are found.
 
     \b
     Example:
@@ -48,7 +49,9 @@ def tail(number: int, follow: bool, type: str | None, source: str | None) -> Non
 
 @events.command()
 def stats() -> None:
-    """Count what was received since the log was created, by source and type or error code.
+    """Count what was received, by source and type or error code.
+
+    The counts start when the log is created.
 
     \b
     Example:
@@ -91,9 +94,10 @@ def _rows_by_type(counts: Sequence[Count]) -> list[tuple[str, str, int, int, str
 
 @events.command()
 def export() -> None:
-    """Write all events to the standard output, oldest first, as JSON lines: {"id", "source", "event"}.
+    """Write all events to the standard output as JSON lines.
 
-    Events are written exactly as they are stored, and are not safe to print on a terminal.
+    Each line is {"id", "source", "event"}, oldest first. Events are written exactly as they are stored,
+    and are not safe to print on a terminal.
 
     \b
     Example:
@@ -113,9 +117,9 @@ def export() -> None:
 
 @events.command()
 def check() -> None:
-    """Read the whole log: run SQLite's integrity check, and compare the counts with the rows.
+    """Verify the whole log.
 
-    Exits with status 1 if anything is wrong.
+    Runs SQLite's integrity check and compares the counts with the rows. Exits with status 1 if anything is wrong.
 
     \b
     Example:

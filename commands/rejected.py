@@ -87,10 +87,11 @@ def show(id: int, raw: bool) -> None:
 @selection_options
 @click.option("--body", type=click.File("rb"), help="A fixed body for the one ID; - reads the standard input.")
 def replay(ids: Sequence[int], code: str | None, everything: bool, body: BinaryIO | None) -> None:
-    """Try to store rejections again, after a fix to the body, the source or a limit.
+    """Try to store rejections again.
 
-    A replayed body is processed like a POST, but keeps the time at which it was first received. Replaying it twice
-    stores it once. Exits with status 1 if any rejection is not stored.
+    Use it after fixing the body, the source or a limit. A replayed body is processed like a POST, but keeps
+    the time at which it was first received. Replaying it twice stores it once. Exits with status 1 if any rejection is
+    not stored.
 
     \b
     Example:

@@ -89,10 +89,10 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
 @click.option("--unreadable", is_flag=True, help="Also delete rejections that cannot be searched, whoever's they are.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def forget(user_id: str, unreadable: bool, yes: bool) -> None:
-    """Delete everything recorded about a person, and overwrite it on disk.
+    """Delete a person's data and overwrite it on disk.
 
-    Reads the whole log a few times, while the service runs. docs/maintain.md lists which ids count as the same
-    person's. Exits with status 1 if the id is not in the log.
+    Deletes events, rejections and dead letters. Reads the whole log a few times, while the service runs.
+    docs/maintain.md lists which ids count as the same person's. Exits with status 1 if the id is not in the log.
 
     \b
     Example:

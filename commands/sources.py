@@ -43,7 +43,9 @@ def list_sources() -> None:
 @sources.command()
 @click.argument("name")
 def disable(name: str) -> None:
-    """Reject a source's events, starting within one second. They are kept.
+    """Reject a source's events, but keep them.
+
+    Takes effect within one second.
 
     \b
     Example:
@@ -56,7 +58,9 @@ def disable(name: str) -> None:
 @sources.command()
 @click.argument("name")
 def enable(name: str) -> None:
-    """Accept a disabled source's events again, starting within one second.
+    """Accept a disabled source's events again.
+
+    Takes effect within one second.
 
     \b
     Example:
