@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 VERSION = "0.1.0"
@@ -50,10 +51,6 @@ def _parse_number(variable: str, text: str, least: int = 1) -> int:
     return int(text)
 
 
-def _parse_count(variable: str, text: str) -> int:
-    return _parse_number(variable, text, least=0)
-
-
 def _parse_text(variable: str, text: str) -> str:
     if not text.strip():
         raise SystemExit(f"{variable} must not be empty")
@@ -81,7 +78,7 @@ _PARSERS: dict[Any, Callable[[str, str], Any]] = {
     int: _parse_number,
     str: _parse_text,
     "bind": _parse_address,
-    "trusted_proxies": _parse_count,
+    "trusted_proxies": partial(_parse_number, least=0),
     "ip_policy": _choose_from("keep", "truncate", "drop"),
     "access_log": _choose_from("on", "off"),
 }

@@ -70,13 +70,7 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, object]:
         """Return the JSON object that a client receives."""
-        return {
-            "success": False,
-            "code": self.code,
-            "message": self.message,
-            "errors": self.errors,
-            **self.details,
-        }
+        return {"success": False, "code": self.code, "message": self.message, "errors": self.errors, **self.details}
 
 
 def field_error(field: str, code: str) -> dict[str, str]:

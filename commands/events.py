@@ -58,38 +58,33 @@ def stats() -> None:
       flask events stats
     """
     counts = get_log().reader.counts()
-    print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), _rows_by_type(counts))
-    rejected = [
+    by_type: dict[tuple[str, str], list[Count]] = {}
+    for each in counts:
+        if not each.code:
+            by_type.setdefault((each.source, each.type), []).append(each)
+    rows = []
+    for (source, type), group in sorted(by_type.items()):
+        first, last = min(each.first_at for each in group), max(each.last_at for each in group)
+        times = _total(group, "stored"), _total(group, "duplicate")
+        rows.append((source, type, *times, format_minute(first), format_minute(last)))
+    print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), rows)
+    rejections = [
         (each.source, each.code, each.times, format_minute(each.first_at), format_minute(each.last_at))
         for each in counts
         if each.outcome == "rejected"
     ]
-    if rejected:
+    if rejections:
         click.echo()
-        print_table(("SOURCE", "REJECTED WITH", "TIMES", "FIRST", "LAST"), rejected)
-    stored, duplicates, refused, removed = (
-        sum(each.times for each in counts if each.outcome == outcome)
-        for outcome in ("stored", "duplicate", "rejected", "removed")
-    )
-    click.echo(
-        f"\n{stored + duplicates + refused} received = {stored} stored + {duplicates} duplicates + {refused} rejected"
-    )
-    if removed:
+        print_table(("SOURCE", "REJECTED WITH", "TIMES", "FIRST", "LAST"), rejections)
+    stored, duplicates, rejected = (_total(counts, outcome) for outcome in ("stored", "duplicate", "rejected"))
+    received = stored + duplicates + rejected
+    click.echo(f"\n{received} received = {stored} stored + {duplicates} duplicates + {rejected} rejected")
+    if removed := _total(counts, "removed"):
         click.echo(f"{removed} of the stored events were deleted later")
 
 
-def _rows_by_type(counts: Sequence[Count]) -> list[tuple[str, str, int, int, str, str]]:
-    """Return the rows of the table of `stats`: what was stored and what were duplicates."""
-    by_type: dict[tuple[str, str], dict[str, Count]] = {}
-    for each in counts:
-        if not each.code:
-            by_type.setdefault((each.source, each.type), {})[each.outcome] = each
-    rows = []
-    for (source, type), outcomes in sorted(by_type.items()):
-        first, last = min(each.first_at for each in outcomes.values()), max(each.last_at for each in outcomes.values())
-        stored, duplicates = (outcomes[key].times if key in outcomes else 0 for key in ("stored", "duplicate"))
-        rows.append((source, type, stored, duplicates, format_minute(first), format_minute(last)))
-    return rows
+def _total(counts: Sequence[Count], outcome: str) -> int:
+    return sum(each.times for each in counts if each.outcome == outcome)
 
 
 @events.command()
