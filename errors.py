@@ -1,6 +1,7 @@
 """Define every error of the API: its code, its HTTP status and its message."""
 
 from collections.abc import Iterable
+from typing import Any
 
 # code -> (status, message). Codes are Segment's published names where one exists.
 CODES = {
@@ -57,7 +58,7 @@ class ApiError(Exception):
     """An answer other than success. The message defaults to the code's text in CODES."""
 
     def __init__(
-        self, code: str, message: str | None = None, errors: Iterable[dict[str, str]] = (), **details: object
+        self, code: str, message: str | None = None, errors: Iterable[dict[str, str]] = (), **details: Any
     ) -> None:
         self.code = code
         self.status, default_message = CODES[code]
@@ -68,7 +69,7 @@ class ApiError(Exception):
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
 
-    def body(self) -> dict[str, object]:
+    def body(self) -> dict[str, Any]:
         """Return the JSON object that a client receives."""
         return {"success": False, "code": self.code, "message": self.message, "errors": self.errors, **self.details}
 
