@@ -86,7 +86,7 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
 
 @events.command()
 @click.argument("user_id")
-@click.option("--unreadable", is_flag=True, help="Also delete rejections that cannot be searched, whoever's they are.")
+@click.option("--unreadable", is_flag=True, help="Also delete rejections that cannot be searched, of any person.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def forget(user_id: str, unreadable: bool, yes: bool) -> None:
     """Delete a person's data and overwrite it on disk.
