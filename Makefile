@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything happens in .venv, .venv-browse and bench/peers; nothing outside of this folder is touched.
+# `make help` lists the targets. They install into .venv, .venv-browse and bench/peers, and change nothing outside this folder.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +9,7 @@ BROWSE_PORT ?= 8001
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-12s%s\n", name, $$0 }'
 
-install: .venv/installed  ## Make .venv with all that the service needs
+install: .venv/installed  ## Create .venv with the service's dependencies
 
 run: install  ## Register the example source and serve on 127.0.0.1:8000
 	@$(BIN)/flask sources add example --source-id ILoveData123
@@ -19,28 +19,28 @@ run: install  ## Register the example source and serve on 127.0.0.1:8000
 	printf "\nand see it:\n\n  sqlite3 -box %s 'select timestamp, user_id, event, properties from tracks'\n\n" "$$database"
 	@exec $(BIN)/gunicorn wsgi:app
 
-browse: .venv-browse/installed  ## Look at the log in a browser, read-only, on 127.0.0.1:8001 or BROWSE_PORT
+browse: .venv-browse/installed  ## Browse the log, read-only, on 127.0.0.1:8001 (set BROWSE_PORT to change)
 	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
 	@PYTHONPATH=deploy/datasette exec .venv-browse/bin/datasette serve deploy/datasette --host 127.0.0.1 --port $(BROWSE_PORT)
 
-# Hypothesis tries the same examples in every run; in test-full, others.
-test: .venv/tested  ## Run the unit tests and a few of real processes, in some two minutes
+# Hypothesis generates the same examples in every run, and random ones in test-full.
+test: .venv/tested  ## Run the unit tests and a few system tests (about two minutes)
 	$(BIN)/pytest -m "not system" --hypothesis-profile=ci
 
-test-system: .venv/tested  ## Run the other tests of real processes: nginx, browsers, Kafka, faults
+test-system: .venv/tested  ## Run the other system tests: nginx, browsers, Kafka, faults
 	$(BIN)/pytest -m system
 
-test-full: .venv/tested  ## Run all tests, in their long forms too
+test-full: .venv/tested  ## Run all tests, including the long forms
 	$(BIN)/pytest --full -o timeout=3600 -o faulthandler_timeout=3660
 
-lint: .venv/tested  ## Check style and formatting
+lint: .venv/tested  ## Check style and formatting with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/tested  ## Check types where mistakes would be silent
+types: .venv/tested  ## Check types with mypy
 	$(BIN)/mypy
 
-bench: .venv/tested bench/peers/installed  ## Measure, and write the figures in docs and bench/results (needs wrk, strace, npm; Java for Kafka)
+bench: .venv/tested bench/peers/installed  ## Run every benchmark and write its figures (needs wrk, strace, npm; Java for Kafka)
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/growth.py
 	$(BIN)/python bench/cores.py
@@ -49,7 +49,7 @@ bench: .venv/tested bench/peers/installed  ## Measure, and write the figures in 
 	$(BIN)/python bench/forward.py
 	$(BIN)/python bench/kafka.py
 
-bench-quick: install bench/peers/installed  ## Measure ingest against other servers in two minutes
+bench-quick: install bench/peers/installed  ## Compare ingest with other servers (two minutes)
 	$(BIN)/python bench/bench.py --rounds 2 --seconds 3 --cases c64 "batches of 100, c16"
 
 bench/peers/installed: bench/peers/requirements.txt bench/peers/package-lock.json
@@ -58,7 +58,7 @@ bench/peers/installed: bench/peers/requirements.txt bench/peers/package-lock.jso
 	npm ci --silent --prefix bench/peers
 	@touch $@
 
-lock:  ## Pin the newest dependencies in requirements/
+lock:  ## Upgrade the pinned dependencies in requirements/
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --output-file requirements/service.txt
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --extra test --constraint requirements/service.txt --output-file requirements/test.txt
@@ -68,7 +68,7 @@ lock:  ## Pin the newest dependencies in requirements/
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-clean:  ## Remove the environments and what tools leave behind; never a log
+clean:  ## Delete the environments and tool caches; never a log
 	rm -rf .venv .venv-browse bench/peers/.venv bench/peers/node_modules bench/peers/installed .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 .venv/installed: requirements/service.txt

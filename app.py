@@ -1,4 +1,4 @@
-"""The application factory: a table of contents."""
+"""Build the WSGI application from its parts."""
 
 from flask import Flask
 
@@ -13,7 +13,7 @@ from telemetry.metrics import Metrics
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """Return the WSGI application. Touch no disk and start no thread."""
+    """Return the WSGI application. Touches no disk and starts no thread."""
     config = config or Config.from_environment()
     app = LeanFlask("tracklog")
     app.extensions["config"] = config

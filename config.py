@@ -1,39 +1,43 @@
-"""Every setting: its environment variable, its default, and what it means."""
+"""Define every setting: its environment variable, its default and its meaning."""
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
 
 VERSION = "0.1.0"
 
 _ADDRESS = re.compile(r"unix:.+|[^:\s]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", re.ASCII)
 
 
-def setting(default, meaning):
+def setting(default: Any, meaning: str) -> Any:
+    """Declare a field of Config. Its meaning is part of the documentation."""
     return field(default=default, metadata={"meaning": meaning})
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings in force. A field is set by TRACKLOG_ and its name in capitals."""
+    """The settings. The environment variable of a field is TRACKLOG_ and its name in capitals."""
 
-    database: str = setting("tracklog.db", "the event log's file")
-    bind: str = setting("127.0.0.1:8000", "where gunicorn listens: HOST:PORT or unix:PATH")
-    allowed_origins: str = setting("*", "the origins whose pages may post, separated by blanks; * for any")
-    trusted_proxies: int = setting(0, "how many proxies in front add to X-Forwarded-For")
-    ip_policy: str = setting("keep", "what becomes of the requester's address: keep, truncate (to /24, /48) or drop")
-    max_body_bytes: int = setting(8 * 1024 * 1024, "the largest request body, inflated or not")
-    max_event_bytes: int = setting(512 * 1024, "the largest event, as JSON")
-    max_batch_events: int = setting(25_000, "the most items in a batch")
-    max_rejected_bytes: int = setting(1024 * 1024 * 1024, "the most that is kept of what was refused")
-    min_free_bytes: int = setting(100 * 1024 * 1024, "the free disk space without which the service is not ready")
-    max_message_id_length: int = setting(255, "the longest messageId, in characters")
-    access_log: str = setting("off", "whether each request gets a log line: on or off")
+    database: str = setting("tracklog.db", "path of the event log")
+    bind: str = setting("127.0.0.1:8000", "address that gunicorn listens on: HOST:PORT or unix:PATH")
+    allowed_origins: str = setting("*", "origins whose web pages may send events, separated by spaces; * for any")
+    trusted_proxies: int = setting(0, "number of trusted proxies that append to X-Forwarded-For")
+    ip_policy: str = setting("keep", "how client addresses are stored: keep, truncate (to /24 or /48) or drop")
+    max_body_bytes: int = setting(8 * 1024 * 1024, "maximum size of a request body, before and after inflating")
+    max_event_bytes: int = setting(512 * 1024, "maximum size of an event, as JSON")
+    max_batch_events: int = setting(25_000, "maximum number of items in a batch")
+    max_rejected_bytes: int = setting(1024 * 1024 * 1024, "maximum size of all rejections in the log")
+    min_free_bytes: int = setting(100 * 1024 * 1024, "free disk space below which the service is not ready")
+    max_message_id_length: int = setting(255, "maximum length of a messageId, in characters")
+    access_log: str = setting("off", "whether each request is logged: on or off")
 
     @classmethod
-    def from_environment(cls):
-        """Read the settings, and end the program with a sentence at a wrong one."""
-        given = {}
+    def from_environment(cls) -> "Config":
+        """Read the settings from the environment, and exit with a message if one is invalid."""
+        given: dict[str, Any] = {}
         for each in fields(cls):
             variable = f"TRACKLOG_{each.name.upper()}"
             if variable in os.environ:
@@ -41,31 +45,27 @@ class Config:
         return cls(**given)
 
 
-def _number(variable, text, least=1):
+def _parse_number(variable: str, text: str, least: int = 1) -> int:
     if not (text.isascii() and text.isdigit() and int(text) >= least):
-        raise SystemExit(f"{variable} must be a whole number from {least} on, not {text!r}")
+        raise SystemExit(f"{variable} must be a whole number of at least {least}, not {text!r}")
     return int(text)
 
 
-def _count(variable, text):
-    return _number(variable, text, least=0)
-
-
-def _text(variable, text):
+def _parse_text(variable: str, text: str) -> str:
     if not text.strip():
         raise SystemExit(f"{variable} must not be empty")
     return text
 
 
-def _address(variable, text):
+def _parse_address(variable: str, text: str) -> str:
     found = _ADDRESS.fullmatch(text)
     if not found or int(found[1] or found[2] or 0) > 65535:
         raise SystemExit(f"{variable} must be HOST:PORT or unix:PATH, not {text!r}")
     return text
 
 
-def _one_of(*words):
-    def parse(variable, text):
+def _choose_from(*words: str) -> Callable[[str, str], str]:
+    def parse(variable: str, text: str) -> str:
         if text not in words:
             raise SystemExit(f"{variable} must be {', '.join(words[:-1])} or {words[-1]}, not {text!r}")
         return text
@@ -73,11 +73,12 @@ def _one_of(*words):
     return parse
 
 
-_PARSERS = {
-    int: _number,
-    str: _text,
-    "bind": _address,
-    "trusted_proxies": _count,
-    "ip_policy": _one_of("keep", "truncate", "drop"),
-    "access_log": _one_of("on", "off"),
+# field name, or type of field -> what parses the variable's text
+_PARSERS: dict[Any, Callable[[str, str], Any]] = {
+    int: _parse_number,
+    str: _parse_text,
+    "bind": _parse_address,
+    "trusted_proxies": partial(_parse_number, least=0),
+    "ip_policy": _choose_from("keep", "truncate", "drop"),
+    "access_log": _choose_from("on", "off"),
 }

@@ -1,4 +1,4 @@
-"""Everything about the distribution stands in setup.cfg."""
+"""Build the package. All metadata is in setup.cfg."""
 
 from setuptools import setup
 

@@ -1,4 +1,4 @@
-"""What `gunicorn wsgi:app` serves and `flask` commands run in."""
+"""Create the application that gunicorn serves and the flask commands run in."""
 
 from app import create_app
 

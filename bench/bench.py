@@ -1,6 +1,6 @@
-"""Measure tracklog against what people would pick instead, or against another checkout: the same minutes, in turns.
+"""Compare tracklog with the alternatives, or with another checkout, in interleaved rounds.
 
-Prints a table per case. Without any option, it keeps the results for report.py.
+Prints a table per case. Without options, it saves the results for report.py.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--cases", nargs="+", choices=load.CASES, default=list(load.CASES), metavar="CASE")
     parser.add_argument("--servers", nargs="+", choices=servers.ALL, default=list(servers.ALL), metavar="SERVER")
-    parser.add_argument("--against", metavar="FOLDER", help="another checkout of tracklog, and no other server")
+    parser.add_argument("--against", metavar="FOLDER", help="compare only with this other checkout of tracklog")
     options = parser.parse_args()
     if lacking := servers.missing([] if options.against else options.servers):
         raise SystemExit(f"the bench needs {', '.join(lacking)}")
@@ -48,7 +48,7 @@ def main():
 def measure(started, case, rounds, seconds):
     """Return the figures of each server, a list of rounds."""
     for server in started:
-        load.run(server, case, 1)  # to warm up
+        load.run(server, case, 1)  # warm up
     figures = {server: [] for server in started}
     for _ in range(rounds):
         for server in started:

@@ -1,4 +1,4 @@
-"""Measure what bounds many workers on one log: how long a group holds it, and what more workers than cores cost."""
+"""Measure what limits many workers on one log: how long a group holds it, and the cost of more workers than cores."""
 
 import statistics
 import tempfile
@@ -39,7 +39,7 @@ def main():
 
 
 def time_groups(path):
-    """Return the milliseconds, in the median, that a group of each size takes from before its lock to its commit.
+    """Return the median milliseconds from requesting the lock to the commit, for each group size.
 
     Of copying the write-ahead log, which others' groups do not wait for, there is nothing in it.
     """
@@ -52,7 +52,7 @@ def time_groups(path):
             events = [event() for _ in range(size)]
             began = time.perf_counter()
             log.append(events)
-            if number >= 20:  # those before are to warm up
+            if number >= 20:  # the first 20 warm up
                 took[size].append((time.perf_counter() - began) * 1000)
     log.close()
     return {str(size): statistics.median(each) for size, each in took.items()}

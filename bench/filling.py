@@ -1,4 +1,4 @@
-"""Events of the bench, and a log full of them without the service's work for each."""
+"""Make benchmark events, and fill a log with them directly, without the service."""
 
 import sys
 import uuid
@@ -12,7 +12,7 @@ import eventlog
 
 AT = "2015-11-10T00:45:23.412Z"
 
-# What an event of the bench weighs, with keys as random as hashes are. Those up to the id :old are of 2015.
+# Rows as large as a benchmark event's, with keys as random as hashes. Rows up to the id :old are from 2015.
 FILL = """
 WITH RECURSIVE numbers (n) AS (
     SELECT 1 + (SELECT coalesce(max(id), 0) FROM events) UNION ALL SELECT n + 1 FROM numbers WHERE n < :last
@@ -35,16 +35,16 @@ PAYLOAD = (
 
 
 def event():
-    """Return such an event on its way into a log."""
+    """Return a benchmark event, ready to append to a log."""
     message_id = str(uuid.uuid4())
     payload = PAYLOAD % (message_id, AT)
     return eventlog.Event("bench", message_id, "track", "1234", None, "Added File", AT, AT, payload)
 
 
 def fill(database, events, old=0):
-    """Fill the log up to `events` events, while nobody has it open; those up to the id `old` are of 2015."""
+    """Fill the log up to `events` events; no process may have it open. Those up to the id `old` are from 2015."""
     connection = apsw.Connection(str(database))
-    connection.pragma("journal_mode", "off")  # of a log for a bench, nobody misses what a crash would take
+    connection.pragma("journal_mode", "off")  # durability does not matter here
     connection.pragma("synchronous", "off")
     connection.pragma("cache_size", -2 * 1024 * 1024)  # KiB
     with connection:

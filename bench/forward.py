@@ -1,4 +1,4 @@
-"""Measure how fast a log is drained into another tracklog, over how fast that one takes batches from wrk, in turns."""
+"""Measure forwarding into another tracklog, relative to that one's ingest of batches from wrk, alternating."""
 
 import statistics
 import tempfile
@@ -25,7 +25,7 @@ def main():
             ingest(source)
             drained.append(drain(source))
             print(f"round {number}: {ingested[-1]:.0f} events/s ingested, {drained[-1]:.0f} drained", flush=True)
-        # The first round was to warm up.
+        # The first round warms up.
         ratios = [each / other for each, other in zip(drained[1:], ingested[1:], strict=True)]
         print(f"\nevents/s ingested from wrk   {statistics.median(ingested[1:]):.0f}")
         print(f"events/s drained into it     {statistics.median(drained[1:]):.0f}")
@@ -39,7 +39,7 @@ def ingest(server):
 
 
 def drain(server):
-    """Return events/s, without the time that the command takes for nothing: its start, and its look for more."""
+    """Return events/s, excluding the command's start and its final check for more events."""
     waiting = server.stored() - server.query("SELECT delivered FROM destinations")
     seconds = forward(server)
     return waiting / (seconds - forward(server))

@@ -1,6 +1,6 @@
-"""Measure how a log's size tells: ingest into logs of several sizes in turns, what becomes of a row, and chores.
+"""Measure the effect of a log's size: on ingest, alternating between sizes, on a row's cost, and on commands.
 
-An empty log is a new one in every round, since it does not stay empty. Chores are what an operator runs.
+An empty log is created anew in every round, because it does not stay empty.
 """
 
 import os
@@ -26,7 +26,7 @@ from eventlog.writer import CHECKPOINT_PAGES
 MILLIONS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 5
 CASES = ("c64", load.BATCHES)
-ROWS, TRANSACTIONS = 800, 100  # of which a row's way is timed
+ROWS, TRANSACTIONS = 800, 100  # timed for a row's cost
 DELIVERED = 500  # events
 
 
@@ -47,15 +47,15 @@ def main():
 
 
 def make_logs(folder):
-    """Make a log of each size, the larger ones from the smaller."""
+    """Create a log of each size, the larger ones from the smaller."""
     grown = folder / "grown.db"
     with serving(tracklog(folder, name="grown")):
-        pass  # it has made the log
+        pass  # creates the log
     for millions in (0, *MILLIONS):
         fill(grown, millions * 1_000_000)
         shutil.copyfile(grown, folder / f"{millions}.db")
     grown.unlink()
-    os.sync()  # or the system would do so during the first rounds
+    os.sync()  # so that the system does not do it during the first rounds
 
 
 def of_size(folder, millions):
@@ -65,7 +65,7 @@ def of_size(folder, millions):
 
 
 def time_row(path):
-    """Return the microseconds that a row takes: to insert it, to commit it, to copy it from the write-ahead log."""
+    """Return a row's microseconds for insert, commit and checkpoint."""
     connection = connect(str(path))
     connection.pragma("wal_autocheckpoint", 0)
     took = Counter()
@@ -87,9 +87,9 @@ def time_row(path):
 
 
 def measure(folder, started, case):
-    """Return the figures for each size, a list of rounds; 0 is the empty log."""
+    """Return the rounds' figures for each size; 0 is the empty log."""
     for server in started.values():
-        load.run(server, case, 2)  # to warm up
+        load.run(server, case, 2)  # warm up
     figures = {str(millions): [] for millions in (0, *started)}
     for number in range(ROUNDS):
         with serving(tracklog(folder, name=f"empty-{case.batch}-{number}")) as empty:
@@ -101,13 +101,13 @@ def measure(folder, started, case):
 
 
 def grown(server, case):
-    """Return the figures of a round, with the size that the write-ahead log has had at most."""
+    """Return the figures of a round, with the write-ahead log's maximum size."""
     figures = load.run(server, case, SECONDS)
     return figures | {"wal MB": os.path.getsize(f"{server.database}-wal") / 1e6}
 
 
 def time_chores(small, large, target):
-    """Return the milliseconds of what an operator does, on a small log and on a large one; both forward to `target`."""
+    """Return the milliseconds of operators' commands on a small and on a large log; both forward to `target`."""
     address = f"http://ILoveData123@127.0.0.1:{target.port}/v1/batch"
     chores = {
         "GET /readyz": lambda server: get(server, "/readyz"),

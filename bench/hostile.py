@@ -1,9 +1,9 @@
-"""Measure how long hostile bodies make other requests of their worker wait, next to the longest valid body.
+"""Measure how long hostile bodies delay other requests of their worker, compared with the longest valid body.
 
-Prints for each body the longest wait of GET /healthz on the same worker, how long the worker computed meanwhile, and
-its peak memory. The waits are those of this machine and of all that runs on it; the computing is the body's own, and
-is held against that of the longest valid body, which is sent again and again in between. A body that seems to be
-over a limit is measured twice more. Ends with the number of those that are as its status.
+Prints for each body the longest wait of GET /healthz on the same worker, the worker's CPU time and its peak memory.
+Waits depend on everything that runs on the machine. CPU time does not, and is compared with that of the longest valid
+body, which is sent repeatedly in between. A body that seems to exceed a limit is measured twice more. The exit status
+is the number of bodies over a limit.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 import servers
 
-MOST_TIMES = 10  # the computing of the longest valid body
-MOST_MB = 600  # of the worker, which has some 250 with the longest valid body
-FLOOR_MS = 20  # less counts as this much, so that noise alone makes no ratio
-VALID_EVERY = 6  # hostile bodies
+MOST_TIMES = 10  # times the CPU time of the longest valid body
+MOST_MB = 600  # of the worker; about 250 with the longest valid body
+FLOOR_MS = 20  # lower values count as this, so that noise makes no ratio
+VALID_EVERY = 6  # hostile bodies between two valid ones
 MIB = 1024 * 1024
 KEY = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
 GZIP = {"Content-Encoding": "gzip"}
@@ -33,7 +33,7 @@ CALL = '{"type": "track", "userId": "1", "event": "e", '
 
 
 class Body(NamedTuple):
-    """What is sent, over how many connections at once."""
+    """A request, and the number of connections that send it at once."""
 
     path: str
     content: bytes
@@ -60,12 +60,12 @@ def fill(piece, size=8 * MIB - 1000):
 
 
 def event(value, name="value"):
-    """Return a call with one more field."""
+    """Return a call with one additional field."""
     return f'{CALL}"{name}": {value}}}'
 
 
 def listed(piece, size=480_000):
-    """Return a list full of an element, which ends in a comma."""
+    """Return a list filled with `piece`, an element with its comma."""
     return f"[{fill(piece, size)}0]"
 
 
@@ -80,7 +80,7 @@ def valid():
 
 
 def bodies():
-    """Yield names and bodies."""
+    """Yield the hostile bodies with their names."""
     lists = batch(listed("[],", 8 * MIB - 1000))
     yield "8 MiB of lists, no key", zipped("/v1/batch", lists, {})
     yield "8 MiB of lists, no key, 6 at once", zipped("/v1/batch", lists, {}, 6)
@@ -187,7 +187,7 @@ def bodies():
 
 
 def empty_blocks(size):
-    """Return gzip data of many blocks without content, whose tables are read for nothing."""
+    """Return gzip data of many empty blocks, whose tables must still be read."""
     packer = zlib.compressobj(level=9, wbits=-15)
     packer.compress(b"")
     block = packer.flush(zlib.Z_FULL_FLUSH)
@@ -195,14 +195,14 @@ def empty_blocks(size):
 
 
 class Probe:
-    """Asks a worker for GET /healthz all the time, and takes down the longest wait and its peak memory."""
+    """Polls GET /healthz of a worker, and records the longest wait and the peak memory."""
 
     def __init__(self, server):
         self.server = server
 
     def measure(self, body):
         worker = Path(f"/proc/{self.server.pids()[-1]}")
-        (worker / "clear_refs").write_text("5")  # sets the peak back
+        (worker / "clear_refs").write_text("5")  # resets the peak
         statuses, waits, busy = set(), [], []
         senders = [threading.Thread(target=self._send, args=(body, statuses)) for _ in range(body.at_once)]
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=120)
@@ -236,7 +236,7 @@ class Probe:
 
 
 def computing(process):
-    """Return the seconds that a process's main thread has computed."""
+    """Return the CPU seconds of a process's main thread."""
     with suppress(FileNotFoundError):
         return int((process / "task" / process.name / "schedstat").read_text().split()[0]) / 1e9
     return math.inf
@@ -252,8 +252,8 @@ def peak_mb(process):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--checkout", default=servers.PROJECT, metavar="FOLDER", help="another checkout, in its place")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only bodies with this in their names")
+    parser.add_argument("--checkout", default=servers.PROJECT, metavar="FOLDER", help="measure this folder instead")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only bodies whose names contain this")
     options = parser.parse_args()
     named = {name: body for name, body in bodies() if options.only in name}
     with ExitStack() as stack:
@@ -270,9 +270,9 @@ def main():
 
 
 def measure(probe, named, rounds):
-    """Return what was measured of each body, by its name, and of the longest valid one."""
+    """Return the measurements of each body, by name, and of the longest valid one."""
     measured, valids, longest = {name: [] for name in named}, [], valid()
-    probe.measure(longest)  # to warm up
+    probe.measure(longest)  # warm up
     for _ in range(rounds):
         for number, (name, body) in enumerate(named.items()):
             if number % VALID_EVERY == 0:
@@ -286,7 +286,7 @@ def median_of(rounds, field):
 
 
 def times(rounds, valids):
-    """Return how many times as long as for the longest valid body a worker computes."""
+    """Return the CPU time relative to that of the longest valid body."""
     body_ms, valid_ms = (max(median_of(each, "busy_ms"), FLOOR_MS) for each in (rounds, valids))
     return body_ms / valid_ms
 

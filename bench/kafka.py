@@ -1,4 +1,4 @@
-"""Measure how fast a log is drained into a Kafka of one node, over how fast it takes batches from wrk, in turns.
+"""Measure forwarding into a one-node Kafka, relative to the ingest of batches from wrk, alternating.
 
 Needs Java and the jars that `.ci/run` fetches.
 """
@@ -27,7 +27,7 @@ def main():
         broker.add_topic("events", 6)
         source = stack.enter_context(serving(tracklog(folder)))
         source.flask("destinations", "add", "kafka", f"kafka://{broker.address}/events")
-        rounds = [(ingest(source), drain(source)) for _ in range(ROUNDS + 1)][1:]  # the first was to warm up
+        rounds = [(ingest(source), drain(source)) for _ in range(ROUNDS + 1)][1:]  # the first warms up
         ratios = [drained / ingested for ingested, drained in rounds]
         print(f"events/s drained into Kafka  {statistics.median(drained for _, drained in rounds):.0f}")
         print(

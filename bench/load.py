@@ -1,4 +1,4 @@
-"""Load a server with wrk for a few seconds, and take down what wrk and the system saw."""
+"""Load a server with wrk for a few seconds, and record what wrk and the system measured."""
 
 import json
 import os
@@ -11,11 +11,11 @@ HERE = Path(__file__).parent
 
 
 class Case(NamedTuple):
-    """How a server is loaded."""
+    """A load: requests, connections and batch size."""
 
     connections: int
-    batch: int = 1  # events of a request
-    closes: bool = False  # whether each request has a connection of its own, as legacy servers' have
+    batch: int = 1  # events per request
+    closes: bool = False  # one connection per request, as legacy servers send
 
 
 APART = "c64, a connection each"
@@ -31,7 +31,7 @@ CASES = {
 
 
 def run(server, case, seconds):
-    """Load a server for one round, and hold what it stored against what it acknowledged; return the figures."""
+    """Load a server for one round, check that it stored what it acknowledged, and return the figures."""
     stored, cpu = server.stored(), server.cpu_seconds()
     result = wrk(server, case, seconds)
     finish(server)
@@ -52,9 +52,9 @@ def run(server, case, seconds):
 
 
 def finish(server):
-    """Wait until a server has finished what was under way when wrk's time was up, and which wrk forgets."""
+    """Wait until a server has finished the requests that wrk abandoned at the end."""
     cpu = -1
-    for _ in range(40):  # one that is never idle has had its time
+    for _ in range(40):  # give up on a server that never becomes idle
         if cpu == (cpu := server.cpu_seconds()):
             return
         time.sleep(0.25)

@@ -1,4 +1,4 @@
-"""What one would write first: Flask, a connection and a commit for every request. A peer in `make bench`.
+"""Serve the naive version: Flask, with a connection and a commit per request. A peer in `make bench`.
 
 For the same call it does the same work as tracklog (key, JSON, schema, row, disk), and SQLite's defaults make it
 as durable.

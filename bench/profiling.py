@@ -1,4 +1,4 @@
-"""Measure where the processor's time of a single call and of a batch's item goes, with py-spy."""
+"""Profile the CPU time of a single call and of a batch item with py-spy."""
 
 import argparse
 import re
@@ -17,7 +17,7 @@ from servers import PEERS, serving, tracklog
 SECONDS = 12
 CASES = ("c64", load.BATCHES)
 
-# A stack belongs to the first of these rooms that one of its frames is in, from the innermost frame outwards.
+# A stack counts for the first of these parts that contains one of its frames, from the innermost frame outwards.
 ROOMS = [
     ("eventlog: writing", r"eventlog/(?!sources|__init__|reader|times)"),
     ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|requester)\.py"),
@@ -30,12 +30,12 @@ ROOMS = [
     ("gunicorn: answering, and its loop", r"gunicorn/|serving\.py"),
     ("gevent: sockets and switching", r"gevent/|greenlet"),
 ]
-NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # a thread that has nothing to do
+NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # an idle thread
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkout", metavar="FOLDER", help="another checkout, in turns with this one; keeps both")
+    parser.add_argument("--checkout", metavar="FOLDER", help="also profile this checkout, alternating")
     checkout = parser.parse_args().checkout
     checkouts = {"profile-before": checkout} if checkout else {}
     checkouts["profile"] = results.PROJECT
@@ -50,7 +50,7 @@ def main():
 
 
 def profile(checkout, case):
-    """Return the microseconds of processor time of an event, and the shares of them."""
+    """Return an event's microseconds of CPU time, and the parts' shares."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=results.PROJECT)))
         server = stack.enter_context(serving(tracklog(folder, checkout)))
@@ -60,7 +60,7 @@ def profile(checkout, case):
 
 
 def record(server, case, target):
-    """Return the stacks of a worker that is under load, each with how often it was seen."""
+    """Return the sampled stacks of a loaded worker, with their counts."""
     command = [PEERS / ".venv/bin/py-spy", "record", "--rate", "200", "--duration", str(SECONDS - 2), "--format", "raw"]
     worker = server.pids()[1]
     with ThreadPoolExecutor() as pool:

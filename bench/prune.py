@@ -1,4 +1,4 @@
-"""Measure ingest while a million of two million events are pruned, and while they are not, in turns."""
+"""Measure ingest with and without a prune of one of two million events, alternating."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ def main():
         fill(server.database, options.events, old=options.events // 2)
         server.stored = server.counted
         old = "SELECT count(*) FROM events WHERE received_at < '2016'"
-        run(server, CASE, 2)  # to warm up
+        run(server, CASE, 2)  # warm up
         began, without, during = server.query(old), [], []
         while (left := server.query(old)) or not during:
             without.append(run(server, CASE, SECONDS))
@@ -44,7 +44,7 @@ def main():
 
 @contextmanager
 def pruning(server, old, left):
-    """Prune from before the block until after it, or until nothing is old."""
+    """Prune while the block runs, until it ends or nothing is old."""
     environment = os.environ | {"TRACKLOG_DATABASE": str(server.database)}
     command = [BIN / "flask", "events", "prune", "--older-than", "1d"]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

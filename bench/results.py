@@ -1,4 +1,4 @@
-"""Keep what was measured, with the machine and the versions, in bench/results, from which report.py makes the docs."""
+"""Save results, with the machine and the versions, in bench/results; report.py writes the docs from them."""
 
 import importlib.metadata
 import json
@@ -34,7 +34,7 @@ def machine():
 
 
 def versions():
-    """Return what is installed of all that was measured, by name."""
+    """Return the versions of the measured software, by name."""
     found = {"Python": platform.python_version()}
     found |= {name: importlib.metadata.version(name) for name in OURS}
     found |= {"SQLite": apsw.sqlite_lib_version()}

@@ -1,4 +1,4 @@
-"""The servers that are measured: tracklog, and what people would pick instead, each in its best honest form."""
+"""Start the measured servers: tracklog and its alternatives, each in its best honest configuration."""
 
 import os
 import shutil
@@ -19,9 +19,9 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    """A server with its own database file, of which `events` is the table that grows."""
+    """A server with its own database file, whose growing table is `events`."""
 
-    is_durable = True  # whether an answer waits for the disk
+    is_durable = True  # an answer waits for the disk
     stores = True
     path = "/v1/track"
     batch_path = "/v1/batch"
@@ -40,7 +40,7 @@ class Server:
         )
 
     def pids(self):
-        """Return the ids of all its processes, the first one first."""
+        """Return the process ids, the master first."""
         pids = [self.process.pid]
         for pid in pids:
             pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
@@ -54,7 +54,7 @@ class Server:
         return ticks / TICK
 
     def memory(self):
-        """Return the MB that its processes have in memory, what they share counted once."""
+        """Return the MB of memory of all its processes, counting shared pages once."""
         lines = [
             line
             for pid in self.pids()
@@ -68,7 +68,7 @@ class Server:
             return connection.execute(sql).fetchall()
 
     def query(self, sql):
-        """Return the one value that the database answers with."""
+        """Return the single value that a query yields."""
         ((value,),) = self.rows(sql)
         return value
 
@@ -77,7 +77,7 @@ class Server:
 
     @contextmanager
     def counting_syncs(self):
-        """Count disk syncs under strace, which slows everything else down; the number is in the list afterwards."""
+        """Count disk syncs with strace, which slows the server down. The list holds the number afterwards."""
         targets = [word for pid in self.pids() for word in ("-p", str(pid))]
         counted = self.database.with_suffix(".strace")
         tracer = subprocess.Popen(
@@ -94,11 +94,11 @@ class Server:
 
 class Tracklog(Server):
     def counted(self):
-        """Return what `stored` does, without looking at millions of rows."""
+        """Return the same as `stored`, without reading millions of rows."""
         return self.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
 
     def flask(self, *arguments):
-        """Run one of tracklog's commands on its log."""
+        """Run a flask command on the server's log."""
         environment = os.environ | {"TRACKLOG_DATABASE": str(self.database)}
         subprocess.run([BIN / "flask", *arguments], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
@@ -150,7 +150,7 @@ def tracklog(folder, checkout=PROJECT, name="tracklog", workers=2):
 
 
 def unstored(folder):
-    """Return tracklog with storing switched off."""
+    """Return a tracklog that does not store anything."""
     return _gunicorn(Unstored, folder, "unstored", "unstored:app", PROJECT, "--workers", "2", "--pythonpath", HERE)
 
 
@@ -216,7 +216,7 @@ ALL = {
 
 
 def missing(names):
-    """Return what is not installed of what these servers, and the measuring of them, need."""
+    """Return the missing programs that these servers and their measurements need."""
     needs = {"wrk": shutil.which("wrk"), "strace": shutil.which("strace")}
     if {"fastapi", "fastify", "pocketbase"} & set(names):
         needs["make bench-peers"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()

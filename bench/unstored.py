@@ -1,4 +1,4 @@
-"""tracklog with storing switched off: what all the rest costs."""
+"""Serve tracklog without storing, to measure the cost of everything else."""
 
 from eventlog import EventLog
 

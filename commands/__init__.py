@@ -1,4 +1,4 @@
-"""What an operator types: one command of Flask's CLI, or one group of them, a file."""
+"""Define the commands of Flask's CLI, one file per group or command."""
 
 from . import backup, retention
 from .destinations import destinations
@@ -10,4 +10,4 @@ from .sources import sources
 GROUPS = [sources, events, rejected, destinations]
 COMMANDS = [*GROUPS, forward]
 
-__all__ = ["COMMANDS", "GROUPS", "backup", "retention"]  # the last two add to the group of events
+__all__ = ["COMMANDS", "GROUPS", "backup", "retention"]  # backup and retention register their commands in `events`

@@ -7,7 +7,7 @@ from uuid import uuid4
 import click
 
 import forwarding
-from commands.group import LogGroup, log, plain, print_table, short
+from commands.group import LogGroup, format_minute, get_log, print_table, sanitize
 from eventlog import NotPossible, StoredEvent
 from eventlog.times import age, now
 from schemas import CALLS
@@ -55,17 +55,17 @@ def add(name, url, types, sources, start):
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
         raise NotPossible("A destination's name has letters, digits, - and _")
     for source in sources:
-        log().sources.named(source)
+        get_log().sources.named(source)
     forwarding.check_url(url)
     if forwarding.carries_one_source(url):
         # It is bound to the only one, so that one that is added later does not share its key.
-        sources = sources or [source.name for source in log().sources.all()]
+        sources = sources or [source.name for source in get_log().sources.all()]
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: say which with --source")
-    position = {"start": 0, "now": log().reader.last_id()}.get(start)
+    position = {"start": 0, "now": get_log().reader.last_id()}.get(start)
     if position is None:
         position = start - 1
-    log().destinations.add(name, url, types, sources, position)
+    get_log().destinations.add(name, url, types, sources, position)
     click.echo(f"Destination {name} begins after event {position}")
 
 
@@ -83,10 +83,10 @@ def set_url(name, url):
       flask destinations set warehouse 'https://${KEY}@new.example/v1/batch'
     """
     forwarding.check_url(url)
-    kind, new_kind = forwarding.kind_of(log().destinations.get(name).url), forwarding.kind_of(url)
+    kind, new_kind = forwarding.kind_of(get_log().destinations.get(name).url), forwarding.kind_of(url)
     if new_kind != kind:
         raise NotPossible(f"{name} is of the kind {kind}, and this URL of the kind {new_kind}: add another destination")
-    log().destinations.set_url(name, url)
+    get_log().destinations.set_url(name, url)
     click.echo(f"Destination {name} is set to {forwarding.hide_secrets(url)}")
 
 
@@ -99,8 +99,8 @@ def list_destinations():
       flask destinations list
     """
     rows = []
-    for each in log().destinations.all():
-        waiting, oldest = log().reader.waiting(each.position, MOST_COUNTED)
+    for each in get_log().destinations.all():
+        waiting, oldest = get_log().reader.waiting(each.position, MOST_COUNTED)
         state = "paused" if each.paused else "failing" if each.last_error else "ok"
         shown = f"{MOST_COUNTED}+" if waiting == MOST_COUNTED else waiting
         rows.append(
@@ -111,17 +111,17 @@ def list_destinations():
                 shown,
                 _age(oldest),
                 each.delivered,
-                log().destinations.count_dead(each.name),
+                get_log().destinations.count_dead(each.name),
             )
         )
     print_table(("NAME", "STATE", "POSITION", "WAITING", "OLDEST", "DELIVERED", "DEAD"), rows)
-    for each in log().destinations.all():
+    for each in get_log().destinations.all():
         click.echo(f"\n{each.name}: {forwarding.hide_secrets(each.url)}")
         if each.types or each.sources:
             click.echo(f"  only {', '.join((*each.types, *each.sources))}")
         click.echo(f"  last success {each.last_success_at or 'never'}")
         if each.last_error:
-            click.echo(f"  last error   {each.last_error_at} {plain(each.last_error)}")
+            click.echo(f"  last error   {each.last_error_at} {sanitize(each.last_error)}")
 
 
 @destinations.command()
@@ -133,8 +133,8 @@ def pause(name):
     Example:
       flask destinations pause warehouse
     """
-    log().make_room()
-    log().destinations.pause(name, True)
+    get_log().make_room()
+    get_log().destinations.pause(name, True)
     click.echo(f"Destination {name} is paused")
 
 
@@ -147,7 +147,7 @@ def resume(name):
     Example:
       flask destinations resume warehouse
     """
-    log().destinations.pause(name, False)
+    get_log().destinations.pause(name, False)
     click.echo(f"Destination {name} is resumed")
 
 
@@ -161,12 +161,12 @@ def remove(name, yes):
     Example:
       flask destinations remove warehouse --yes
     """
-    log().make_room()
-    dead = log().destinations.count_dead(log().destinations.get(name).name)
+    get_log().make_room()
+    dead = get_log().destinations.count_dead(get_log().destinations.get(name).name)
     if not yes:
         click.confirm(f"Forget {name}, its position and {dead} dead letters?", abort=True)
-    log().destinations.remove(name)
-    forwarding.discard_lock(log().path, name)
+    get_log().destinations.remove(name)
+    forwarding.discard_lock(get_log().path, name)
     click.echo(f"Destination {name} is removed")
 
 
@@ -184,7 +184,7 @@ def test(name):
         f'{{"type":"track","messageId":"{id}","userId":"tracklog","event":"Destination Tested",'
         f'"originalTimestamp":"{at}","timestamp":"{at}","receivedAt":"{at}"}}'
     )
-    sources = log().destinations.get(name).sources or [source.name for source in log().sources.all()]
+    sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
     _deliver(name, [event])
     click.echo(f"Destination {name} took the event {id}")
@@ -200,8 +200,15 @@ def dead(name):
       flask destinations dead warehouse
     """
     rows = [
-        (letter.event.id, short(letter.died_at), letter.event.type, letter.attempts, letter.code, letter.message)
-        for letter in log().destinations.dead_letters(name)
+        (
+            letter.event.id,
+            format_minute(letter.died_at),
+            letter.event.type,
+            letter.attempts,
+            letter.code,
+            letter.message,
+        )
+        for letter in get_log().destinations.dead_letters(name)
     ]
     print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows)
 
@@ -222,12 +229,14 @@ def replay(name, is_dead, first, last):
     if is_dead == (first is not None or last is not None):
         raise click.UsageError("Give --dead, or --from and --to")
     if is_dead:
-        click.echo(f"{_deliver(name, [letter.event for letter in log().destinations.dead_letters(name)])} delivered")
+        click.echo(
+            f"{_deliver(name, [letter.event for letter in get_log().destinations.dead_letters(name)])} delivered"
+        )
         return
     if first is None or last is None:
         raise click.UsageError("--from and --to go together")
     delivered, cursor = 0, first - 1
-    while events := [event for event in log().reader.read_next(cursor, 1000, 10_000_000) if event.id <= last]:
+    while events := [event for event in get_log().reader.read_next(cursor, 1000, 10_000_000) if event.id <= last]:
         delivered, cursor = delivered + _deliver(name, events), events[-1].id
     click.echo(f"{delivered} delivered")
 
@@ -237,11 +246,11 @@ def _deliver(name, events):
 
     Ends with a sentence where any is refused.
     """
-    id = log().destinations.get(name).id
-    taken, refused = forwarding.Forwarder(log(), name, stop=threading.Event(), once=True).redeliver(events)
-    log().destinations.revive(id, taken)
+    id = get_log().destinations.get(name).id
+    taken, refused = forwarding.Forwarder(get_log(), name, stop=threading.Event(), once=True).redeliver(events)
+    get_log().destinations.revive(id, taken)
     if refused:
-        raise NotPossible(f"{len(refused)} of {len(events)} are refused, the first: {plain(refused[0].message)}")
+        raise NotPossible(f"{len(refused)} of {len(events)} are refused, the first: {sanitize(refused[0].message)}")
     return len(taken)
 
 

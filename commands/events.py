@@ -1,129 +1,135 @@
-"""flask events: what has been recorded."""
+"""Show and check the recorded events: flask events tail | stats | export | check."""
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 
-from commands.group import WIDTH, LogGroup, log, plain, print_table, short
+from commands.group import TERMINAL_COLUMNS, LogGroup, format_minute, get_log, print_table, sanitize
+from eventlog import Count, StoredEvent
 from schemas import CALLS
 
-POLL = 0.25  # seconds between two looks at a log that is followed
-CHUNK = 1000  # events
+POLL_SECONDS = 0.25
+MAX_EVENTS_PER_READ = 1000
 
-events = LogGroup("events", help="Look at the recorded events.")
+events = LogGroup("events", help="Show, check and manage the recorded events.")
 
 
 @events.command()
-@click.option("-n", "number", type=click.IntRange(min=0), default=10, show_default=True, help="How many.")
-@click.option("--follow", is_flag=True, help="Go on with those that come, until interrupted.")
+@click.option("-n", "number", type=click.IntRange(min=0), default=10, show_default=True, help="Number of events.")
+@click.option("--follow", is_flag=True, help="Keep printing new events until interrupted.")
 @click.option("--type", type=click.Choice(list(CALLS)), help="Only calls of this type.")
 @click.option("--source", metavar="NAME", help="Only events of this source.")
-def tail(number, follow, type, source):
-    """Show the newest events, a line each: id, time received, type, source, user, name.
+def tail(number: int, follow: bool, type: str | None, source: str | None) -> None:
+    """Print the newest events, one per line.
 
-    Where few events are of a --type or --source, it reads the log back until it has found them.
+    The columns are id, time received, type, source, user and name. With --type or --source, the log is
+    scanned backwards until enough events are found.
 
     \b
     Example:
       flask events tail -n 3
       flask events tail --follow --type track --source website
     """
-    reader = log().reader
-    cursor = reader.last_id()
+    reader = get_log().reader
+    last_shown = reader.last_id()
     newest = reader.read_last(number, type=type, source=source)
     while True:
         for event in newest:
-            click.echo(_line(event))
-            cursor = max(cursor, event.id)
+            click.echo(_format_event(event))
+            last_shown = max(last_shown, event.id)
         if not follow:
             return
         if not newest:
-            time.sleep(POLL)
-        newest = reader.read_after(cursor, CHUNK, type=type, source=source)
+            time.sleep(POLL_SECONDS)
+        newest = reader.read_after(last_shown, MAX_EVENTS_PER_READ, type=type, source=source)
 
 
 @events.command()
-def stats():
-    """Show what was received since the log was made: by source and type, and what was rejected and why.
+def stats() -> None:
+    """Count what was received, by source and type or error code.
+
+    The counts start when the log is created.
 
     \b
     Example:
       flask events stats
     """
-    counts = log().reader.counts()
-    by_type = {}
+    counts = get_log().reader.counts()
+    by_type: dict[tuple[str, str], list[Count]] = {}
     for each in counts:
         if not each.code:
-            by_type.setdefault((each.source, each.type), {})[each.outcome] = each
+            by_type.setdefault((each.source, each.type), []).append(each)
     rows = []
-    for (source, type), outcomes in sorted(by_type.items()):
-        first, last = min(each.first_at for each in outcomes.values()), max(each.last_at for each in outcomes.values())
-        numbers = [outcomes[outcome].times if outcome in outcomes else 0 for outcome in ("stored", "duplicate")]
-        rows.append((source, type, *numbers, short(first), short(last)))
+    for (source, type), group in sorted(by_type.items()):
+        first, last = min(each.first_at for each in group), max(each.last_at for each in group)
+        times = _total(group, "stored"), _total(group, "duplicate")
+        rows.append((source, type, *times, format_minute(first), format_minute(last)))
     print_table(("SOURCE", "TYPE", "STORED", "DUPLICATES", "FIRST", "LAST"), rows)
-    rejected = [
-        (each.source, each.code, each.times, short(each.first_at), short(each.last_at))
+    rejections = [
+        (each.source, each.code, each.times, format_minute(each.first_at), format_minute(each.last_at))
         for each in counts
         if each.outcome == "rejected"
     ]
-    if rejected:
+    if rejections:
         click.echo()
-        print_table(("SOURCE", "REJECTED FOR", "TIMES", "FIRST", "LAST"), rejected)
-    stored, duplicates, refused, removed = (
-        sum(each.times for each in counts if each.outcome == outcome)
-        for outcome in ("stored", "duplicate", "rejected", "removed")
-    )
-    click.echo(
-        f"\n{stored + duplicates + refused} received = {stored} stored + {duplicates} duplicates + {refused} rejected"
-    )
-    if removed:
-        click.echo(f"{removed} of the stored are removed again")
+        print_table(("SOURCE", "REJECTED WITH", "TIMES", "FIRST", "LAST"), rejections)
+    stored, duplicates, rejected = (_total(counts, outcome) for outcome in ("stored", "duplicate", "rejected"))
+    received = stored + duplicates + rejected
+    click.echo(f"\n{received} received = {stored} stored + {duplicates} duplicates + {rejected} rejected")
+    if removed := _total(counts, "removed"):
+        click.echo(f"{removed} of the stored events were deleted later")
+
+
+def _total(counts: Sequence[Count], outcome: str) -> int:
+    return sum(each.times for each in counts if each.outcome == outcome)
 
 
 @events.command()
-def export():
-    """Write all events to the standard output, oldest first, as lines of JSON: {"id", "source", "event"}.
+def export() -> None:
+    """Write all events to the standard output as JSON lines.
 
-    An event is written as it is stored, and not safe to show on a terminal.
+    Each line is {"id", "source", "event"}, oldest first. Events are written exactly as they are stored,
+    and are not safe to print on a terminal.
 
     \b
     Example:
       flask events export > events.ndjson
       flask events export | jq -r 'select(.event.type == "track") | .event.event'
     """
-    reader = log().reader
-    cursor, last = 0, reader.last_id()
+    reader = get_log().reader
+    written, last = 0, reader.last_id()
     with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
-        while cursor < last and (chunk := reader.read_after(cursor, CHUNK)):
+        while written < last and (chunk := reader.read_after(written, MAX_EVENTS_PER_READ)):
             for event in chunk:
-                # The payload is JSON already, and stays as it was stored to the letter.
+                # The payload is JSON already, and is exported byte for byte.
                 click.echo(f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}')
-            progress.update(chunk[-1].id - cursor)
-            cursor = chunk[-1].id
+            progress.update(chunk[-1].id - written)
+            written = chunk[-1].id
 
 
 @events.command()
-def check():
-    """Read all of the log: whether it is whole, and whether its counts are those of its rows.
+def check() -> None:
+    """Verify the whole log.
+
+    Runs SQLite's integrity check and compares the counts with the rows. Exits with status 1 if anything is wrong.
 
     \b
     Example:
       flask events check
     """
-    problems = log().reader.problems()
+    problems = get_log().reader.problems()
     for problem in problems:
-        click.echo(plain(problem))
+        click.echo(sanitize(problem))
     if problems:
         raise click.exceptions.Exit(1)
-    click.echo(f"The log is whole, and its counts agree with its rows; the last event is {log().reader.last_id()}")
+    click.echo(f"The log is intact and its counts match its rows; the last event is {get_log().reader.last_id()}")
 
 
-def _line(event):
+def _format_event(event: StoredEvent) -> str:
     user = event.user_id or event.anonymous_id or ""
     name = event.name or ""
-    line = (
-        f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name[:WIDTH]}"
-    )
-    return plain(line[:WIDTH]).rstrip()
+    line = f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name}"
+    return sanitize(line[:TERMINAL_COLUMNS]).rstrip()

@@ -10,7 +10,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 import forwarding
-from commands.group import log, print_warnings, sentences
+from commands.group import get_log, print_warnings, report_failures
 from telemetry import logs
 
 
@@ -44,11 +44,11 @@ def forward(names, once, give_up_after):
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with sentences():
-        destinations = [log().destinations.get(name) for name in names] or log().destinations.all()
+    with report_failures():
+        destinations = [get_log().destinations.get(name) for name in names] or get_log().destinations.all()
         if not once:
             logs.start(current_app.extensions["config"])
-        last = log().reader.last_id()
+        last = get_log().reader.last_id()
         waiting = sum(max(0, last - each.position) for each in destinations)
         lock = threading.Lock()
         hidden = not (once and sys.stderr.isatty())
@@ -59,12 +59,12 @@ def forward(names, once, give_up_after):
                     progress.update(settled)
 
             is_done = forwarding.forward(
-                log().path, names, stop=stop, once=once, give_up_after=give_up_after * 3600, report=report
+                get_log().path, names, stop=stop, once=once, give_up_after=give_up_after * 3600, report=report
             )
         if not once:
             logs.stop()
             return
-        dead = sum(log().destinations.count_dead(each.name) for each in destinations)
+        dead = sum(get_log().destinations.count_dead(each.name) for each in destinations)
     if dead or not is_done:
         click.echo(f"{'All is' if is_done else 'Not all is'} delivered; {dead} dead letters", err=True)
         raise click.exceptions.Exit(1)

@@ -1,84 +1,86 @@
-"""What all command groups share: the log, failures as one sentence, and output for an 80-column terminal."""
+"""Share between all command groups: the log, errors in one line, and output that fits an 80-column terminal."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from eventlog import NotPossible, Unavailable
+from eventlog import EventLog, NotPossible, Unavailable
 
-WIDTH = 80
+TERMINAL_COLUMNS = 80
 
 
 class LogGroup(AppGroup):
-    """Commands on the log, which end with a sentence where it cannot do what they ask."""
+    """A group of commands that work on the log and report failures in one line."""
 
-    def invoke(self, context):
+    def invoke(self, context: click.Context) -> Any:
         print_warnings()
-        with sentences():
+        with report_failures():
             return super().invoke(context)
 
 
 @contextmanager
-def sentences():
-    """End the program with a sentence where the log, or the system, cannot do what was asked."""
+def report_failures() -> Iterator[None]:
+    """Exit with a one-line error if the log or the operating system fails."""
     try:
         yield
     except BrokenPipeError:
-        raise  # click ends quietly when the reader of the output has ended
-    except OSError as failure:  # of a file that is read, or of the standard output on a full disk
+        raise  # click exits silently when the program that reads the output has ended
+    except OSError as failure:  # an unreadable input file, or a full disk under the standard output
         named = f"{failure.filename}: " if failure.filename else ""
         raise click.ClickException(f"{named}{failure.strerror or failure}") from failure
     except (Unavailable, NotPossible) as failure:
-        raise click.ClickException(plain(str(failure))) from failure
+        raise click.ClickException(sanitize(str(failure))) from failure
 
 
-class PlainLines(logging.Formatter):
-    """Log lines for a terminal. What a destination answered may be in them."""
+class SanitizingFormatter(logging.Formatter):
+    """Format log lines for a terminal; they may contain a destination's response."""
 
-    def format(self, record):
-        return plain(super().format(record), keep="\n")
+    def format(self, record: logging.LogRecord) -> str:
+        return sanitize(super().format(record), keep="\n")
 
 
-def print_warnings():
-    """Print what is logged on the way of a command, for the person at its terminal."""
+def print_warnings() -> None:
+    """Print warnings and errors that are logged while a command runs."""
     handler = logging.StreamHandler()
-    handler.setFormatter(PlainLines("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(SanitizingFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
-def log():
-    """Return the application's event log, which is closed when the command ends."""
-    log = current_app.extensions["eventlog"]
+def get_log() -> EventLog:
+    """Return the application's event log, and close it when the command ends."""
+    log: EventLog = current_app.extensions["eventlog"]
     click.get_current_context().call_on_close(log.close)
     return log
 
 
-def print_table(headers, rows):
-    """Print rows under their headers, numbers to the right, each line cut at the terminal's width.
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under their headers, numbers right-aligned, lines truncated to the terminal.
 
-    Every cell is made printable.
+    Every cell is sanitized.
     """
-    cells = [[plain(str(cell)) for cell in row] for row in rows]
+    cells = [[sanitize(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     for line, row in [(headers, None), *zip(cells, rows, strict=True)]:
         columns = []
         for index, (cell, width) in enumerate(zip(line, widths, strict=True)):
             is_number = rows and isinstance((row or rows[0])[index], int)
             columns.append(cell.rjust(width) if is_number else cell.ljust(width))
-        click.echo("  ".join(columns).rstrip()[:WIDTH])
+        click.echo("  ".join(columns).rstrip()[:TERMINAL_COLUMNS])
 
 
-def short(time):
+def format_minute(time: str) -> str:
     """Return a time of the log without its seconds."""
     return time[:16].replace("T", " ")
 
 
-def plain(text, keep=""):
-    """Return text without what a terminal would obey: controls and formats become `?`, except those to `keep`.
+def sanitize(text: str, keep: str = "") -> str:
+    """Replace each control and format character by `?`, except those in `keep`.
 
-    Every text of a sender or a destination goes through it before it is printed.
+    A terminal would execute them. Every text of a sender or a destination must pass through here before it is printed.
     """
     return "".join(each if each.isprintable() or each in keep else "?" for each in text)

@@ -1,38 +1,41 @@
-"""flask rejected: what was refused, to be mended and replayed."""
+"""Inspect, fix and replay rejections: flask rejected list | show | replay | delete."""
 
 import json
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO
 
 import click
 from flask import current_app
 
-from commands.group import LogGroup, log, plain, print_table, short
+from commands.group import LogGroup, format_minute, get_log, print_table, sanitize
 from errors import ApiError
 from eventlog import NotPossible
 from ingest.replay import replay as replay_one
 
-rejected = LogGroup("rejected", help="Look through what was refused, mend it, replay it.")
+rejected = LogGroup("rejected", help="Inspect, fix and replay rejected events.")
 
 
-def choice(command):
-    """Let a command be given ids, or all rejections with a code, or all."""
-    command = click.option("--all", "everything", is_flag=True, help="All of them.")(command)
-    command = click.option("--code", help="All that were refused with this code.")(command)
+def selection_options(command: Callable[..., None]) -> Callable[..., Any]:
+    """Add the arguments by which a command selects rejections: ids, --code or --all."""
+    command = click.option("--all", "everything", is_flag=True, help="All rejections.")(command)
+    command = click.option("--code", help="All rejections with this code.")(command)
     return click.argument("ids", metavar="[ID]...", type=int, nargs=-1)(command)
 
 
-def chosen(ids, code, everything, **options):
+def select_ids(ids: Sequence[int], code: str | None, everything: bool, *, replayed: bool = False) -> Sequence[int]:
+    """Return the ids of the selected rejections. `replayed` includes replayed ones in --code and --all."""
     if sum(map(bool, (ids, code, everything))) != 1:
         raise click.UsageError("Give ids, or --code, or --all")
-    return ids or log().rejections.ids(code=code, **options)
+    return ids or get_log().rejections.ids(code=code, replayed=replayed)
 
 
 @rejected.command("list")
-@click.option("-n", "number", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
-@click.option("--code", help="Only those that were refused with this code.")
-@click.option("--source", metavar="NAME", help="Only those of this source.")
-@click.option("--replayed", is_flag=True, help="Those that were replayed too, with the event that each became.")
-def list_rejected(number, code, source, replayed):
-    """Show the newest of what was refused and not yet replayed.
+@click.option("-n", "number", type=click.IntRange(min=1), default=20, show_default=True, help="Number of rejections.")
+@click.option("--code", help="Only rejections with this code.")
+@click.option("--source", metavar="NAME", help="Only rejections of this source.")
+@click.option("--replayed", is_flag=True, help="Also show those that were replayed, with the event they became.")
+def list_rejected(number: int, code: str | None, source: str | None, replayed: bool) -> None:
+    """List the newest rejections that were not replayed yet.
 
     \b
     Example:
@@ -42,85 +45,87 @@ def list_rejected(number, code, source, replayed):
     rows = [
         (
             each.id,
-            short(each.received_at),
+            format_minute(each.received_at),
             each.source[:14],
             each.route[:18],
             each.code,
             each.times_seen,
             each.became or "",
         )
-        for each in log().rejections.last(number, code=code, source=source, replayed=replayed)
+        for each in get_log().rejections.last(number, code=code, source=source, replayed=replayed)
     ]
     print_table(("ID", "RECEIVED", "SOURCE", "ROUTE", "CODE", "SEEN", "EVENT"), rows)
 
 
 @rejected.command()
 @click.argument("id", type=int)
-@click.option("--raw", is_flag=True, help="The body alone, byte for byte; not safe on a terminal.")
-def show(id, raw):
-    """Show why something was refused, and its body.
+@click.option("--raw", is_flag=True, help="Print only the body, byte for byte; not safe on a terminal.")
+def show(id: int, raw: bool) -> None:
+    """Show the errors and the body of a rejection.
 
     \b
     Example:
       flask rejected show 17
       flask rejected show 17 --raw | jq .
     """
-    rejection = log().rejections.get(id)
+    rejection = get_log().rejections.get(id)
     if raw:
         click.echo(rejection.body, nl=False)
         return
-    click.echo(plain(f"{rejection.code}: {rejection.message}"))
+    click.echo(sanitize(f"{rejection.code}: {rejection.message}"))
     for error in json.loads(rejection.errors):
-        click.echo(plain(f"  {error['field']}: {error['code']}: {error['message']}"))
+        click.echo(sanitize(f"  {error['field']}: {error['code']}: {error['message']}"))
     times = "once" if rejection.times_seen == 1 else f"{rejection.times_seen} times"
-    click.echo(plain(f"received {rejection.received_at}, {times}, by {rejection.route} from {rejection.source}"))
+    click.echo(sanitize(f"received {rejection.received_at}, {times}, on {rejection.route} from {rejection.source}"))
     if rejection.became:
-        click.echo(f"replayed {rejection.replayed_at}, became event {rejection.became}")
-    click.echo(f"{len(rejection.body)} bytes{', the beginning of more' if rejection.cut else ''}:\n")
-    click.echo(plain(rejection.body.decode(errors="replace").expandtabs(), keep="\n"))
+        click.echo(f"replayed {rejection.replayed_at} as event {rejection.became}")
+    click.echo(f"{len(rejection.body)} bytes{' (truncated)' if rejection.cut else ''}:\n")
+    click.echo(sanitize(rejection.body.decode(errors="replace").expandtabs(), keep="\n"))
 
 
 @rejected.command()
-@choice
-@click.option("--body", type=click.File("rb"), help="A mended body for the one ID; - for the standard input.")
-def replay(ids, code, everything, body):
-    """Store what was refused, now that it is mended, its source enabled, or a limit raised.
+@selection_options
+@click.option("--body", type=click.File("rb"), help="A fixed body for the one ID; - reads the standard input.")
+def replay(ids: Sequence[int], code: str | None, everything: bool, body: BinaryIO | None) -> None:
+    """Try to store rejections again.
 
-    It goes the way of a POST, but is received when it was received first. What is replayed twice is stored once.
+    Use it after fixing the body, the source or a limit. A replayed body is processed like a POST, but keeps
+    the time at which it was first received. Replaying it twice stores it once. Exits with status 1 if any rejection is
+    not stored.
 
     \b
     Example:
       flask rejected replay 17
-      flask rejected show 17 --raw | jq '.event = "Added File"' > mended.json
-      flask rejected replay 17 --body mended.json
+      flask rejected show 17 --raw | jq '.event = "Added File"' > fixed.json
+      flask rejected replay 17 --body fixed.json
       flask rejected replay --code source_disabled
     """
     if body and len(ids) != 1:
-        raise click.UsageError("--body needs the one ID that it mends")
-    mended = body.read() if body else None
-    left = 0
-    for id in chosen(ids, code, everything):
+        raise click.UsageError("--body needs exactly one ID")
+    fixed = body.read() if body else None
+    failed = 0
+    log, config = get_log(), current_app.extensions["config"]
+    for id in select_ids(ids, code, everything):
         try:
-            event, is_new = replay_one(log(), current_app.extensions["config"], log().rejections.get(id), mended)
-            click.echo(f"{id} became event {event}" if is_new else f"{id} is stored already, as event {event}")
+            event, is_new = replay_one(log, config, log.rejections.get(id), fixed)
+            click.echo(f"{id} is stored as event {event}" if is_new else f"{id} was already stored as event {event}")
         except (ApiError, NotPossible) as failure:
-            reason = f"{failure.code}: {failure.message}" if isinstance(failure, ApiError) else str(failure)
-            click.echo(f"{id} is not stored: {plain(reason)}")
-            left += 1
-    if left:
+            click.echo(f"{id} is not stored: {sanitize(str(failure))}")
+            failed += 1
+    if failed:
         raise click.exceptions.Exit(1)
 
 
 @rejected.command()
-@choice
-def delete(ids, code, everything):
-    """Delete what was refused, replayed or not.
+@selection_options
+def delete(ids: Sequence[int], code: str | None, everything: bool) -> None:
+    """Delete rejections, replayed or not.
 
     \b
     Example:
       flask rejected delete 17 18
       flask rejected delete --code invalid_json
     """
-    log().make_room()
-    deleted = log().rejections.delete(chosen(ids, code, everything, replayed=True))
+    get_log().make_room()
+    deleted = get_log().rejections.delete(select_ids(ids, code, everything, replayed=True))
     click.echo(f"{deleted} deleted")

@@ -1,19 +1,19 @@
-"""flask sources: who may send."""
+"""Manage the sources: flask sources add | list | disable | enable."""
 
 import click
 from flask import current_app
 
 import eventlog
-from commands.group import LogGroup, log, print_table, short
+from commands.group import LogGroup, format_minute, get_log, print_table
 
-sources = LogGroup("sources", help="Say who may send events.")
+sources = LogGroup("sources", help="Manage the sources that may send events.")
 
 
 @sources.command()
 @click.argument("name")
-@click.option("--source-id", metavar="ID", help="What the sender authenticates with; made at random if not given.")
-def add(name, source_id):
-    """Register a source, and create the event log if there is none yet.
+@click.option("--source-id", metavar="ID", help="The key that the sender authenticates with; random by default.")
+def add(name: str, source_id: str | None) -> None:
+    """Register a source. Creates the event log if there is none.
 
     \b
     Example:
@@ -21,46 +21,50 @@ def add(name, source_id):
       flask sources add legacy --source-id ILoveData123
     """
     eventlog.create(current_app.extensions["config"].database)
-    source = log().sources.add(name, source_id)
-    click.echo(f"Source {source.name} sends with the Source ID {source.id}")
+    source = get_log().sources.add(name, source_id)
+    click.echo(f"Source {source.name} has the Source ID {source.id}")
 
 
 @sources.command("list")
-def list_sources():
-    """Show all sources.
+def list_sources() -> None:
+    """List all sources.
 
     \b
     Example:
       flask sources list
     """
     rows = [
-        (each.name, each.id, "enabled" if each.enabled else "disabled", short(each.created_at))
-        for each in log().sources.all()
+        (each.name, each.id, "enabled" if each.enabled else "disabled", format_minute(each.created_at))
+        for each in get_log().sources.all()
     ]
     print_table(("NAME", "SOURCE ID", "STATE", "SINCE"), rows)
 
 
 @sources.command()
 @click.argument("name")
-def disable(name):
-    """Refuse what a source sends, from within a second on. It is kept, as rejected.
+def disable(name: str) -> None:
+    """Reject a source's events, but keep them.
+
+    Takes effect within one second.
 
     \b
     Example:
       flask sources disable legacy
     """
-    log().sources.set_enabled(name, False)
+    get_log().sources.set_enabled(name, False)
     click.echo(f"Source {name} is disabled")
 
 
 @sources.command()
 @click.argument("name")
-def enable(name):
-    """Accept what a source sends again, from within a second on.
+def enable(name: str) -> None:
+    """Accept a disabled source's events again.
+
+    Takes effect within one second.
 
     \b
     Example:
       flask sources enable legacy
     """
-    log().sources.set_enabled(name, True)
+    get_log().sources.set_enabled(name, True)
     click.echo(f"Source {name} is enabled")

@@ -1,4 +1,4 @@
-"""One blueprint per call type, and some for those who write senders or operate the service."""
+"""Collect the blueprints: one per call type, then those for client developers and operators."""
 
 from . import alias, batch, client_metrics, group, identify, ops, page, pixel, screen, track, validate
 

@@ -1,6 +1,6 @@
 """POST /v1/alias"""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from ingest.intake import accept
 from schemas import CALLS
@@ -10,6 +10,6 @@ blueprint = Blueprint("alias", __name__)
 
 @blueprint.post("/v1/alias")
 @blueprint.post("/v1/a")
-def alias():
-    """Record that two ids are one user's."""
+def alias() -> Response:
+    """Record that two ids belong to one user."""
     return accept(CALLS["alias"])

@@ -1,6 +1,6 @@
-"""POST /v1/batch: many calls of any type, judged one by one and stored in one transaction."""
+"""POST /v1/batch: many calls in one request."""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from ingest.intake import accept_batch
 
@@ -11,6 +11,6 @@ blueprint = Blueprint("batch", __name__)
 @blueprint.post("/v1/b")
 @blueprint.post("/v1/import")
 @blueprint.post("/beacon/v1/batch")
-def batch():
-    """Record many calls of any type: what is good of them, in one transaction."""
+def batch() -> Response:
+    """Record many calls of any type: all valid ones, in one transaction."""
     return accept_batch()

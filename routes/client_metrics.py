@@ -1,4 +1,4 @@
-"""POST /v1/m: what browser libraries count of themselves; nothing of it is kept."""
+"""POST /v1/m: the metrics that browser libraries report about themselves."""
 
 from flask import Blueprint
 
@@ -6,6 +6,6 @@ blueprint = Blueprint("client_metrics", __name__)
 
 
 @blueprint.post("/v1/m")
-def client_metrics():
-    """Thank a browser library for its own metrics, and forget them."""
+def client_metrics() -> dict[str, bool]:
+    """Accept a browser library's own metrics and discard them."""
     return {"success": True}

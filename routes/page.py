@@ -1,6 +1,6 @@
 """POST /v1/page"""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from ingest.intake import accept
 from schemas import CALLS
@@ -10,6 +10,6 @@ blueprint = Blueprint("page", __name__)
 
 @blueprint.post("/v1/page")
 @blueprint.post("/v1/p")
-def page():
-    """Record a page that was viewed."""
+def page() -> Response:
+    """Record a page view."""
     return accept(CALLS["page"])

@@ -1,4 +1,4 @@
-"""GET /v1/pixel/{type}: one event in the query, answered with a picture of one transparent pixel."""
+"""GET /v1/pixel/{type}: one event in the query string, answered with a transparent GIF."""
 
 import base64
 
@@ -8,25 +8,25 @@ from werkzeug.exceptions import MethodNotAllowed
 from ingest.intake import accept_query
 from schemas import CALLS, UNTYPED
 
-PICTURE = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+TRANSPARENT_GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 
 blueprint = Blueprint("pixel", __name__)
 
 
 @blueprint.get("/v1/pixel/<type>")
-def pixel(type):
-    """Record the one event that stands in the query; answer with a picture of one transparent pixel."""
-    if request.method == "HEAD":  # from those who check links; nobody has seen the picture
+def pixel(type: str) -> Response:
+    """Record the event in the query string. The answer is a transparent GIF of one pixel."""
+    if request.method == "HEAD":  # a link checker's request; no image was loaded
         raise MethodNotAllowed(["GET", "OPTIONS"])
     return accept_query(CALLS.get(type.lower(), UNTYPED))
 
 
 @blueprint.after_request
-def draw(response):
-    """Send the picture whatever is answered; the status tells."""
-    picture = Response(PICTURE, response.status, content_type="image/gif")
-    picture.headers["Cache-Control"] = "no-store"
+def replace_body_with_gif(response: Response) -> Response:
+    """Answer with the GIF in every case; only the status tells success from failure."""
+    gif = Response(TRANSPARENT_GIF, response.status, content_type="image/gif")
+    gif.headers["Cache-Control"] = "no-store"
     for name in ("Retry-After", "Allow"):
         if name in response.headers:
-            picture.headers[name] = response.headers[name]
-    return picture
+            gif.headers[name] = response.headers[name]
+    return gif

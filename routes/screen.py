@@ -1,6 +1,6 @@
 """POST /v1/screen"""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from ingest.intake import accept
 from schemas import CALLS
@@ -10,6 +10,6 @@ blueprint = Blueprint("screen", __name__)
 
 @blueprint.post("/v1/screen")
 @blueprint.post("/v1/s")
-def screen():
-    """Record a screen of an app that was viewed."""
+def screen() -> Response:
+    """Record a screen view in an app."""
     return accept(CALLS["screen"])

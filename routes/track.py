@@ -1,6 +1,6 @@
 """POST /v1/track"""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from ingest.intake import accept
 from schemas import CALLS
@@ -10,6 +10,6 @@ blueprint = Blueprint("track", __name__)
 
 @blueprint.post("/v1/track")
 @blueprint.post("/v1/t")
-def track():
-    """Record what a user did."""
+def track() -> Response:
+    """Record an action of a user."""
     return accept(CALLS["track"])

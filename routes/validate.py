@@ -1,6 +1,6 @@
-"""POST /v1/validate: what would be refused of a call or a batch, and why; nothing is stored."""
+"""POST /v1/validate: check a call or a batch without storing it."""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 
 from ingest import intake
 
@@ -8,6 +8,6 @@ blueprint = Blueprint("validate", __name__)
 
 
 @blueprint.post("/v1/validate")
-def validate():
-    """Tell all that would be refused of a call, which needs its type, or of a batch; keep nothing."""
+def validate() -> Response:
+    """Report every error of a call, which needs its type, or of a batch. Store nothing."""
     return intake.validate()

@@ -1,4 +1,4 @@
-"""The same service with FastAPI and pydantic: one connection a process, and a commit for every request.
+"""Serve the same API with FastAPI and pydantic: one connection per process, one commit per request.
 
 Its best honest form: uvicorn with uvloop and httptools; the key is checked and the commit made in the loop, since
 handing them to a thread costs more than waiting for them; SQLite with a write-ahead log, and on disk before the answer.

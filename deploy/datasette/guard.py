@@ -1,10 +1,10 @@
-"""Keep Source IDs, refused bodies and the keys of destinations out of reach of every SQL statement."""
+"""Hide Source IDs, rejected bodies and destinations' keys from every SQL statement."""
 
 import re
 import sqlite3
 
-#: The columns that are shown of the tables that hold secrets. SQLite reads NULL in place of any other.
-SHOWN = {
+#: The visible columns of the tables with secrets. SQLite returns NULL for every other column.
+VISIBLE_COLUMNS = {
     "sources": {"name", "enabled", "created_at"},
     "rejected": {
         *("id", "source", "received_at", "route", "code", "cut", "times_seen", "replayed_at", "became"),
@@ -15,8 +15,8 @@ SHOWN = {
     },
 }
 
-#: The tables that a statement may read when it is not one of the page's own.
-OPEN_TO_ALL = ("events", "counts", "dead_letters", "sqlite_sequence")
+#: The tables that users' own statements may read. The shipped statements may read all tables.
+PUBLIC_TABLES = ("events", "counts", "dead_letters", "sqlite_sequence")
 
 _PRAGMAS = {
     *("database_list", "foreign_key_list", "function_list", "index_info", "index_list", "index_xinfo"),
@@ -24,13 +24,13 @@ _PRAGMAS = {
 }
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _OPENS_NO_FILE = {"OpenEphemeral", "OpenAutoindex", "OpenPseudo", "OpenDup", "SorterOpen", "IfNotOpen"}
-_VIRTUAL = re.compile(r"json_(each|tree)|pragma_\w+")  # the others read pages, statements or indexes
+_VIRTUAL = re.compile(r"json_(each|tree)|pragma_\w+")  # other modules expose pages, statements or indexes
 
 
 def prepare(connection):
-    """Let a connection only read, and read NULL in place of secret columns."""
+    """Make a connection read-only, and hide the secret columns from it."""
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    # SQLite makes these tables at their first use, by a statement that the authorizer would refuse.
+    # SQLite creates these tables on first use, with a statement that the authorizer would deny.
     for module in ("json_each('1')", "json_tree('1')", *(f"pragma_{name}" for name in _PRAGMAS)):
         connection.execute(f"SELECT 1 FROM {module}").fetchall()
     connection.set_authorizer(_authorize)
@@ -41,43 +41,43 @@ def _authorize(action, table, column, database, view):
         return sqlite3.SQLITE_OK if table in _PRAGMAS else sqlite3.SQLITE_DENY
     if action not in _ALLOWED:
         return sqlite3.SQLITE_DENY
-    is_secret = action == sqlite3.SQLITE_READ and column and column not in SHOWN.get(table, {column})
+    is_secret = action == sqlite3.SQLITE_READ and column and column not in VISIBLE_COLUMNS.get(table, {column})
     return sqlite3.SQLITE_IGNORE if is_secret else sqlite3.SQLITE_OK
 
 
-def is_safe_if_own(sql):
-    """Tell whether the authorizer sees all that one of the page's own statements reads.
+def is_covered_by_authorizer(sql):
+    """Return True if the authorizer is asked about every column that a statement reads.
 
-    SQLite does not ask it about a column that USING or NATURAL joins.
+    SQLite does not ask about columns joined by USING or NATURAL.
     """
     return not re.search("using|natural", sql, re.IGNORECASE)
 
 
 def check(connection, sql, parameters=()):
-    """Raise sqlite3.OperationalError unless a person's statement opens only the tables in OPEN_TO_ALL.
+    """Raise sqlite3.OperationalError if a user's statement opens a table outside PUBLIC_TABLES.
 
-    This reads the statement's compiled program, which names the root page of each table and index that it opens.
+    Inspects the compiled statement, which names the root page of each table and index that it opens.
     """
     if re.match(r"\s*explain\b", sql, re.IGNORECASE):
-        return  # it shows a program, and does not run it
-    names = ", ".join("?" * len(OPEN_TO_ALL))
+        return  # EXPLAIN shows the program without running it
+    names = ", ".join("?" * len(PUBLIC_TABLES))
     query = f"SELECT rootpage FROM sqlite_master WHERE tbl_name IN ({names})"
-    open_to_all = {1, *(page for (page,) in connection.execute(query, OPEN_TO_ALL))}  # 1 holds the schema
+    public_pages = {1, *(page for (page,) in connection.execute(query, PUBLIC_TABLES))}  # page 1 is the schema
     for _, operation, _, page, database, *_ in connection.execute(f"EXPLAIN {sql}", parameters).fetchall():
         if operation == "VOpen":
             is_open = not any(name in sql.lower() for name in _closed_modules(connection))
         elif operation in ("OpenRead", "ReopenIdx"):
-            is_open = database == 0 and page in open_to_all
+            is_open = database == 0 and page in public_pages
         else:
             is_open = "open" not in operation.lower() or operation in _OPENS_NO_FILE
         if not is_open:
             raise sqlite3.OperationalError(
-                f"Only {', '.join(OPEN_TO_ALL)} and the views can be queried. "
-                "Other tables hold keys: see their pages and the ready queries"
+                f"Only {', '.join(PUBLIC_TABLES)} and the views can be queried. "
+                "The other tables contain keys; use their pages and the ready-made queries"
             )
 
 
 def _closed_modules(connection):
-    """Return the names of the virtual tables that no statement may read; SQL has no other way to spell a name."""
+    """Return the names of the virtual tables that no statement may read. SQL cannot spell a name in another way."""
     modules = [name for (name,) in connection.execute("SELECT name FROM pragma_module_list")]
     return {*(name.lower() for name in modules if not _VIRTUAL.fullmatch(name)), "sqlite_dbpage", "dbstat"}

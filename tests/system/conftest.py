@@ -7,7 +7,7 @@ from service import SOURCE_ID, Service, need
 
 @pytest.fixture
 def service(tmp_path):
-    """A tracklog with a log that knows the API's example source; not started yet."""
+    """Return a service that is not started yet. Its log has the API's example source."""
     service = Service(tmp_path)
     service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
     yield service
@@ -22,7 +22,7 @@ def running(service):
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """A tracklog that serves all tests of a module."""
+    """Yield one running service for all tests of a module."""
     service = Service(tmp_path_factory.mktemp("shared"))
     service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
     service.start()
@@ -32,13 +32,13 @@ def shared(tmp_path_factory):
 
 @pytest.fixture
 def basic():
-    """Return the header that a client library sends for a source."""
+    """Return a function that makes a client library's Authorization header for a Source ID."""
     return lambda source_id: {"Authorization": "Basic " + base64.b64encode(f"{source_id}:".encode()).decode()}
 
 
 @pytest.fixture
 def start_nginx(tmp_path):
-    """Return a function that starts the shipped nginx before an upstream."""
+    """Return a function that starts nginx with the shipped configuration and a given upstream."""
     need("nginx")
     need("openssl")
     started = []
@@ -54,14 +54,14 @@ def start_nginx(tmp_path):
 
 @pytest.fixture
 def nginx(service, start_nginx):
-    """The shipped nginx before a service that trusts it."""
+    """Start nginx with the shipped configuration in front of a service that trusts it."""
     service.environment["TRACKLOG_TRUSTED_PROXIES"] = "1"
     service.start()
     return start_nginx(f"127.0.0.1:{service.port}")
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Show what each fault cost."""
+    """Print the cost of each fault, which test_faults.py records."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
     lines = [value for report in reports for name, value in report.user_properties if name == "fault"]
     if lines:

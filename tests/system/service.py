@@ -1,4 +1,4 @@
-"""Start tracklog as its users do, and look at it from outside: nothing here imports the project."""
+"""Run tracklog as a stranger would: start it, send events, query its file. Nothing here imports the project."""
 
 import http.client
 import json
@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SOURCE_ID = "ILoveData123"
 AUTHENTICATION = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
-#: How to install what tests need, where that is not the Debian package of the same name.
+#: How to install each requirement of the tests that is not a Debian package of the same name.
 INSTALL = {
     ".venv-browse": "make .venv-browse/installed",
     "java": "apt install default-jre-headless",
@@ -37,22 +37,22 @@ INSTALL = {
 
 
 def wait_until(condition, seconds=30):
-    """Wait for a condition, and fail if it does not come true."""
+    """Wait until a condition is true and return its value. Fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
     return result
 
 
 def need(part):
-    """Skip a test if a program or a folder of the checkout is missing; in CI, fail it."""
+    """Skip the test if a program or a folder of the checkout is missing. In CI, fail it."""
     if not (shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir()):
         lack(part)
 
 
 def lack(part):
-    """Skip a test that cannot be done here, and say what to install; in CI, which should have everything, fail it."""
+    """Skip the test and print what to install. In CI, which should have everything, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{part} is missing")
     pytest.skip(f"{part}; {INSTALL.get(part, f'apt install {part}')}")
@@ -65,7 +65,7 @@ def free_port():
 
 
 class Service:
-    """A gunicorn that serves tracklog from its checkout, on a port that the system picked."""
+    """A gunicorn that serves the checkout on a port picked by the system."""
 
     def __init__(self, folder, database=None):
         self.folder = folder
@@ -75,18 +75,18 @@ class Service:
         self.port = None
 
     def flask(self, *arguments, check=True):
-        """Run a command as an operator does."""
+        """Run a flask command with the service's settings."""
         return subprocess.run(
             [BIN / "flask", *arguments], cwd=PROJECT, env=self.environment, check=check, capture_output=True, text=True
         )
 
     def start(self, *arguments, under=()):
-        """Start gunicorn, `under` a command that runs it if one is given."""
+        """Start gunicorn; `under` is a command that runs it, such as setpriv."""
         self.port = free_port()
         self._start("--bind", f"127.0.0.1:{self.port}", *arguments, shell=under)
 
     def start_on(self, listening, *arguments):
-        """Start on a socket that is handed over as systemd does: as descriptor 3, which is for this process."""
+        """Start on a listening socket that is passed as descriptor 3, as systemd does."""
         self.port = listening.getsockname()[1]
         handed = f'exec 3<&{listening.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
         self._start(*arguments, shell=["bash", "-c", handed], pass_fds=[listening.fileno()])
@@ -109,7 +109,7 @@ class Service:
         return (self.folder / "gunicorn.log").read_text()
 
     def lines(self, event=None):
-        """Return its log lines, all of which must be JSON, or those of one event."""
+        """Return the parsed log lines, optionally of one event. Fails if a line is not JSON."""
         lines = [json.loads(line) for line in self.said().splitlines()]
         return [line for line in lines if event in (None, line["event"])]
 
@@ -132,7 +132,7 @@ class Service:
             connection.close()
 
     def request(self, method, path, body=None, headers=None):
-        """Return the status and the parsed answer."""
+        """Return the status and the parsed JSON answer."""
         with self.connection() as connection:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
@@ -142,7 +142,7 @@ class Service:
         return self.request("POST", path, body if isinstance(body, (bytes, str)) else json.dumps(body), headers)
 
     def query(self, sql, *bindings):
-        """Ask the log's file, as an operator with sqlite3 does."""
+        """Run a query on the log's file, as an operator with sqlite3 does."""
         connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
         try:
             return connection.execute(sql, bindings).fetchall()
@@ -151,7 +151,7 @@ class Service:
 
 
 class Answer(NamedTuple):
-    """What a client got for one event, and how long it had to wait for it."""
+    """The answer to one event, and the time it took."""
 
     message_id: str
     status: int
@@ -161,20 +161,21 @@ class Answer(NamedTuple):
 
 
 def posted(client, count):
-    """Return the event that a client posts when it has posted `count`."""
+    """Return the event number `count` of a client."""
     return {"userId": str(client), "event": "Posted", "messageId": f"{client}-{count}"}
 
 
 class Clients:
-    """Clients that post events with messageIds of their own, each once, and remember what became of them.
+    """Clients that post events with unique messageIds, each once, and record every answer.
 
-    They keep their connections, or open another after `per_connection` events, and so reach every worker.
+    A client reuses its connection. With `per_connection`, it opens a new one after that many events, to reach every
+    worker.
     """
 
     def __init__(self, port, number, event=posted, per_connection=None):
         self.acknowledged = []
         self.refused = []
-        self.failed = []  # messageIds without an answer, of which nothing can be said
+        self.failed = []  # messageIds without an answer: stored or not
         self._event = event
         self._per_connection = per_connection
         self._stop = threading.Event()
@@ -193,12 +194,12 @@ class Clients:
             assert not thread.is_alive()
 
     def go_on(self, number=200):
-        """Wait until as many further events are acknowledged."""
+        """Wait until `number` more events are acknowledged."""
         seen = len(self.acknowledged)
         wait_until(lambda: len(self.acknowledged) > seen + number)
 
     def are_refused(self, number=1):
-        """Wait until as many further events are refused."""
+        """Wait until `number` more events are refused."""
         seen = len(self.refused)
         wait_until(lambda: len(self.refused) >= seen + number)
 
@@ -228,5 +229,5 @@ class Clients:
                 (self.acknowledged if response.status == 200 else self.refused).append(answer)
                 if response.status == 200:
                     continue
-            self._stop.wait(0.05)  # nobody tries again at once
+            self._stop.wait(0.05)  # clients do not retry at once
         connection.close()

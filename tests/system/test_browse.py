@@ -30,9 +30,9 @@ PAGES = {
 PLOTS = {  # the fewest bars or points, and words on axes and in legends
     "Events per minute, by type": (150, ["received (UTC)", "events per minute", "track", "page", "identify"]),
     "Events per minute, by source": (150, ["received (UTC)", "events per minute", "website", "app", "server"]),
-    "What was rejected, and why": (5, ["times", "event_not_defined", "invalid_json", "timestamp_invalid"]),
-    "Destinations, and how far they are behind": (3, ["events behind the newest", "warehouse", "failing", "paused"]),
-    "What was tracked most often": (4, ["events", "Added File", "Searched"]),
+    "Rejections by source and code": (5, ["times", "event_not_defined", "invalid_json", "timestamp_invalid"]),
+    "Backlog of each destination": (3, ["events in the backlog", "warehouse", "failing", "paused"]),
+    "Most frequent track events": (4, ["events", "Added File", "Searched"]),
     "History": (7, ["when it happened (UTC)", "ford", "ford@example.org", "visitor-7", "alias"]),
 }
 
@@ -309,7 +309,7 @@ def test_only_the_names_of_this_machine_are_answered(browsed, host, status):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", "/tracklog/newest.json", headers={"Host": host.format(port=port)})
     answer = connection.getresponse()
-    assert (answer.status, answer.read() == b"This host is not served here") == (status, status == 421)
+    assert (answer.status, answer.read() == b"This host name is not served") == (status, status == 421)
     connection.close()
 
 

@@ -298,7 +298,7 @@ def test_a_full_disk_is_pruned_under_load(on_disk, disk, filled_by):
     )
     pruned = on_disk.query("SELECT sum(count) FROM counts WHERE outcome = 'removed'")
     assert pruned[0][0] > 200
-    assert on_disk.flask("events", "check").stdout.startswith("The log is whole")
+    assert on_disk.flask("events", "check").stdout.startswith("The log is intact")
 
 
 def test_a_disk_filled_by_an_import_is_pruned(on_disk, disk, tmp_path):

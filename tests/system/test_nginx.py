@@ -68,7 +68,7 @@ def test_metrics_are_told_on_a_server_of_their_own(service, start_nginx):
     documented = re.search(
         r"^server \{.*?^\}", (PROJECT / "docs" / "monitor.md").read_text(), re.DOTALL | re.MULTILINE
     )[0]
-    port, beside = free_port(), "# At most so many requests per client"
+    port, beside = free_port(), "# To limit the request rate per client"
     inside = documented.replace("127.0.0.1:9464", f"127.0.0.1:{port}")
     service.start()
     nginx = start_nginx(f"127.0.0.1:{service.port}", [(beside, f"{inside}\n{beside}")])
@@ -153,7 +153,7 @@ def test_the_apps_own_503_passes_as_it_is(nginx, service):
     assert post(nginx.port, EVENT)[0] == 200
     service.database.rename(service.folder / "away.db")
     status, headers, answer = post(nginx.port, EVENT, **ORIGIN)
-    assert (status, answer["message"]) == (503, "The event log cannot take this now; send it again")
+    assert (status, answer["message"]) == (503, "The event log cannot be written now; send the request again")
     assert headers.get_all("Retry-After") == ["5"]
     assert headers.get_all("Access-Control-Allow-Origin") == ["https://shop.example"]
 

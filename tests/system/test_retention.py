@@ -64,7 +64,7 @@ def test_of_who_is_forgotten_under_load_no_byte_is_left(running, number):
     stored = {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
     assert clients.acknowledged_ids() <= stored
     assert running.query("SELECT count(DISTINCT user_id) FROM events WHERE user_id LIKE 'user-%'") == [(30 - number,)]
-    assert "The log is whole" in running.flask("events", "check").stdout
+    assert "The log is intact" in running.flask("events", "check").stdout
 
 
 def backup(service):
@@ -86,13 +86,13 @@ def test_a_prune_under_load_leaves_what_is_young_or_undelivered(running):
         clients.go_on()
         pruned = running.flask("events", "prune", "--older-than", "30d", check=False)
         clients.go_on()
-    assert pruned.stdout == "9000 events and 0 refused bodies are removed; 1000 events stay, which dead lacks\n"
+    assert pruned.stdout == "Deleted 9000 events and 0 rejections; kept 1000 events that dead has not received\n"
     assert pruned.returncode == 1
     assert clients.refused == clients.failed == []
     ids = [id for (id,) in running.query("SELECT id FROM events ORDER BY id")]
     assert ids[:11_000] == list(range(9001, 20_001))
     assert len(ids) - 11_000 == len(clients.acknowledged)
-    assert "The log is whole" in running.flask("events", "check").stdout
+    assert "The log is intact" in running.flask("events", "check").stdout
     running.flask("destinations", "remove", "dead", "--yes")
     pruned = running.flask("events", "prune", "--older-than", "30d")
-    assert pruned.stdout == "1000 events and 0 refused bodies are removed\n"
+    assert pruned.stdout == "Deleted 1000 events and 0 rejections\n"

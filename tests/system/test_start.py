@@ -18,7 +18,7 @@ EVENT = {"userId": "1", "event": "Posted"}
     ("environment", "sentence"),
     [
         ({}, "There is no log at"),
-        ({"TRACKLOG_MAX_BODY_BYTES": "8MB"}, "TRACKLOG_MAX_BODY_BYTES must be a whole number from 1 on, not '8MB'"),
+        ({"TRACKLOG_MAX_BODY_BYTES": "8MB"}, "TRACKLOG_MAX_BODY_BYTES must be a whole number of at least 1, not '8MB'"),
         ({"TRACKLOG_BIND": "nowhere"}, "TRACKLOG_BIND must be HOST:PORT or unix:PATH, not 'nowhere'"),
     ],
 )

@@ -78,7 +78,7 @@ def test_an_import_of_an_export_equals_the_log(many, path, tmp_path):
     assert rows_of(new) == rows_of(path)
     assert run_on(new, "export") == exported
     assert run_on(new, "stats") == run_on(path, "stats")
-    assert run_on(new, "check").startswith("The log is whole")
+    assert run_on(new, "check").startswith("The log is intact")
 
 
 def test_an_import_is_idempotent_and_a_broken_one_goes_on(many, path, tmp_path):
@@ -152,7 +152,7 @@ def test_who_sends_again_what_was_imported_has_sent_a_duplicate(log, path, post)
 )  # fmt: skip
 def test_a_bad_line_is_named_and_what_was_before_it_is_kept(path, query, bad, reason):
     output = run_on(path, "import", "-", input=line(1000) + bad + line(1001), exit_code=1)
-    assert output.startswith(f"Error: Line 2 cannot be imported, those before it are. {reason}")
+    assert output.startswith(f"Error: Cannot import line 2; the lines before it are imported. {reason}")
     assert query("SELECT id FROM events") == [(1000,)]
 
 
@@ -191,7 +191,7 @@ def test_blank_lines_of_an_import_are_skipped(path, blank):
     text = f"{blank}{line(1)}{blank}{line(2)}{blank}"
     assert run_on(path, "import", "-", input=text) == "2 events: 2 stored, 0 duplicates\n"
     bad = run_on(path, "import", "-", input=f"{line(3)}{blank}x\n", exit_code=1)
-    assert bad.startswith("Error: Line 3 cannot be imported")
+    assert bad.startswith("Error: Cannot import line 3")
 
 
 @pytest.mark.parametrize("is_piped", [False, True])
@@ -208,16 +208,16 @@ def test_a_compressed_export_that_is_broken_is_imported_up_to_there(path, query)
     packed = gzip.compress("".join(texts).encode())
     for broken in (packed[:-20_000], packed[:-4], packed + b"more", packed[:-8] + bytes(8)):
         output = run_on(path, "import", "-", input=broken, exit_code=1)
-        assert output.startswith("Error: The file cannot be read past line ")
-        assert "the events up to there are imported: " in output
+        assert output.startswith("Error: Cannot read the file past line ")
+        assert "the events up to that line are imported: " in output
         ((count,),) = query("SELECT count(*) FROM events")
-        assert f"past line {count}," in output or count == 20
+        assert f"past line {count};" in output or count == 20
         assert count >= 10
 
 
 def test_a_failure_while_a_file_is_read_ends_with_a_sentence():
     with pytest.raises(eventlog.NotPossible, match=r"past line 1.*: Input/output error"):
-        list(backup._lines(FailingFile(line(1).encode())))
+        list(backup._read_lines(FailingFile(line(1).encode())))
 
 
 class FailingFile(io.RawIOBase):
@@ -240,7 +240,7 @@ class FailingFile(io.RawIOBase):
 def test_a_backup_is_one_whole_file_that_can_be_read_from_a_read_only_place(many, path, tmp_path):
     copy = tmp_path / "backup" / "copy.db"
     copy.parent.mkdir()
-    assert run_on(path, "backup", str(copy)) == f"{copy} is whole, and its last event is 306\n"
+    assert run_on(path, "backup", str(copy)) == f"Backed up the log to {copy}; its last event is 306\n"
     assert os.listdir(copy.parent) == ["copy.db"]
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
     assert connection.pragma("journal_mode") == "delete"

@@ -8,7 +8,7 @@ import pytest
 
 from app import create_app
 from config import Config
-from routes.pixel import PICTURE
+from routes.pixel import TRANSPARENT_GIF
 
 PAGE = {"userId": "1", "name": "Home"}
 BASIC = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
@@ -102,7 +102,7 @@ def test_the_metrics_of_browser_libraries_are_thanked_for_and_forgotten(client, 
 
 def get_pixel(client, path, status, headers=None):
     response = client.get(path, headers=headers or {})
-    assert (response.status_code, response.data) == (status, PICTURE)
+    assert (response.status_code, response.data) == (status, TRANSPARENT_GIF)
     assert response.content_type == "image/gif"
     assert response.headers["Cache-Control"] == "no-store"
     assert len(response.headers.getlist("Content-Length")) == 1

@@ -67,9 +67,9 @@ def test_every_command_ends_with_a_sentence_where_there_is_no_log(run, group, na
 
 def test_sources_are_added_listed_disabled_and_enabled(run):
     assert run("sources", "add", "example", "--source-id", "ILoveData123") == (
-        "Source example sends with the Source ID ILoveData123\n"
+        "Source example has the Source ID ILoveData123\n"
     )
-    assert re.fullmatch(r"Source website sends with the Source ID \S{20,}\n", run("sources", "add", "website"))
+    assert re.fullmatch(r"Source website has the Source ID \S{20,}\n", run("sources", "add", "website"))
     assert run("sources", "disable", "example") == "Source example is disabled\n"
     header, first, second = run("sources", "list").splitlines()
     assert header.split() == ["NAME", "SOURCE", "ID", "STATE", "SINCE"]

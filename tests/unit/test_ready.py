@@ -101,7 +101,7 @@ def test_a_whole_log_is_checked(runner, post, path, log):
     result = runner.invoke(args=["events", "check"])
     assert (result.exit_code, result.output) == (
         0,
-        "The log is whole, and its counts agree with its rows; the last event is 1\n",
+        "The log is intact and its counts match its rows; the last event is 1\n",
     )
 
 

@@ -41,7 +41,7 @@ def test_a_mended_body_becomes_an_event_that_was_received_when_it_came(run, refu
     mended = tmp_path / "mended.json"
     mended.write_text(json.dumps(GOOD))
     assert "invalid_json" in run("replay", id, exit_code=1)
-    assert run("replay", id, "--body", mended) == f"{id} became event 1\n"
+    assert run("replay", id, "--body", mended) == f"{id} is stored as event 1\n"
     ((received_at, became),) = query("SELECT received_at, became FROM rejected")
     (event,) = stored()
     assert (event["receivedAt"], event["timestamp"], became) == (received_at, GOOD["timestamp"], 1)
@@ -49,11 +49,11 @@ def test_a_mended_body_becomes_an_event_that_was_received_when_it_came(run, refu
 
 def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run, refuse, query):
     id = refuse("/v1/track", "{'userId': '1'}")
-    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} became event 1\n"
-    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored already, as event 1\n"
+    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored as event 1\n"
+    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} was already stored as event 1\n"
     assert (
         run("replay", id, "--body", "-", stdin=json.dumps(GOOD | {"event": "x"}))
-        == f"{id} is stored already, as event 1\n"
+        == f"{id} was already stored as event 1\n"
     )
     batch = refuse("/v1/batch", "[1]")
     items = {"batch": [GOOD | {"type": "track"}, GOOD | {"type": "track"}]}
@@ -61,7 +61,7 @@ def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run,
     ((second, _),) = query("SELECT min(id), max(id) FROM events WHERE id > 1")
     assert (
         run("replay", batch, "--body", "-", stdin=json.dumps(items))
-        == f"{batch} is stored already, as event {second}\n"
+        == f"{batch} was already stored as event {second}\n"
     )
     assert query("SELECT count(*) FROM events") == [(3,)]
     assert query("SELECT became FROM rejected WHERE id = ?", batch) == [(second,)]
@@ -81,7 +81,7 @@ def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refu
     assert output.count("source_disabled") == 4
     log.sources.set_enabled("example", True)
     output = run("replay", "--code", "source_disabled")
-    assert output.splitlines() == [f"{id} became event {event}" for event, id in enumerate(ids, 1)]
+    assert output.splitlines() == [f"{id} is stored as event {event}" for event, id in enumerate(ids, 1)]
     events = stored()
     assert [(event["messageId"], event["type"]) for event in events] == [
         ("a", "track"),
@@ -107,7 +107,7 @@ def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, 
 def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
     id = refuse("/v1/batch", '{"batch": nothing}')
     mended = {"batch": [GOOD | {"type": "track"}, {"type": "track"}]}
-    assert run("replay", id, "--body", "-", stdin=json.dumps(mended)) == f"{id} became event 1\n"
+    assert run("replay", id, "--body", "-", stdin=json.dumps(mended)) == f"{id} is stored as event 1\n"
     assert query("SELECT code, route FROM rejected ORDER BY id") == [
         ("invalid_json", "/v1/batch"),
         ("event_not_defined", "/v1/batch"),
@@ -119,14 +119,14 @@ def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
 def test_a_body_of_which_the_beginning_was_kept_needs_the_whole(run, refuse):
     id = refuse("/v1/track", b"no gzip", Content_Encoding="gzip")
     assert "Only the beginning of this body was kept" in run("replay", id, exit_code=1)
-    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} became event 1\n"
+    assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored as event 1\n"
 
 
 def test_a_raised_limit_lets_in_what_was_too_large(refuse, path, query):
     id = refuse("/v1/track", GOOD | {"text": "x" * 600_000})
     app = create_app(Config(database=path, max_event_bytes=1_000_000))
     result = app.test_cli_runner().invoke(args=["rejected", "replay", str(id)])
-    assert result.output == f"{id} became event 1\n"
+    assert result.output == f"{id} is stored as event 1\n"
 
 
 def test_rejections_are_listed_until_they_are_replayed(run, refuse, log):
@@ -150,7 +150,7 @@ def test_a_rejection_is_shown_with_its_reasons_and_raw_to_the_byte(run, refuse, 
     shown = run("show", id)
     assert "event: event_not_string: event must be a string" in shown
     assert "userId: id_required" in shown
-    assert "by /v1/track from example" in shown
+    assert "on /v1/track from example" in shown
     assert runner.invoke(args=["rejected", "show", str(id), "--raw"]).stdout_bytes == body
     hostile = refuse("/v1/track", b"\x1b]0;pwned\x07")
     assert "\x1b" not in run("show", hostile)

@@ -79,7 +79,7 @@ def test_what_is_older_goes_and_is_counted(run, append, refuse, log, ids):
     lines = run("stats").splitlines()
     assert lines[1].split()[:4] == ["example", "track", "1201", "0"]
     assert [line.split()[:3] for line in lines[4:-3]] == [["example", "invalid_json", "3"]]
-    assert lines[-1] == "1200 of the stored are removed again"
+    assert lines[-1] == "1200 of the stored events were deleted later"
 
 
 def test_each_event_goes_by_its_own_time_though_the_clock_stepped_back(append, log, ids):
@@ -104,9 +104,9 @@ def test_what_any_destination_lacks_stays_unless_told_otherwise(run, append, log
     log.destinations.pause("slow", True)
     assert log.retention.prune(before=CUT) == eventlog.Pruned(removed=4, dropped=0, kept=6)
     assert ids() == [5, 6, 7, 8, 9, 10, 11]
-    line = "0 events and 0 refused bodies are removed; 7 events stay, which slow lacks\n"
+    line = "Deleted 0 events and 0 rejections; kept 7 events that slow has not received\n"
     assert run("prune", "--older-than", "1d", exit_code=1) == line
-    assert run("prune", "--older-than", "1d", "--even-undelivered") == "7 events and 0 refused bodies are removed\n"
+    assert run("prune", "--older-than", "1d", "--even-undelivered") == "Deleted 7 events and 0 rejections\n"
     assert log.reader.problems() == []
 
 
@@ -138,7 +138,7 @@ def test_the_oldest_go_until_the_log_is_small_enough_and_what_they_took_is_used_
     append(*[YOUNG] * 2000, padding="x" * 1000)
     size = log.retention.used_bytes()
     pages = apsw.Connection(path).pragma("page_count")
-    assert run("prune", "--max-size", "1MB").endswith(" events and 0 refused bodies are removed\n")
+    assert run("prune", "--max-size", "1MB").endswith(" events and 0 rejections\n")
     assert 500_000 < log.retention.used_bytes() <= 1_000_000
     assert ids() == list(range(ids()[0], 2001))
     append(*[YOUNG] * (2000 - len(ids())), padding="x" * 1000)
@@ -150,15 +150,15 @@ def test_a_log_that_cannot_be_made_small_enough_says_so(run, append, log):
     append(*[OLD] * 10, padding="x" * 100_000)
     log.destinations.add("dead", "webhook+http://host", [], [], 0)
     output = run("prune", "--max-size", "500KB", exit_code=1)
-    assert "0 events and 0 refused bodies are removed; 10 events stay, which dead lacks\n" in output
-    assert f"The log uses {log.retention.used_bytes()} bytes all the same" in output
+    assert "Deleted 0 events and 0 rejections; kept 10 events that dead has not received\n" in output
+    assert f"The log still uses {log.retention.used_bytes()} bytes" in output
 
 
 def test_refused_bodies_are_removed_before_any_event(run, append, refuse, log, ids):
     append(*[OLD] * 100)
     for number in range(40):
         refuse(b"%02d" % number + b"x" * 50_000)
-    assert run("prune", "--max-size", "1MB") == f"0 events and {40 - len(ids('rejected'))} refused bodies are removed\n"
+    assert run("prune", "--max-size", "1MB") == f"Deleted 0 events and {40 - len(ids('rejected'))} rejections\n"
     assert len(ids()) == 100
     assert ids("rejected") == list(range(ids("rejected")[0], 41))
     assert 500_000 < log.retention.used_bytes() <= 1_000_000
@@ -181,8 +181,8 @@ def test_nothing_is_removed_for_its_size_where_dead_letters_are_what_is_too_larg
     log.destinations.advance(log.destinations.get("hook").id, 10, 0, dead)
     refuse(b"{")
     output = run("prune", "--max-size", size, exit_code=1)
-    assert "0 events and 0 refused bodies are removed\n" in output
-    assert "so none was removed for its size" in output
+    assert "Deleted 0 events and 0 rejections\n" in output
+    assert "so --max-size deleted nothing" in output
     assert (len(ids()), len(ids("rejected")), len(ids("dead_letters"))) == (10, 1, 10)
     log.destinations.remove("hook")
     assert "so none" not in run("prune", "--max-size", "500KB")
@@ -208,9 +208,9 @@ def test_how_far_a_prune_will_go_is_known_before(append, log, before, most_bytes
 
 
 def test_an_empty_log_is_pruned_and_searched(run):
-    assert run("prune", "--older-than", "30d", "--max-size", "20GB") == "0 events and 0 refused bodies are removed\n"
+    assert run("prune", "--older-than", "30d", "--max-size", "20GB") == "Deleted 0 events and 0 rejections\n"
     assert run("forget", "nobody", exit_code=1) == (
-        "0 events, 0 refused bodies, 0 dead letters\nError: Nothing in the log has the id nobody\n"
+        "0 events, 0 rejections, 0 dead letters\nError: Nothing in the log has the id nobody\n"
     )
 
 
@@ -307,10 +307,10 @@ def test_it_asks_before_a_person_is_forgotten(run, append, log, ids, refuse):
     tie(append, ("1234", "a-1"), ("1234", "kiosk"), ("99", "kiosk"), (None, "a-1"))
     refuse(b'{"userId": "1234"')
     assert run("forget", "1234", stdin="n\n", exit_code=1) == (
-        "1234 is also a-1\n"
-        "Seen with others too, and so with no more than what names both: kiosk\n"
-        "3 events, 1 refused bodies, 0 dead letters\n"
-        "Remove all of it for good? [y/N]: n\n"
+        "Other ids of this person: a-1\n"
+        "Shared with other people, so only events with an id of this person match: kiosk\n"
+        "3 events, 1 rejections, 0 dead letters\n"
+        "Delete all of this permanently? [y/N]: n\n"
         "Aborted!\n"
     )
     assert ids() == [1, 2, 3, 4]
@@ -347,10 +347,10 @@ def test_a_refused_body_that_cannot_be_read_is_counted_and_goes_if_asked_for(run
     monkeypatch.setattr(readings, "MAX_BYTES", 5000)
     refuse(gzip.compress(b"no " * 5000))
     output = run("forget", "1234", "--yes")
-    assert "1 events, 1 refused bodies, 0 dead letters\n3 refused bodies cannot be read; --unreadable" in output
+    assert "1 events, 1 rejections, 0 dead letters\n3 rejections cannot be searched; --unreadable" in output
     assert ids("rejected") == [1, 3, 4, 5, 6]
     append(OLD, user_id="1234")
-    assert "1 events, 3 refused bodies" in run("forget", "1234", "--yes", "--unreadable")
+    assert "1 events, 3 rejections" in run("forget", "1234", "--yes", "--unreadable")
     assert ids("rejected") == [4, 5]
 
 

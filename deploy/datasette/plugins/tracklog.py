@@ -1,4 +1,4 @@
-"""Let Datasette open the log, and only statements of its own read the tables that hold secrets."""
+"""Open the log in Datasette, and check users' SQL with the guard."""
 
 import os
 import re
@@ -11,11 +11,11 @@ import guard
 from datasette import Request, Response, hookimpl
 from datasette.database import Database
 
-#: The names under which a browser reaches this machine. A page of another site that resolves to it has another.
-HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
+#: The allowed Host headers. A foreign site that resolves to this machine (DNS rebinding) sends another one.
+LOCAL_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 
-#: Whether all SQL of the request that is served is the page's own.
-has_own_sql = ContextVar("has_own_sql", default=False)
+#: Whether all SQL of the current request is shipped in metadata.yaml.
+has_shipped_sql = ContextVar("has_shipped_sql", default=False)
 
 
 class Log(Database):
@@ -23,7 +23,7 @@ class Log(Database):
         return sqlite3.connect(f"{Path(self.path).absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
     async def execute(self, sql, params=None, **options):
-        if not (has_own_sql.get() and guard.is_safe_if_own(sql)):
+        if not (has_shipped_sql.get() and guard.is_covered_by_authorizer(sql)):
             await self.execute_fn(lambda connection: guard.check(connection, sql, params or {}))
         return await super().execute(sql, params, **options)
 
@@ -46,17 +46,17 @@ def prepare_connection(conn, database):
 
 @hookimpl
 def asgi_wrapper(datasette):
-    """Answer this machine only, and note for each request whether a person has written SQL for it."""
-    own = set(_own_sql(datasette.metadata()))
+    """Serve local hosts only, and record for each request whether it contains a user's own SQL."""
+    shipped = set(_shipped_sql(datasette.metadata()))
 
     def wrap(app):
         async def serve(scope, receive, send):
             if scope["type"] == "http":
                 request = Request(scope, receive)
-                if not HOST.fullmatch(request.headers.get("host", "")):
-                    return await Response.text("This host is not served here", status=421).asgi_send(send)
-                # Datasette takes SQL from these two arguments only; all else is bound, or is a name that it quotes.
-                has_own_sql.set({*request.args.getlist("sql")} <= own and "_where" not in request.args)
+                if not LOCAL_HOST.fullmatch(request.headers.get("host", "")):
+                    return await Response.text("This host name is not served", status=421).asgi_send(send)
+                # Datasette takes SQL from these two arguments only. It binds or quotes all others.
+                has_shipped_sql.set({*request.args.getlist("sql")} <= shipped and "_where" not in request.args)
             await app(scope, receive, send)
 
         return serve
@@ -64,8 +64,8 @@ def asgi_wrapper(datasette):
     return wrap
 
 
-def _own_sql(metadata):
-    """Yield the SQL of the ready queries and of the charts, whose pages send it from the browser."""
+def _shipped_sql(metadata):
+    """Yield the SQL of the ready-made queries and of the charts. The browser sends a chart's SQL back."""
     for query in metadata["databases"]["tracklog"]["queries"].values():
         yield query["sql"]
     for dashboard in metadata["plugins"]["datasette-dashboards"].values():
