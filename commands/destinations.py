@@ -62,7 +62,7 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
         sources = sources or tuple(source.name for source in log().sources.all())
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: name it with --source")
-    first = {"start": 1, "now": log().reader.last_id() + 1}.get(start, start)
+    first = 1 if start == "start" else log().reader.last_id() + 1 if start == "now" else int(start)
     log().destinations.add(name, url, types, sources, first - 1)
     click.echo(f"Destination {name} begins after event {first - 1}")
 

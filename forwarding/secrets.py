@@ -11,7 +11,7 @@ VARIABLE = re.compile(r"\$\{(\w+)\}")
 REDACTED = "***"
 MIN_SECRET_CHARACTERS = 3  # a shorter text is not a secret, and occurs in any message
 
-#: Options whose values are shown, by scheme. A webhook's options belong to its receiver, so none is shown.
+#: Options whose values are shown, by scheme. A webhook's options belong to its receiver, so it has none here.
 SHOWN_OPTIONS = {
     "http": {"gzip"},
     "https": {"gzip"},

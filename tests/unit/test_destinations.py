@@ -168,6 +168,17 @@ def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, 
     assert [letter.event.source for letter in log.destinations.dead_letters("there")] == ["other"]
 
 
+def test_the_list_and_the_metrics_show_the_same_backlog(log, run, client):
+    """Also when an event in the middle was deleted."""
+    log.append([event(1), event(2), event(3)._replace(user_id="2"), event(4)])
+    run("destinations", "add", "there", "webhook+http://nowhere", "--from", "2")
+    log.people.forget(log.people.find("2"))
+    _, row = run("destinations", "list").splitlines()[:2]
+    waiting = row.split()[3]
+    scraped = client.get("/metrics").text
+    assert f'tracklog_destination_backlog_events{{destination="there"}} {waiting}.0' in scraped
+
+
 # One source for a key
 
 
