@@ -1,7 +1,7 @@
-"""flask destinations: where events are forwarded to."""
+"""flask destinations: manage where events are forwarded to."""
 
 import re
-import threading
+from collections.abc import Sequence
 from uuid import uuid4
 
 import click
@@ -12,21 +12,21 @@ from eventlog import NotPossible, StoredEvent
 from eventlog.times import age, now
 from schemas import CALLS
 
-MOST_COUNTED = 100_000  # waiting events; beyond, there are just many
+REPLAY_EVENTS, REPLAY_BYTES = 1000, 10_000_000  # read and delivered at a time
 
-destinations = LogGroup("destinations", help="Say where events are forwarded to.")
+destinations = LogGroup("destinations", help="Manage where events are forwarded to.")
 
 
 class From(click.ParamType):
-    """Where a new destination begins: the position before its first event."""
+    """A parameter for the first event to deliver: `start`, `now`, or its id as an int."""
 
     name = "start|now|ID"
 
-    def convert(self, value, param, context):
+    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str | int:
         if value in ("start", "now"):
             return value
         if not re.fullmatch(r"\d{1,18}", value, re.ASCII):
-            self.fail("is start, now, or the id of an event", param, context)
+            self.fail(f"{value!r} is not start, now, or the id of an event", param, context)
         return int(value)
 
 
@@ -38,14 +38,14 @@ class From(click.ParamType):
     "types",
     type=click.Choice(list(CALLS)),
     multiple=True,
-    help="Only calls of this type; more than once for more.",
+    help="Deliver only this type; may be repeated.",
 )
-@click.option("--source", "sources", metavar="NAME", multiple=True, help="Only this source; may be repeated.")
+@click.option("--source", "sources", metavar="NAME", multiple=True, help="Deliver only this source; may be repeated.")
 @click.option("--from", "start", type=From(), default="start", show_default=True, help="The first event to deliver.")
-def add(name, url, types, sources, start):
-    """Add a destination; a forwarder that runs delivers to it within seconds.
+def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str | int) -> None:
+    """Add a destination. A running forwarder delivers to it within seconds.
 
-    ${NAME} in the URL is read from the forwarder's environment. docs/forward.md lists the kinds of URLs.
+    The forwarder replaces ${NAME} in the URL from its environment. docs/forward.md lists the kinds of URLs.
 
     \b
     Example:
@@ -53,70 +53,61 @@ def add(name, url, types, sources, start):
       flask destinations add hook webhook+https://host.example/in --type track
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
-        raise NotPossible("A destination's name has letters, digits, - and _")
+        raise NotPossible("A destination's name may have only letters, digits, - and _, and at most 60 of them")
     for source in sources:
         get_log().sources.named(source)
     forwarding.check_url(url)
     if forwarding.carries_one_source(url):
-        # It is bound to the only one, so that one that is added later does not share its key.
-        sources = sources or [source.name for source in get_log().sources.all()]
+        # Bind it to the only source, so that a source added later does not share its key.
+        sources = sources or tuple(source.name for source in get_log().sources.all())
         if len(sources) != 1:
-            raise NotPossible("A destination of this kind carries one source: say which with --source")
-    position = {"start": 0, "now": get_log().reader.last_id()}.get(start)
-    if position is None:
-        position = start - 1
-    get_log().destinations.add(name, url, types, sources, position)
-    click.echo(f"Destination {name} begins after event {position}")
+            raise NotPossible("A destination of this kind carries one source: name it with --source")
+    first = 1 if start == "start" else get_log().reader.last_id() + 1 if start == "now" else int(start)
+    get_log().destinations.add(name, url, types, sources, first - 1)
+    click.echo(f"Destination {name} begins after event {first - 1}")
 
 
 @destinations.command("set")
 @click.argument("name")
 @click.argument("url")
-def set_url(name, url):
-    """Deliver to another URL, of the same kind; all else stays as it is.
+def set_url(name: str, url: str) -> None:
+    """Change a destination's URL to another one of the same kind.
 
-    A forwarder that runs takes the new URL within two seconds. What it had sent to the old one, and not yet
-    noted, is sent again.
+    A running forwarder uses the new URL within two seconds. Events that were not yet acknowledged at the old URL
+    are sent to the new one.
 
     \b
     Example:
       flask destinations set warehouse 'https://${KEY}@new.example/v1/batch'
     """
     forwarding.check_url(url)
-    kind, new_kind = forwarding.kind_of(get_log().destinations.get(name).url), forwarding.kind_of(url)
+    kind, new_kind = forwarding.find_kind(get_log().destinations.get(name).url), forwarding.find_kind(url)
     if new_kind != kind:
-        raise NotPossible(f"{name} is of the kind {kind}, and this URL of the kind {new_kind}: add another destination")
+        raise NotPossible(
+            f"{name} is of the kind {kind}, but this URL is of the kind {new_kind}: add a new destination"
+        )
     get_log().destinations.set_url(name, url)
-    click.echo(f"Destination {name} is set to {forwarding.hide_secrets(url)}")
+    click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 
 
 @destinations.command("list")
-def list_destinations():
-    """Show all destinations: how far each is, and what is in its way.
+def list_destinations() -> None:
+    """Show each destination's position, backlog and last error.
 
     \b
     Example:
       flask destinations list
     """
+    progress = {each.name: each for each in get_log().destinations.progress()}
+    listed = [each for each in get_log().destinations.all() if each.name in progress]
     rows = []
-    for each in get_log().destinations.all():
-        waiting, oldest = get_log().reader.waiting(each.position, MOST_COUNTED)
+    for each in listed:
         state = "paused" if each.paused else "failing" if each.last_error else "ok"
-        shown = f"{MOST_COUNTED}+" if waiting == MOST_COUNTED else waiting
-        rows.append(
-            (
-                each.name,
-                state,
-                each.position,
-                shown,
-                _age(oldest),
-                each.delivered,
-                get_log().destinations.count_dead(each.name),
-            )
-        )
+        _, waiting, oldest, delivered, _, dead = progress[each.name]
+        rows.append((each.name, state, each.position, waiting, _format_age(oldest), delivered, dead))
     print_table(("NAME", "STATE", "POSITION", "WAITING", "OLDEST", "DELIVERED", "DEAD"), rows)
-    for each in get_log().destinations.all():
-        click.echo(f"\n{each.name}: {forwarding.hide_secrets(each.url)}")
+    for each in listed:
+        click.echo(f"\n{each.name}: {forwarding.redact_url(each.url)}")
         if each.types or each.sources:
             click.echo(f"  only {', '.join((*each.types, *each.sources))}")
         click.echo(f"  last success {each.last_success_at or 'never'}")
@@ -126,8 +117,8 @@ def list_destinations():
 
 @destinations.command()
 @click.argument("name")
-def pause(name):
-    """Stop delivering to a destination; it keeps its position.
+def pause(name: str) -> None:
+    """Stop delivering to a destination. It keeps its position.
 
     \b
     Example:
@@ -140,8 +131,8 @@ def pause(name):
 
 @destinations.command()
 @click.argument("name")
-def resume(name):
-    """Go on delivering to a destination.
+def resume(name: str) -> None:
+    """Continue delivering to a paused destination.
 
     \b
     Example:
@@ -153,9 +144,9 @@ def resume(name):
 
 @destinations.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def remove(name, yes):
-    """Forget a destination, its position and its dead letters.
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def remove(name: str, yes: bool) -> None:
+    """Delete a destination, its position and its dead letters.
 
     \b
     Example:
@@ -164,7 +155,7 @@ def remove(name, yes):
     get_log().make_room()
     dead = get_log().destinations.count_dead(get_log().destinations.get(name).name)
     if not yes:
-        click.confirm(f"Forget {name}, its position and {dead} dead letters?", abort=True)
+        click.confirm(f"Delete {name}, its position and {dead} dead letters?", abort=True)
     get_log().destinations.remove(name)
     forwarding.discard_lock(get_log().path, name)
     click.echo(f"Destination {name} is removed")
@@ -172,8 +163,8 @@ def remove(name, yes):
 
 @destinations.command()
 @click.argument("name")
-def test(name):
-    """Deliver one synthetic event, which is not in the log, and say what became of it.
+def test(name: str) -> None:
+    """Deliver a test event, which is not stored in the log.
 
     \b
     Example:
@@ -187,13 +178,13 @@ def test(name):
     sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
     _deliver(name, [event])
-    click.echo(f"Destination {name} took the event {id}")
+    click.echo(f"Destination {name} accepted the event {id}")
 
 
 @destinations.command()
 @click.argument("name")
-def dead(name):
-    """Show what a destination refused for good, and why.
+def dead(name: str) -> None:
+    """Show the events that a destination rejected for good, and why.
 
     \b
     Example:
@@ -215,11 +206,13 @@ def dead(name):
 
 @destinations.command()
 @click.argument("name")
-@click.option("--dead", "is_dead", is_flag=True, help="Its dead letters, which are struck off where they are taken.")
-@click.option("--from", "first", metavar="ID", type=int, help="Events from this one on.")
-@click.option("--to", "last", metavar="ID", type=int, help="Up to this one.")
-def replay(name, is_dead, first, last):
-    """Deliver events once more: dead letters, or a range of the log.
+@click.option("--dead", "is_dead", is_flag=True, help="Deliver its dead letters.")
+@click.option("--from", "first", metavar="ID", type=int, help="Deliver events from this one.")
+@click.option("--to", "last", metavar="ID", type=int, help="Deliver events up to this one.")
+def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> None:
+    """Deliver dead letters, or a range of the log, once more.
+
+    Dead letters that are accepted are deleted. The position does not change.
 
     \b
     Example:
@@ -234,31 +227,35 @@ def replay(name, is_dead, first, last):
         )
         return
     if first is None or last is None:
-        raise click.UsageError("--from and --to go together")
-    delivered, cursor = 0, first - 1
-    while events := [event for event in get_log().reader.read_next(cursor, 1000, 10_000_000) if event.id <= last]:
-        delivered, cursor = delivered + _deliver(name, events), events[-1].id
+        raise click.UsageError("Give both --from and --to")
+    delivered, done = 0, first - 1  # `done` is the id of the last event delivered
+    while events := [
+        event for event in get_log().reader.read_next(done, REPLAY_EVENTS, REPLAY_BYTES) if event.id <= last
+    ]:
+        delivered, done = delivered + _deliver(name, events), events[-1].id
     click.echo(f"{delivered} delivered")
 
 
-def _deliver(name, events):
-    """Deliver events past the position, and strike off those that were dead letters; return how many were taken.
+def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
+    """Deliver events regardless of the position, and delete the dead letters among them that are accepted.
 
-    Ends with a sentence where any is refused.
+    Return how many were accepted. Raises NotPossible if any is rejected.
     """
     id = get_log().destinations.get(name).id
-    taken, refused = forwarding.Forwarder(get_log(), name, stop=threading.Event(), once=True).redeliver(events)
-    get_log().destinations.revive(id, taken)
-    if refused:
-        raise NotPossible(f"{len(refused)} of {len(events)} are refused, the first: {sanitize(refused[0].message)}")
-    return len(taken)
+    delivered, dead = forwarding.redeliver(get_log(), name, events)
+    get_log().destinations.revive(id, delivered)
+    if dead:
+        raise NotPossible(
+            f"{len(dead)} of {len(events)} events were rejected, the first as: {sanitize(dead[0].message)}"
+        )
+    return len(delivered)
 
 
-def _age(oldest):
-    """Return how long ago something was received, for people."""
-    if oldest is None:
+def _format_age(received_at: str | None) -> str:
+    """Return how long ago a time of the log was, such as 3h."""
+    if received_at is None:
         return "-"
-    seconds = int(age(oldest))
+    seconds = int(age(received_at))
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"

@@ -1,4 +1,4 @@
-"""flask forward: bring the events to their destinations."""
+"""flask forward: deliver events to their destinations."""
 
 import logging
 import signal
@@ -16,28 +16,28 @@ from telemetry import logs
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--once", is_flag=True, help="Deliver what is there, and end; with 1 if anything is left, or dead.")
+@click.option("--once", is_flag=True, help="Deliver the backlog, then exit: with 1 if any event is left or dead.")
 @click.option(
     "--give-up-after",
     metavar="HOURS",
     type=float,
     default=24,
     show_default=True,
-    help="Of faults, before one event is blamed.",
+    help="Look for one bad event after this many hours of 5xx.",
 )
 @with_appcontext
-def forward(names, once, give_up_after):
-    """Deliver events to their destinations, to all or those named, until told to stop.
+def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
+    """Deliver events to all destinations, or to those named, until stopped.
 
-    A destination that is added while it runs is delivered to within a second. Only one forwarder at a time
-    delivers to a destination.
+    Serves a destination that is added later within a second. Only one forwarder at a time delivers to a
+    destination.
 
     \b
     Example:
       flask forward
       flask forward warehouse --once
     """
-    if once:  # somebody waits for it
+    if once:  # for a person at a terminal
         print_warnings()
     else:
         logs.write_lines(logging.StreamHandler())
@@ -54,9 +54,9 @@ def forward(names, once, give_up_after):
         hidden = not (once and sys.stderr.isatty())
         with click.progressbar(length=waiting, label="Forwarding", file=sys.stderr, hidden=hidden) as progress:
 
-            def report(settled):
+            def report(advanced: int) -> None:
                 with lock:
-                    progress.update(settled)
+                    progress.update(advanced)
 
             is_done = forwarding.forward(
                 get_log().path, names, stop=stop, once=once, give_up_after=give_up_after * 3600, report=report
@@ -66,5 +66,5 @@ def forward(names, once, give_up_after):
             return
         dead = sum(get_log().destinations.count_dead(each.name) for each in destinations)
     if dead or not is_done:
-        click.echo(f"{'All is' if is_done else 'Not all is'} delivered; {dead} dead letters", err=True)
+        click.echo(f"{'All events are' if is_done else 'Not all events are'} delivered; dead letters: {dead}", err=True)
         raise click.exceptions.Exit(1)

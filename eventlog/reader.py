@@ -111,18 +111,6 @@ class Reader:
         )
         return [StoredEvent(*row) for row in rows]
 
-    def waiting(self, cursor: int, most: int) -> tuple[int, str | None]:
-        """Return how many events are above `cursor`, counted up to `most`, and about when the oldest was received."""
-        ((count, oldest),) = self._database.read(
-            f"""
-            SELECT
-                (SELECT count(*) FROM (SELECT 1 FROM events WHERE id > :cursor LIMIT :most)),
-                {oldest_after(":cursor")}
-            """,
-            {"cursor": cursor, "most": most},
-        )
-        return count, oldest
-
     def last_id(self) -> int:
         """Return the newest event's id, or 0 in an empty log."""
         return int(self._database.read("SELECT coalesce(max(id), 0) FROM events")[0][0])

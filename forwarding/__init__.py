@@ -1,22 +1,24 @@
-"""Deliver the log's events to destinations, each in order and at its own pace. Knows the log, and nothing of Flask."""
+"""Deliver the log's events to destinations, each in order and at its own pace. Needs the log, but not Flask."""
 
-from .delivery import DeliveryRejected, RetryLater, Settled
+from .delivery import DeliveryRejected, Outcome, RetryLater
 from .forwarder import Forwarder
 from .lock import discard as discard_lock
+from .redelivery import redeliver
 from .runner import forward
-from .secrets import hide_secrets
-from .urls import carries_one_source, check_url, kind_of, open_kind
+from .secrets import redact_url
+from .urls import carries_one_source, check_url, find_kind, open_deliverer
 
 __all__ = [
     "DeliveryRejected",
     "Forwarder",
+    "Outcome",
     "RetryLater",
-    "Settled",
     "carries_one_source",
     "check_url",
     "discard_lock",
+    "find_kind",
     "forward",
-    "hide_secrets",
-    "kind_of",
-    "open_kind",
+    "open_deliverer",
+    "redact_url",
+    "redeliver",
 ]

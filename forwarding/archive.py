@@ -1,7 +1,7 @@
-"""archive+URL: gzipped objects of JSON lines in any place that fsspec can write to, by size or by age.
+"""archive+URL: gzipped objects of JSON lines, in any place that fsspec can write to.
 
-An object is named by its events, {source}/{date received}/{first id}-{last id}.ndjson.gz, and its bytes follow from
-them: the same events written again after a crash replace the same object, and so each is in the archive once.
+An object's name, {source}/{date received}/{first id}-{last id}.ndjson.gz, and its bytes depend only on its events. A
+repeat after a crash replaces the same object, so each event is in the archive once.
 """
 
 import json
@@ -18,42 +18,44 @@ import fsspec
 from eventlog import StoredEvent
 from eventlog.side_files import give_to_owner_of
 
-from .delivery import RetryLater, Settled
+from .delivery import Outcome, RetryLater
 from .urls import ARCHIVE
 
-MOST_BYTES = 16 * 1024 * 1024
-MOST_EVENTS = 50_000  # in memory they take more than their payloads
-SECONDS = 300.0
+DEFAULT_MAX_BYTES = 16 * 1024 * 1024  # of payloads in an object
+DEFAULT_MAX_WAIT_SECONDS = 300.0
+MAX_EVENTS = 50_000  # in memory, events take more than their payloads
 
-LOCAL = ("file", "local")
-OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")  # where a PUT is seen once it is complete
-LONGEST_NAME = 200  # of the 255 bytes that a file system takes
-
-
-def open(parts: SplitResult, options: dict[str, str]) -> "Archive":
-    most_bytes = _number("bytes", options.pop("bytes", str(MOST_BYTES)), least=1)
-    seconds = _number("seconds", options.pop("seconds", str(SECONDS)), least=0)
-    return Archive(_place(parts, options), int(most_bytes), seconds)
+LOCAL_PROTOCOLS = ("file", "local")
+# These show an object only when its PUT is complete.
+OBJECT_STORE_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")
+MAX_NAME_BYTES = 200  # file systems take 255
 
 
-def _number(name: str, text: str, least: int) -> float:
+def from_url(parts: SplitResult, options: dict[str, str]) -> "Archive":
+    """Return a deliverer. Raises ValueError if the place or an option is not valid."""
+    max_bytes = _parse_number("bytes", options.pop("bytes", str(DEFAULT_MAX_BYTES)), least=1)
+    seconds = _parse_number("seconds", options.pop("seconds", str(DEFAULT_MAX_WAIT_SECONDS)), least=0)
+    return Archive(_open_place(parts, options), int(max_bytes), seconds)
+
+
+def _parse_number(name: str, text: str, least: int) -> float:
     try:
         number = float(text)
     except ValueError:
         number = -1.0
     if not least <= number < float("inf"):
-        raise ValueError(f"{name} is a number, and {least} or more")
+        raise ValueError(f"{name} must be a number of at least {least}")
     return number
 
 
-def _place(parts: SplitResult, options: dict[str, str]) -> "Place":
+def _open_place(parts: SplitResult, options: dict[str, str]) -> "Place":
     protocol = parts.scheme.removeprefix(ARCHIVE)
     path = (parts.netloc + parts.path).rstrip("/")
     if not path or path.startswith(":"):
-        raise ValueError(f"it names no place, as in {ARCHIVE}s3://bucket/prefix")
-    if protocol in LOCAL:
+        raise ValueError(f"it names no place. Write it as {ARCHIVE}s3://bucket/prefix")
+    if protocol in LOCAL_PROTOCOLS:
         if parts.netloc or options:
-            raise ValueError(f"a folder's has three slashes and no such options, as in {ARCHIVE}file:///folder")
+            raise ValueError(f"a folder has three slashes and no other options: {ARCHIVE}file:///folder")
         return Folder(path)
     try:
         fsspec.get_filesystem_class(protocol)
@@ -63,59 +65,63 @@ def _place(parts: SplitResult, options: dict[str, str]) -> "Place":
 
 
 class Place(Protocol):
-    def put(self, name: str, content: bytes) -> None:
-        """Return when the content is kept under its name, which never shows a part of it; replace what was there.
+    """A folder or a bucket that stores objects. One thread at a time uses it."""
 
-        Raises whatever the place's library does.
+    def put(self, name: str, content: bytes) -> None:
+        """Store an object, or replace the one of this name. Return when it is durable.
+
+        A reader never sees a part of it under its name. Raises the exceptions of the place's library.
         """
 
 
 class Archive:
-    most_events = MOST_EVENTS
-    reserves = True
+    """Writes an object for each source and date of a batch."""
 
-    def __init__(self, place: Place, most_bytes: int, patience: float) -> None:
-        self.most_bytes = most_bytes
-        self.patience = patience
+    max_events = MAX_EVENTS
+    reserves_batches = True
+
+    def __init__(self, place: Place, max_bytes: int, max_wait_seconds: float) -> None:
+        self.max_bytes = max_bytes
+        self.max_wait_seconds = max_wait_seconds
         self._place = place
         self._aborted = False
 
-    def deliver(self, events: Sequence[StoredEvent]) -> Settled:
-        for name, group in _objects(events):
+    def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
+        for name, group in _group(events):
             if self._aborted:
-                raise RetryLater("the forwarder goes on no more")
-            content = _compressed(group)
+                raise RetryLater("the delivery was aborted")
+            content = _compress(group)
             try:
                 self._place.put(name, content)
-            except Exception as error:  # no common one: each library has its own for "forbidden" and "no connection"
+            except Exception as error:  # each library has its own classes
                 raise RetryLater(f"{type(error).__name__}: {error}") from error
-        return Settled()
+        return Outcome()
 
     def abort(self) -> bool:
         self._aborted = True
-        return False  # the object that is being written may still come to be
+        return False  # the object under way may still be written
 
     def close(self) -> None:
         pass
 
 
-def _objects(events: Sequence[StoredEvent]) -> Iterator[tuple[str, list[StoredEvent]]]:
-    """Yield the name and the events of each object, one for a source and date."""
+def _group(events: Sequence[StoredEvent]) -> Iterator[tuple[str, list[StoredEvent]]]:
+    """Yield the name and the events of each object: one for each source and date."""
     groups = defaultdict(list)
     for event in events:
         groups[event.source, event.received_at[:10]].append(event)
     for (source, date), group in groups.items():
-        yield f"{_safe(source)}/{date}/{group[0].id:012}-{group[-1].id:012}.ndjson.gz", group
+        yield f"{_folder_name(source)}/{date}/{group[0].id:012}-{group[-1].id:012}.ndjson.gz", group
 
 
-def _safe(source: str) -> str:
-    """Return a name for a folder, which two sources may share: the ids in their objects' names differ."""
+def _folder_name(source: str) -> str:
+    """Return the name of a source's folder. Sources may share one: the ids in their objects' names differ."""
     quoted = quote(source, safe="")
-    return (f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted)[:LONGEST_NAME]
+    return (f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted)[:MAX_NAME_BYTES]
 
 
-def _compressed(events: Sequence[StoredEvent]) -> bytes:
-    """Return lines as `flask events export` writes them, gzipped without a time."""
+def _compress(events: Sequence[StoredEvent]) -> bytes:
+    """Return the lines that `flask events export` writes, gzipped without a timestamp."""
     compressor = zlib.compressobj(wbits=31)
     lines = (
         f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}\n'.encode()
@@ -125,13 +131,13 @@ def _compressed(events: Sequence[StoredEvent]) -> bytes:
 
 
 class Folder:
-    """A folder of this machine. It has to be there, as a bucket has: one that is missing may be a disk not mounted."""
+    """A local folder. It must exist, like a bucket: a missing one may be a disk that is not mounted."""
 
     def __init__(self, root: str) -> None:
         self._root = root
 
     def put(self, name: str, content: bytes) -> None:
-        """Return when file and folders are on the disk."""
+        """Store an object. Return when its file and folders are synced to disk."""
         source, date, file_name = name.split("/")
         folders = [self._root, f"{self._root}/{source}", f"{self._root}/{source}/{date}"]
         for folder in folders[1:]:
@@ -140,7 +146,7 @@ class Folder:
             except FileExistsError:
                 continue
             give_to_owner_of(self._root, folder)
-        part = Path(folders[-1], _part(file_name))
+        part = Path(folders[-1], _part_name(file_name))
         with part.open("wb") as file:
             file.write(content)
             file.flush()
@@ -152,7 +158,7 @@ class Folder:
 
 
 class Remote:
-    """A place that fsspec knows; one that has failed is connected to anew."""
+    """A place that fsspec knows. A failure closes the connection, and the next `put` opens a new one."""
 
     def __init__(self, protocol: str, path: str, options: dict[str, str]) -> None:
         self._protocol = protocol
@@ -161,6 +167,7 @@ class Remote:
         self._connected: tuple[Any, str] | None = None
 
     def put(self, name: str, content: bytes) -> None:
+        """Store an object."""
         if self._connected is None:
             self._connected = fsspec.url_to_fs(self._url, skip_instance_cache=True, **self._options)
         files, root = self._connected
@@ -171,18 +178,18 @@ class Remote:
             raise
 
     def _put(self, files: Any, path: str, content: bytes) -> None:
-        if self._protocol in OBJECT_STORES:
+        if self._protocol in OBJECT_STORE_PROTOCOLS:
             files.pipe_file(path, content)
             return
         folder, _, file_name = path.rpartition("/")
-        part = f"{folder}/{_part(file_name)}"
+        part = f"{folder}/{_part_name(file_name)}"
         files.makedirs(folder, exist_ok=True)
         files.pipe_file(part, content)
         files.mv(part, path)
 
 
-def _part(file_name: str) -> str:
-    """Return the name under which a file is written: the same at a repeat, which so clears up, and no object's."""
+def _part_name(file_name: str) -> str:
+    """Return the name of an unfinished file. A repeat uses the same name, so no part stays behind."""
     return f".{file_name}.part"
 
 

@@ -1,4 +1,4 @@
-"""What a kind of destination does, and how it says that it could not."""
+"""Define what delivers to a destination, and how it reports the outcome."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -6,48 +6,57 @@ from typing import NamedTuple, Protocol
 from eventlog import StoredEvent
 
 
-class Kind(Protocol):
-    """A way to deliver, for one destination. One thread at a time uses it, but for `abort`."""
+class Deliverer(Protocol):
+    """Delivers batches of events to one destination. Each kind of destination has one.
 
-    most_events: int
-    most_bytes: int  # of payloads; one event may be larger
-    patience: float  # seconds for which fewer than that many may wait for more
-    reserves: bool  # whether a repeat after a crash must have the very same events
+    Order: batches come in the order of the log, and so do the events of a batch. A replay may deliver older events.
+    Idempotence: a batch may come again, whole or in part: after RetryLater, after a crash, or split in halves. Mark
+    each event so that the destination can recognize a repeat, if its protocol allows that.
+    Threads: one thread at a time calls `deliver`, not always the same one. Another may call `abort` meanwhile.
+    Errors: `deliver` raises RetryLater or DeliveryRejected. Any other exception is logged as a fault of the
+    forwarder, which reopens the destination after 10 seconds.
+    """
 
-    def deliver(self, events: Sequence[StoredEvent]) -> "Settled":
-        """Return when every event is acknowledged or refused; raise RetryLater where the same is to be tried again.
+    max_events: int  # of a batch
+    max_bytes: int  # of a batch's payloads; a single event may be larger
+    max_wait_seconds: float  # how long a batch that is not full waits for more events
+    reserves_batches: bool  # a repeat after a crash must have exactly the same events
 
-        Events come in the log's order, and after a crash some come again: what is delivered twice must do no harm
-        that the kind could prevent. Raises DeliveryRejected if the destination rejects them and does not say which.
+    def deliver(self, events: Sequence[StoredEvent]) -> "Outcome":
+        """Return when the destination has acknowledged or rejected every event.
+
+        Raises RetryLater if the same batch is to be tried again, and DeliveryRejected if the destination rejects the
+        batch without saying which events are at fault.
         """
 
     def abort(self) -> bool:
-        """Have `deliver`, which another thread is in, end soon by raising RetryLater; only `close` may follow.
+        """Make a running `deliver` raise RetryLater soon. Call only `close` after it.
 
-        Tell whether nothing more can be sent from now on, so that the destination need not be waited for.
+        Return True if nothing can be sent from now on, so that nobody need wait for `deliver` to end.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release connections and threads."""
 
 
-class Settled(NamedTuple):
-    """The outcome of a delivery: which of the events were refused for good, by index, with code and message."""
+class Outcome(NamedTuple):
+    """Which events of a batch were rejected, as code and message by index. The others were acknowledged."""
 
-    refused: Mapping[int, tuple[str, str]] = {}
+    rejected: Mapping[int, tuple[str, str]] = {}
 
 
 class RetryLater(Exception):
-    """The destination cannot take it now."""
+    """Raised if the destination cannot take a batch now."""
 
     def __init__(self, message: str, retry_after: float | None = None, is_server_fault: bool = False) -> None:
         super().__init__(message)
-        self.retry_after = retry_after  # seconds, where the destination said so
-        self.is_server_fault = is_server_fault  # it answered, with a fault that one event may be the cause of
+        self.retry_after = retry_after  # seconds, if the destination gave them
+        self.is_server_fault = is_server_fault  # the answer was a 5xx, which a single event may cause
 
 
 class DeliveryRejected(Exception):
-    """The destination refuses something of it for good."""
+    """Raised if the destination rejects some event of a batch for good."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -55,28 +64,8 @@ class DeliveryRejected(Exception):
         self.message = message
 
 
-class AtOnce:
-    """What most kinds have in common: they deliver what is there."""
+class Unbuffered:
+    """Base of deliverers that send events as soon as there are any."""
 
-    patience = 0.0
-    reserves = False
-
-
-class Nowhere(AtOnce):
-    """Delivers to nobody, and remembers what; stands in for a destination in tests."""
-
-    most_events = 100
-    most_bytes = 1_000_000
-
-    def __init__(self) -> None:
-        self.delivered: list[StoredEvent] = []
-
-    def deliver(self, events: Sequence[StoredEvent]) -> Settled:
-        self.delivered += events
-        return Settled()
-
-    def abort(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
+    max_wait_seconds = 0.0
+    reserves_batches = False

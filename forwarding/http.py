@@ -1,4 +1,4 @@
-"""POST over a kept connection, and tell what the answer means."""
+"""POST over a connection that stays open, and interpret the answer."""
 
 import json
 import socket
@@ -14,25 +14,25 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from .delivery import DeliveryRejected, RetryLater
 
-TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds for each step
-MAX_SECONDS = 120.0  # for a whole POST, from its connection to the end of its answer
-MAX_ANSWER_BYTES = 64 * 1024  # inflated; what is beyond is not read
+TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds, for each step of a POST
+MAX_POST_SECONDS = 120.0  # from connecting to the end of the answer
+MAX_ANSWER_BYTES = 64 * 1024  # inflated; the rest is not read
 MAX_CONNECTIONS = 8
 MAX_ERROR_CHARACTERS = 300
-AT_ONCE = (408, 429)  # beside 5xx and no answer at all, what is worth another try
+RETRIED_STATUSES = (408, 429)  # besides 5xx
 
 
 class Answer(NamedTuple):
-    """What a destination answered: its status, and the beginning of its body."""
+    """A destination's answer: the status and the first 64 KiB of the body."""
 
     status: int
     body: bytes
-    is_cut: bool  # there was more of the body
+    is_cut: bool  # the body was longer
     retry_after: float | None  # seconds
 
 
 class Poster:
-    """Posts to one URL, with the key or secret before its @ left out. Threads may share it."""
+    """Posts to one URL, without the key or secret before its @. Threads may share it."""
 
     def __init__(self, parts: SplitResult, options: Mapping[str, str]) -> None:
         scheme = parts.scheme.removeprefix("webhook+")
@@ -43,35 +43,36 @@ class Poster:
             raise ValueError("it names no host")
         self._target = url.request_uri
         self._aborted = threading.Event()
-        # Connections that are busy, until when they may be, and their sockets, which outlive some of them.
+        # Busy connections, with their deadline and socket. A connection may lose its socket before it is closed.
         self._busy: dict[Any, tuple[float, socket.socket | None]] = {}
         pool = _HttpsPool if scheme == "https" else _HttpPool
         self._pool = pool(url.host, url.port, maxsize=MAX_CONNECTIONS, timeout=TIMEOUT, watch=self._watch)
-        self._watchman = threading.Thread(target=self._cut_overdue, daemon=True)
-        self._watchman.start()
+        self._deadline_thread = threading.Thread(target=self._cut_overdue, daemon=True)
+        self._deadline_thread.start()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Return the answer if it is one of success or refusal; raise RetryLater for all else."""
+        """Return the answer of a success or a rejection. Raises RetryLater for a 408, 429, 5xx or no whole answer."""
         began = monotonic()
         try:
             answer = self._post(body, headers)
         except urllib3.exceptions.HTTPError as error:
             raise RetryLater(self._why_cut(began) or f"{type(error).__name__}: {error}") from error
-        if why := self._why_cut(began):  # its beginning may look like a whole answer
+        if why := self._why_cut(began):  # the part that was read may look like a whole answer
             raise RetryLater(why)
-        if answer.status >= 500 or answer.status in AT_ONCE:
-            raise RetryLater(said(answer), answer.retry_after, is_server_fault=answer.status >= 500)
+        if answer.status >= 500 or answer.status in RETRIED_STATUSES:
+            raise RetryLater(describe(answer), answer.retry_after, is_server_fault=answer.status >= 500)
         return answer
 
     def abort(self) -> None:
-        """Cut all connections: nothing more is sent from now on, and every `post` raises RetryLater."""
+        """Cut all connections. Nothing is sent from now on, and every `post` raises RetryLater."""
         self._aborted.set()
         for _, sock in list(self._busy.values()):
             _cut(sock)
 
     def close(self) -> None:
+        """Cut all connections, and release them."""
         self.abort()
-        self._watchman.join()
+        self._deadline_thread.join()
         self._pool.close()
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -82,23 +83,23 @@ class Poster:
         try:
             content = answer.read(MAX_ANSWER_BYTES + 1)
         finally:
-            if not answer.closed:  # what is left to read would be taken for the next answer
+            if not answer.closed:  # the unread rest would be taken for the next answer
                 answer.close()
             answer.release_conn()
             self._busy.pop(connection, None)
         return Answer(answer.status, content[:MAX_ANSWER_BYTES], len(content) > MAX_ANSWER_BYTES, _retry_after(answer))
 
     def _why_cut(self, began: float) -> str:
-        """Return why an answer to what `began` then may have been cut off, or nothing."""
+        """Return why the answer to a POST begun then may be cut off, or an empty string."""
         if self._aborted.is_set():
-            return "the forwarder goes on no more"
-        return f"no whole answer within {MAX_SECONDS:.0f} s" if monotonic() - began >= MAX_SECONDS else ""
+            return "the delivery was aborted"
+        return f"no whole answer within {MAX_POST_SECONDS:.0f} s" if monotonic() - began >= MAX_POST_SECONDS else ""
 
     def _watch(self, connection: HTTPConnection) -> None:
-        """Hear of a connection that is about to connect or send, or has connected."""
-        self._busy[connection] = monotonic() + MAX_SECONDS, connection.sock
+        """Set the deadline of a connection that is about to connect or send, or has connected."""
+        self._busy[connection] = monotonic() + MAX_POST_SECONDS, connection.sock
         if self._aborted.is_set():
-            raise ConnectionAbortedError("the forwarder goes on no more")
+            raise ConnectionAbortedError("the delivery was aborted")
 
     def _cut_overdue(self) -> None:
         while not self._aborted.wait(1.0):
@@ -109,7 +110,7 @@ class Poster:
 
 
 class _Watched:
-    """Says to `watch` when a connection does something. It is mixed into those of urllib3."""
+    """Mixed into urllib3's connections: calls `watch` when one connects or sends."""
 
     def __init__(self, *arguments: Any, watch: Callable[[Any], None], **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -142,23 +143,24 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
 
 
 def _cut(sock: socket.socket | None) -> None:
-    """End whatever a thread does with a socket: it gets an error, or the end of the stream."""
+    """Shut a socket down. A thread that uses it gets an error or the end of the stream."""
     if sock is not None:
         with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # also of TLS, without a word to the other side
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS, so that no closing message can block
 
 
-def refusal(answer: Answer) -> DeliveryRejected:
-    return DeliveryRejected(str(answer.status), said(answer))
+def rejection(answer: Answer) -> DeliveryRejected:
+    """Return the exception for an answer that rejects the events."""
+    return DeliveryRejected(str(answer.status), describe(answer))
 
 
-def said(answer: Answer) -> str:
-    """Return a line of what the destination answered."""
+def describe(answer: Answer) -> str:
+    """Return the status and the beginning of the body, as an error message."""
     return f"{answer.status} {answer.body[:MAX_ERROR_CHARACTERS].decode(errors='replace').strip()}"
 
 
-def json_of(answer: Answer) -> Mapping[str, Any]:
-    """Return the object that was answered, or an empty one."""
+def parse_object(answer: Answer) -> Mapping[str, Any]:
+    """Return the answer's JSON object, or an empty one if it has none."""
     try:
         value = json.loads(answer.body)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""kafka://broker,broker/topic?option=value: Apache Kafka, or what speaks its protocol; the options are librdkafka's.
+"""kafka://broker,broker/topic?option=value: Apache Kafka or a compatible broker. The options are librdkafka's.
 
-The key is the userId or the anonymousId, so that a user's events are in one partition. They stay in order there,
-whatever fails: a repeat is the whole batch, and what an earlier try still brings is a beginning of it, without a gap.
+The key is the userId or the anonymousId, so that a user's events are in one partition. Failures do not change their
+order: a retry sends the whole batch, and an earlier attempt can only have stored the beginning of it, without a gap.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,31 +13,31 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from eventlog import StoredEvent
 
-from .delivery import AtOnce, DeliveryRejected, RetryLater, Settled
+from .delivery import DeliveryRejected, Outcome, RetryLater, Unbuffered
 
-WAIT = 10.0  # seconds for all of a batch to be acknowledged, before it counts as a failure
-SLICE = 0.2  # seconds of that between two looks at whether it is to end
+ACKNOWLEDGE_SECONDS = 10.0  # for a whole batch, before the attempt counts as failed
+POLL_SECONDS = 0.2  # between two checks for `abort`
 
 DEFAULTS: dict[str, str | int] = {
     "client.id": "tracklog",
     "compression.type": "lz4",
-    "partitioner": "murmur2_random",  # that of Java's producers
+    "partitioner": "murmur2_random",  # as Java's producers
     "reconnect.backoff.max.ms": 2000,
     "log_level": 3,  # errors
 }
-# What the guarantees rest on.
+# The guarantees depend on these.
 FIXED: dict[str, str | int] = {
     "acks": "all",
     "enable.idempotence": True,
-    "enable.gapless.guarantee": True,  # nothing overtakes a message that was refused,
-    "max.in.flight.requests.per.connection": 1,  # not even where the broker has not heard of the producer before,
-    "delivery.timeout.ms": 0,  # nor one that has waited too long
+    "enable.gapless.guarantee": True,  # no message overtakes a rejected one,
+    "max.in.flight.requests.per.connection": 1,  # even if the broker does not know the producer yet,
+    "delivery.timeout.ms": 0,  # or one that has waited too long
     "queue.buffering.max.messages": 100_000,
     "queue.buffering.max.kbytes": 1_048_576,
 }
 
-# Errors that the event, or one beside it, is the cause of. All others are the cluster's, or a matter of settings.
-REFUSALS = {
+# Errors that an event of the batch causes. All others come from the cluster or its settings.
+REJECTIONS = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.RECORD_LIST_TOO_LARGE,
     KafkaError.INVALID_RECORD,
@@ -46,7 +46,8 @@ REFUSALS = {
 }
 
 
-def open(parts: SplitResult, options: dict[str, str]) -> "Kafka":
+def from_url(parts: SplitResult, options: dict[str, str]) -> "Kafka":
+    """Return a deliverer. Raises ValueError if the URL or an option is not valid."""
     topic = parts.path.strip("/")
     if not topic or "/" in topic:
         raise ValueError("it names no topic, as in kafka://broker:9092/topic")
@@ -60,38 +61,42 @@ def open(parts: SplitResult, options: dict[str, str]) -> "Kafka":
         raise ValueError(str(error)) from error
 
 
-class Kafka(AtOnce):
-    most_events = 2000
-    most_bytes = 2_000_000
+class Kafka(Unbuffered):
+    """Produces batches. An unacknowledged batch stays in the producer, and a retry only waits for it."""
+
+    max_events = 2000
+    max_bytes = 2_000_000
 
     def __init__(self, topic: str, settings: Mapping[str, object]) -> None:
         self._topic = topic
         self._settings: dict[str, object] = dict(settings) | {"logger": self}
         self._producer = Producer(self._settings)
         self._aborted = False
-        self._trouble = ""  # what the producer last said of the cluster
-        self._events: Sequence[StoredEvent] = ()  # under way
+        self._trouble = ""  # librdkafka's last message about the cluster
+        self._events: Sequence[StoredEvent] = ()  # in the producer
         self._failed: dict[int, KafkaError] = {}
-        self._refused: dict[int, KafkaError] = {}
+        self._rejected: dict[int, KafkaError] = {}
 
-    def deliver(self, events: Sequence[StoredEvent]) -> Settled:
+    def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         if events != self._events:
             if self._events:
                 self._reopen()
             self._produce(events)
         if left := self._wait():
-            # The producer goes on with them, and knows which a broker has already; the next try is to wait for them.
+            # The producer keeps trying, and knows which ones a broker has. So the next attempt only waits for them.
             trouble = self._trouble or "no answer"
-            raise RetryLater(f"{left} of {len(events)} events are not acknowledged after {WAIT:.0f} s: {trouble}")
+            raise RetryLater(
+                f"{left} of {len(events)} events are not acknowledged after {ACKNOWLEDGE_SECONDS:.0f} s: {trouble}"
+            )
         self._events = ()
         if self._failed:
             failed, trouble = list(self._failed.values()), self._trouble
             self._reopen()
             for error in failed:
-                if error.code() in REFUSALS:
+                if error.code() in REJECTIONS:
                     raise DeliveryRejected(error.name(), _text(error))
             raise RetryLater(trouble or _text(failed[0]))
-        return Settled({index: (error.name(), _text(error)) for index, error in self._refused.items()})
+        return Outcome({index: (error.name(), _text(error)) for index, error in self._rejected.items()})
 
     def abort(self) -> bool:
         self._aborted = True
@@ -99,10 +104,10 @@ class Kafka(AtOnce):
 
     def close(self) -> None:
         self._producer.purge()
-        del self._producer  # which ends it; its close would flush first, and raise what it hears of the purged
+        del self._producer  # Producer.close() would flush first, and raise an error for the purged messages
 
     def _reopen(self) -> None:
-        """Drop what is under way; what a broker has got of it may still be stored, but nothing after it."""
+        """Drop the batch in the producer. A broker may still store messages that it has received, but no later ones."""
         self.close()
         self._producer = Producer(self._settings)
         self._events = ()
@@ -110,7 +115,7 @@ class Kafka(AtOnce):
     def _produce(self, events: Sequence[StoredEvent]) -> None:
         self._events = events
         self._trouble = ""
-        self._failed, self._refused = {}, {}
+        self._failed, self._rejected = {}, {}
         for index, event in enumerate(events):
             try:
                 self._producer.produce(
@@ -122,24 +127,23 @@ class Kafka(AtOnce):
                 )
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                    self._reopen()  # before what comes next could overtake it
+                    self._reopen()  # so that no later event overtakes this one
                     raise RetryLater(_text(error.args[0])) from error
-                self._refused[index] = error.args[0]
+                self._rejected[index] = error.args[0]
 
     def _wait(self) -> int:
-        """Wait for the reports of all that was produced; return how many are missing."""
-        until = monotonic() + WAIT
+        """Wait until every message is acknowledged or has failed; return how many are not."""
+        until = monotonic() + ACKNOWLEDGE_SECONDS
         while (left := len(self._producer)) and (seconds := until - monotonic()) > 0 and not self._aborted:
             try:
-                self._producer.poll(
-                    min(seconds, SLICE)
-                )  # and no flush, which does not bear a callback after a fatal error
+                # flush() cannot call back after a fatal error.
+                self._producer.poll(min(seconds, POLL_SECONDS))
             except KafkaException:
-                self._producer.purge()  # fatal: what was refused is reported still, and nothing more is sent
+                self._producer.purge()  # fatal: failed messages are still reported, and nothing more is sent
         return left
 
     def log(self, _level: int, _form: str, *words: str) -> None:
-        """Take what librdkafka says, as a logger does."""
+        """Keep the last message of librdkafka, which takes this object for a logger."""
         self._trouble = words[-1].partition("]: ")[2] or words[-1]
 
 

@@ -1,27 +1,45 @@
-"""Let one forwarder at a time deliver to a destination, by a lock that the kernel takes back from a dead process."""
+"""Let only one forwarder at a time deliver to a destination.
+
+The lock is a flock on a file next to the log, which the kernel releases when the process dies.
+"""
 
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 
+from eventlog import NotPossible
+from eventlog.reasons import explain
 from eventlog.side_files import open_side_file
 
-PATIENCE = 0.5  # seconds, since `discard` takes a lock for a moment
-NAP = 0.01  # seconds
+TIMEOUT_SECONDS = 0.5  # `discard` holds a lock for a moment
+RETRY_SECONDS = 0.01
 
 
 @contextmanager
-def held(log_path: str, name: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lock file of a destination, beside the log; raise BlockingIOError if another forwarder holds it."""
-    path, deadline = _path(log_path, name), monotonic() + patience
+def exclusive(log_path: str, name: str) -> Iterator[None]:
+    """Lock a destination for a forwarder. Raises NotPossible if another one has it, or if the file is not usable."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(log_path, name))
+        except BlockingIOError:
+            raise NotPossible(f"Another forwarder delivers to {name!r}") from None
+        except OSError as failure:
+            raise NotPossible(explain(log_path, failure)) from failure
+        yield
+
+
+@contextmanager
+def locked(log_path: str, name: str, timeout: float = TIMEOUT_SECONDS) -> Iterator[None]:
+    """Lock a destination. Raises BlockingIOError if another forwarder still has it after `timeout` seconds."""
+    path, deadline = _path(log_path, name), monotonic() + timeout
     while True:
         file = open_side_file(log_path, path)
         try:
             _lock(file, deadline)
-            if _is_at(path, file):  # it may have been discarded between the opening and the locking
+            if _is_at(path, file):  # `discard` may have deleted it between open and lock
                 yield
                 return
         finally:
@@ -29,8 +47,8 @@ def held(log_path: str, name: str, patience: float = PATIENCE) -> Iterator[None]
 
 
 def discard(log_path: str, name: str) -> None:
-    """Delete the lock file of a destination, unless a forwarder holds it."""
-    with suppress(BlockingIOError), held(log_path, name, patience=0):
+    """Delete the lock file of a destination, unless a forwarder holds the lock."""
+    with suppress(BlockingIOError), locked(log_path, name, timeout=0):
         os.unlink(_path(log_path, name))
 
 
@@ -45,7 +63,7 @@ def _lock(file: int, deadline: float) -> None:
         except BlockingIOError:
             if monotonic() >= deadline:
                 raise
-            time.sleep(NAP)
+            time.sleep(RETRY_SECONDS)
 
 
 def _is_at(path: str, file: int) -> bool:

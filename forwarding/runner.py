@@ -1,4 +1,4 @@
-"""Run a forwarder for each destination, for those that there are and those that come."""
+"""Run a forwarder for each destination, in a thread of its own."""
 
 import logging
 import threading
@@ -8,12 +8,12 @@ from time import monotonic
 
 from eventlog import Destination, EventLog, NotPossible, Unavailable
 
-from .attempts import GIVE_UP_AFTER
 from .forwarder import Forwarder
-from .secrets import hider
+from .secrets import make_redactor
+from .splitting import GIVE_UP_SECONDS
 
-LOOK = 0.25  # seconds between two looks at which destinations there are
-TROUBLED = 10.0  # seconds before a destination that could not be opened is tried again, unless it is changed
+LIST_SECONDS = 0.25  # between two reads of the list of destinations
+REOPEN_SECONDS = 10.0  # until a destination that could not be opened is tried again, unless it is changed first
 
 logger = logging.getLogger("tracklog.forwarding")
 
@@ -24,13 +24,13 @@ def forward(
     *,
     stop: threading.Event,
     once: bool = False,
-    give_up_after: float = GIVE_UP_AFTER,
-    report: Callable[[int], object] = lambda settled: None,
+    give_up_after: float = GIVE_UP_SECONDS,
+    report: Callable[[int], object] = lambda advanced: None,
 ) -> bool:
-    """Deliver to the destinations of these names, or to all that there are and will be, each in a thread of its own.
+    """Deliver to the destinations with these names, or to all, including those added later.
 
-    Returns when told to stop, or, if it is to do so once, when nothing waits or can be delivered; tells whether
-    nothing is left, in any of them.
+    Returns when `stop` is set, or with `once` as soon as nothing can be delivered. Return True if nothing is left to
+    deliver to any of them. `give_up_after` is in seconds. The threads call `report`, see Forwarder.
     """
     log = EventLog(path)
     runs: dict[str, _Run] = {}
@@ -42,7 +42,7 @@ def forward(
         while not stop.is_set():
             try:
                 destinations = [each for each in log.destinations.all() if not names or each.name in names]
-            except Unavailable:  # those that are there wait until it is over, and say so
+            except Unavailable:  # the running forwarders log it and wait
                 if not runs:
                     raise
                 destinations = []
@@ -51,7 +51,7 @@ def forward(
                     runs[destination.name] = _Run(path, destination, run)
             if once:
                 break
-            stop.wait(LOOK)
+            stop.wait(LIST_SECONDS)
     finally:
         for each in runs.values():
             each.thread.join()
@@ -60,41 +60,41 @@ def forward(
 
 
 class _Run:
-    """One run of a destination's forwarder, in a thread."""
+    """Runs a destination's forwarder once, in a thread."""
 
     def __init__(self, path: str, destination: Destination, run: Callable[[EventLog, str], bool]) -> None:
-        self.is_done = False  # nothing was left to deliver
+        self.is_done = False  # True if nothing was left to deliver
         self._path = path
         self._destination = destination
         self._run = run
-        self._not_before = 0.0  # when the next may begin, by the monotonic clock
+        self._reopen_at = 0.0  # by the monotonic clock
         self.thread = threading.Thread(target=self._deliver, name=destination.name)
         self.thread.start()
 
     def is_over(self, destination: Destination) -> bool:
-        """Tell whether it is time for another run, for a destination as it is now."""
+        """Return True if the destination, which is now this row, needs another run."""
         if self.thread.is_alive():
             return False
-        return monotonic() >= self._not_before or _settings(destination) != _settings(self._destination)
+        return monotonic() >= self._reopen_at or _settings(destination) != _settings(self._destination)
 
     def _deliver(self) -> None:
         log, name = EventLog(self._path), self._destination.name
         try:
             self.is_done = self._run(log, name)
         except NotPossible as failure:
-            self._not_before = monotonic() + TROUBLED
+            self._reopen_at = monotonic() + REOPEN_SECONDS
             logger.error("%s", failure, extra={"event": "forwarder_refused", "destination": name, "count": 1})
         except Unavailable as failure:
             logger.error("%s", failure, extra={"event": "forwarder_refused", "destination": name, "count": 1})
         except Exception:
-            self._not_before = monotonic() + TROUBLED
-            fault = hider(self._destination.url)(traceback.format_exc())
+            self._reopen_at = monotonic() + REOPEN_SECONDS
+            fault = make_redactor(self._destination.url)(traceback.format_exc())
             fields = {"event": "forwarder_failed", "destination": name, "count": 1, "traceback": fault}
-            logger.error("the forwarder of %s has failed", name, extra=fields)
+            logger.error("the forwarder of %s failed", name, extra=fields)
         finally:
             log.close()
 
 
 def _settings(destination: Destination) -> tuple[object, ...]:
-    """Return what an operator decides about a destination."""
+    """Return the columns that an operator sets."""
     return destination.id, destination.url, destination.types, destination.sources, destination.paused

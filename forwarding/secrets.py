@@ -1,4 +1,4 @@
-"""Keep the secrets of a destination's URL out of what people see: lists, errors and log lines."""
+"""Keep the secrets of a destination's URL out of lists, errors and log lines."""
 
 import json
 import os
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
-HIDDEN = "***"
-MIN_CHARACTERS = 3  # a shorter text is no secret, and is found in any message
+REDACTED = "***"
+MIN_SECRET_CHARACTERS = 3  # a shorter text is not a secret, and occurs in any message
 
-#: The options whose values are shown, by the scheme's last part; those of a webhook are the receiver's own.
-HARMLESS = {
+#: Options whose values are shown, by scheme. A webhook's options belong to its receiver, so it has none here.
+SHOWN_OPTIONS = {
     "http": {"gzip"},
     "https": {"gzip"},
     "kafka": {
@@ -33,39 +33,39 @@ HARMLESS = {
         "ssl.ca.location",
     },
 }
-HARMLESS_OF_ARCHIVES = {"bytes", "seconds"}
+SHOWN_ARCHIVE_OPTIONS = {"bytes", "seconds"}
 
 
-def hide_secrets(url: str) -> str:
-    """Return a URL for people's eyes: without what is before an @, and only with options known to be harmless.
+def redact_url(url: str) -> str:
+    """Return a URL without its user part, and only with options that are known to be harmless.
 
-    A URL that can be read in more than one way is hidden but for its scheme.
+    Of an ambiguous URL, return only the scheme.
     """
     parts = split(url)
     if parts is None:
-        return f"{_scheme(url)}://{HIDDEN}"
+        return f"{_scheme(url)}://{REDACTED}"
     user, at, host = parts.netloc.rpartition("@")
-    shown_user = user if VARIABLE.fullmatch(user) else HIDDEN
+    shown_user = user if VARIABLE.fullmatch(user) else REDACTED
     options = list(_options(parts))
-    harmless = [(name, value) for name, value in options if _is_shown(parts.scheme, name, value)]
-    query = urlencode(harmless, safe="*${}/:")
-    if len(harmless) < len(options):
-        query += "&" * bool(query) + HIDDEN
+    shown = [(name, value) for name, value in options if _is_shown(parts.scheme, name, value)]
+    query = urlencode(shown, safe="*${}/:")
+    if len(shown) < len(options):
+        query += "&" * bool(query) + REDACTED
     return parts._replace(netloc=f"{shown_user}@{host}" if at else host, query=query).geturl()
 
 
-def hider(url: str) -> Callable[[str], str]:
-    """Return a function that strikes the URL's secrets, however they are written, out of a text."""
+def make_redactor(url: str) -> Callable[[str], str]:
+    """Return a function that replaces the URL's secrets in a text, in any spelling, by `***`."""
     spellings = {spelling for secret in _secrets(url) for spelling in _spellings(secret)}
-    long_enough = sorted((each for each in spellings if len(each) >= MIN_CHARACTERS), key=len, reverse=True)
+    long_enough = sorted((each for each in spellings if len(each) >= MIN_SECRET_CHARACTERS), key=len, reverse=True)
     if not long_enough:
         return lambda text: text
     pattern = re.compile("|".join(map(re.escape, long_enough)))
-    return lambda text: pattern.sub(HIDDEN, text)
+    return lambda text: pattern.sub(REDACTED, text)
 
 
 def split(url: str) -> SplitResult | None:
-    """Return the parts of a URL, or None where it cannot be told for sure which parts they are."""
+    """Return the parts of a URL, or None if it is ambiguous."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -77,7 +77,7 @@ def split(url: str) -> SplitResult | None:
 
 def _scheme(url: str) -> str:
     scheme = url.partition("://")[0]
-    return scheme if re.fullmatch(r"[a-z][a-z0-9+.-]{0,30}", scheme) and "://" in url else HIDDEN
+    return scheme if re.fullmatch(r"[a-z][a-z0-9+.-]{0,30}", scheme) and "://" in url else REDACTED
 
 
 def _options(parts: SplitResult) -> Iterator[tuple[str, str]]:
@@ -85,12 +85,12 @@ def _options(parts: SplitResult) -> Iterator[tuple[str, str]]:
 
 
 def _is_shown(scheme: str, name: str, value: str) -> bool:
-    known = HARMLESS_OF_ARCHIVES if scheme.startswith("archive+") else HARMLESS.get(scheme, set())
+    known = SHOWN_ARCHIVE_OPTIONS if scheme.startswith("archive+") else SHOWN_OPTIONS.get(scheme, set())
     return name in known or bool(re.fullmatch(r"[\w.-]{1,60}", name) and VARIABLE.fullmatch(value))
 
 
 def _secrets(url: str) -> Iterator[str]:
-    """Yield what must not be shown, as it is in the URL and as it is meant."""
+    """Yield each text that must not be shown, as written in the URL and decoded."""
     for name in VARIABLE.findall(url):
         yield os.environ.get(name, "")
     parts = split(url)

@@ -1,6 +1,6 @@
-"""https://KEY@host/v1/batch: any service that speaks this API, another tracklog among them; `?gzip=true` to compress.
+"""https://KEY@host/v1/batch: a service with this API, such as another tracklog. `?gzip=true` compresses.
 
-An event carries its messageId and both of its times, so that a tracklog stores it once and corrects no time twice.
+Each event carries its messageId and both times, so a tracklog stores it once and does not correct its time again.
 """
 
 import gzip
@@ -13,28 +13,29 @@ from zlib import crc32
 
 from eventlog import StoredEvent
 
-from .delivery import AtOnce, Settled
-from .http import MAX_ERROR_CHARACTERS, Poster, json_of, refusal
-from .threads import start
+from .delivery import Outcome, Unbuffered
+from .http import MAX_ERROR_CHARACTERS, Poster, parse_object, rejection
+from .threads import run_in_thread
 
-MOST_EVENTS = 1000  # of a batch, as many as an answer lists rejections for
-MOST_BYTES = 450_000  # of a batch, of the 500 KB that services of this API take
-LANES = 8  # batches that are under way together
-DEPTH = 4  # batches of each lane, before all lanes are waited for
+MAX_POST_EVENTS = 1000  # an answer lists at most as many rejections
+MAX_POST_BYTES = 450_000  # services of this API take 500 KB
+LANES = 8  # POSTs at the same time
+POSTS_PER_LANE = 4  # in one delivery
 
 
-def open(parts: SplitResult, options: dict[str, str]) -> "Segment":
-    key = unquote(parts.netloc.rpartition("@")[0]).rstrip(":")  # as some write it, like curl's -u KEY:
+def from_url(parts: SplitResult, options: dict[str, str]) -> "Segment":
+    """Return a deliverer. Raises ValueError if the URL has no key or no host."""
+    key = unquote(parts.netloc.rpartition("@")[0]).rstrip(":")  # also in the form of curl's -u KEY:
     if not key:
         raise ValueError("it needs a key, as in https://KEY@host/v1/batch")
     return Segment(key, options.pop("gzip", "") == "true", Poster(parts, options))
 
 
-class Segment(AtOnce):
-    """Posts in a few lanes at a time; all that one user does goes by one lane, and so in order."""
+class Segment(Unbuffered):
+    """Posts over several lanes at a time. A user's events use one lane, which keeps their order."""
 
-    most_events = LANES * DEPTH * MOST_EVENTS
-    most_bytes = LANES * DEPTH * MOST_BYTES
+    max_events = LANES * POSTS_PER_LANE * MAX_POST_EVENTS
+    max_bytes = LANES * POSTS_PER_LANE * MAX_POST_BYTES
 
     def __init__(self, key: str, compress: bool, poster: Poster) -> None:
         self._headers = {
@@ -45,20 +46,20 @@ class Segment(AtOnce):
             self._headers["Content-Encoding"] = "gzip"
         self._compress = compress
         self._poster = poster
-        # What was taken, or why it was refused, by event: where one lane fails, the others need not go again.
-        self._settled: dict[int, tuple[str, str] | None] = {}
+        # By event id: None, or code and message of a rejection. If one lane fails, the others are not repeated.
+        self._outcomes: dict[int, tuple[str, str] | None] = {}
 
-    def deliver(self, events: Sequence[StoredEvent]) -> Settled:
+    def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         lanes: list[list[StoredEvent]] = [[] for _ in range(LANES)]
         for event in events:
-            if event.id not in self._settled:
+            if event.id not in self._outcomes:
                 lanes[crc32((event.user_id or event.anonymous_id or "").encode()) % LANES].append(event)
-        under_way = [start(partial(self._deliver_lane, lane)) for lane in lanes if lane]
-        wait(under_way)  # all of them, though one fails: what comes next must not overtake the others
+        under_way = [run_in_thread(partial(self._deliver_lane, lane)) for lane in lanes if lane]
+        wait(under_way)  # even if one fails: the next delivery must not overtake the others
         for lane in under_way:
             lane.result()
-        outcomes = [self._settled.pop(event.id) for event in events]
-        return Settled({index: why for index, why in enumerate(outcomes) if why})
+        outcomes = [self._outcomes.pop(event.id) for event in events]
+        return Outcome({index: why for index, why in enumerate(outcomes) if why})
 
     def abort(self) -> bool:
         self._poster.abort()
@@ -69,14 +70,14 @@ class Segment(AtOnce):
 
     def _deliver_lane(self, lane: Sequence[StoredEvent]) -> None:
         for batch in _batches(lane):
-            refused = self._post([event.payload for event in batch])
-            self._settled |= {event.id: refused.get(index) for index, event in enumerate(batch)}
+            rejected = self._post([event.payload for event in batch])
+            self._outcomes |= {event.id: rejected.get(index) for index, event in enumerate(batch)}
 
     def _post(self, payloads: Sequence[str]) -> dict[int, tuple[str, str]]:
-        """Post a batch; return which of it are refused, by index, and why.
+        """Post a batch; return code and message of its rejected events, by index.
 
-        An answer that lists so many that it is not read to its end says nothing of the others. So the halves are posted
-        again: what was taken is a duplicate then, and what was refused is listed in a shorter answer.
+        If the list of rejections is too long to be read, post the two halves again. Their answers are shorter, and
+        events that were stored are duplicates then.
         """
         body = ('{"batch":[' + ",".join(payloads) + "]}").encode()
         answer = self._poster.post(gzip.compress(body, 6) if self._compress else body, self._headers)
@@ -84,19 +85,19 @@ class Segment(AtOnce):
             middle = len(payloads) // 2
             first = self._post(payloads[:middle])
             return first | {index + middle: why for index, why in self._post(payloads[middle:]).items()}
-        refused = _refused(json_of(answer).get("rejected"), len(payloads))
-        if answer.status >= 300 and len(refused) < len(payloads):
-            raise refusal(answer)
-        return refused
+        rejected = _read_rejected(parse_object(answer).get("rejected"), len(payloads))
+        if answer.status >= 300 and len(rejected) < len(payloads):
+            raise rejection(answer)
+        return rejected
 
 
 def _batches(lane: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
-    """Cut a lane into batches that the destination takes."""
+    """Cut a lane into batches of one POST each."""
     batch: list[StoredEvent] = []
     size = 0
     for event in lane:
         length = len(event.payload.encode())
-        if batch and (len(batch) == MOST_EVENTS or size + length > MOST_BYTES):
+        if batch and (len(batch) == MAX_POST_EVENTS or size + length > MAX_POST_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(event)
@@ -104,11 +105,11 @@ def _batches(lane: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
     yield batch
 
 
-def _refused(rejected: object, number: int) -> dict[int, tuple[str, str]]:
-    """Read the list `rejected` of an answer to a batch, by index; what is none has no such list."""
-    refused = {}
-    for each in rejected if isinstance(rejected, list) else []:
+def _read_rejected(listed: object, number: int) -> dict[int, tuple[str, str]]:
+    """Return code and message by index from an answer's `rejected`, ignoring all that has another form."""
+    rejected = {}
+    for each in listed if isinstance(listed, list) else []:
         if isinstance(each, dict) and each.get("index") in range(number):
             message = str(each.get("message", ""))[:MAX_ERROR_CHARACTERS]
-            refused[each["index"]] = str(each.get("code", "rejected"))[:MAX_ERROR_CHARACTERS], message
-    return refused
+            rejected[each["index"]] = str(each.get("code", "rejected"))[:MAX_ERROR_CHARACTERS], message
+    return rejected

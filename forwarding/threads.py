@@ -1,15 +1,15 @@
-"""Run calls in daemon threads, so that one that hangs never keeps the process from ending."""
+"""Run calls in daemon threads, so that a hanging call never keeps the process alive."""
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def start(call: Callable[[], T]) -> "Future[T]":
-    """Start a call in a thread of its own; return its outcome to come."""
+def run_in_thread(call: Callable[[], T]) -> "Future[T]":
+    """Start a call in a new thread; return its future."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -22,3 +22,8 @@ def start(call: Callable[[], T]) -> "Future[T]":
 
     threading.Thread(target=run, daemon=True).start()
     return future
+
+
+def has_ended(call: "Future[T]", seconds: float) -> bool:
+    """Wait for a call for at most `seconds`; return True if it has ended."""
+    return bool(wait([call], seconds).done)

@@ -1,4 +1,4 @@
-"""Read a destination's URL: which kind it is, with secrets from the environment."""
+"""Read a destination's URL: find its kind, fill in secrets, open its deliverer."""
 
 import os
 import re
@@ -9,82 +9,86 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote
 from eventlog import NotPossible
 
 from . import secrets
-from .delivery import Kind
+from .delivery import Deliverer
 
-KINDS = {
+# A kind is the name of its module here, and of its extra in setup.cfg if it needs a package.
+KIND_BY_SCHEME = {
     "http": "segment",
     "https": "segment",
     "webhook+http": "webhook",
     "webhook+https": "webhook",
     "kafka": "kafka",
 }
-ARCHIVE = "archive+"  # before any URL of fsspec's
+ARCHIVE = "archive+"  # before any URL that fsspec knows
 
 
-def open_kind(url: str) -> Kind:
-    """Return the kind of destination that the URL stands for, ready to deliver; raise NotPossible for a wrong one."""
-    name = kind_of(url)
-    # Split before it is filled in: a secret may hold what divides a URL.
+def open_deliverer(url: str) -> Deliverer:
+    """Return a deliverer for the URL, with variables from the environment.
+
+    Raises NotPossible if the URL is not valid, a variable is not set, or the kind's package is not installed.
+    """
+    kind = find_kind(url)
+    # Split the URL before secrets are filled in: they may contain delimiters.
     parts = _split(url)
     try:
-        module = import_module(f"forwarding.{name}")
+        module = import_module(f"forwarding.{kind}")
     except ModuleNotFoundError as error:
-        raise NotPossible(f"This kind needs the extra {name!r}: pip install '.[{name}]' ({error})") from error
-    kind: Callable[[SplitResult, dict[str, str]], Kind] = module.open
+        raise NotPossible(f"The kind {kind} needs its extra: pip install '.[{kind}]' ({error})") from error
+    from_url: Callable[[SplitResult, dict[str, str]], Deliverer] = module.from_url
     user, at, host = parts.netloc.rpartition("@")
-    netloc = quote(_filled(unquote(user)), safe="") + at + _filled(host)
-    options = {name: _filled(value) for name, value in parse_qsl(parts.query)}
+    netloc = quote(_expand(unquote(user)), safe="") + at + _expand(host)
+    options = {name: _expand(value) for name, value in parse_qsl(parts.query)}
     try:
-        return kind(parts._replace(netloc=netloc, path=_filled(parts.path)), options)
+        return from_url(parts._replace(netloc=netloc, path=_expand(parts.path)), options)
     except ValueError as error:
-        # Without its cause, whose text may show a secret.
-        raise NotPossible(f"The URL is not right for its kind: {secrets.hider(url)(str(error))}") from None
+        # The cause may contain a secret.
+        raise NotPossible(f"The URL is not valid: {secrets.make_redactor(url)(str(error))}") from None
 
 
 def check_url(url: str) -> None:
-    """Raise NotPossible for a URL that no forwarder could deliver to.
+    """Raise NotPossible if no forwarder can deliver to this URL.
 
-    One with variables that are not in this environment is checked for its form alone: the forwarder has its own.
+    If one of its variables is not set here, check only the form: the forwarder has its own environment.
     """
-    kind_of(url)
+    find_kind(url)
     _split(url)
     if all(name in os.environ for name in secrets.VARIABLE.findall(url)):
-        open_kind(url).close()
+        open_deliverer(url).close()
 
 
-def kind_of(url: str) -> str:
-    """Return the name of the kind of destination that the URL stands for; raise NotPossible where there is none."""
+def find_kind(url: str) -> str:
+    """Return the kind of destination that the URL names. Raises NotPossible if there is no such kind."""
     scheme = url.partition(":")[0]
     if scheme.startswith(ARCHIVE):
         return "archive"
-    if scheme not in KINDS:
-        known = ", ".join(sorted(KINDS))
-        what = repr(scheme) if re.fullmatch(r"[\w+.-]{1,20}", scheme) and "://" in url else "That"
-        raise NotPossible(f"{what} is no kind of destination; there are {known} and {ARCHIVE} with a URL")
-    return KINDS[scheme]
+    if scheme not in KIND_BY_SCHEME:
+        known = ", ".join(sorted(KIND_BY_SCHEME))
+        named = repr(scheme) if re.fullmatch(r"[\w+.-]{1,20}", scheme) and "://" in url else "The URL"
+        raise NotPossible(f"{named} is not a kind of destination; use {known}, or {ARCHIVE} and a URL of fsspec")
+    return KIND_BY_SCHEME[scheme]
 
 
 def carries_one_source(url: str) -> bool:
-    """Tell whether a destination is for one source: its key stands for one there, whose messageIds are unique."""
-    return kind_of(url) == "segment"
+    """Return True if the URL's key stands for one source, within which messageIds are unique."""
+    return find_kind(url) == "segment"
 
 
 def _split(url: str) -> SplitResult:
     parts = secrets.split(url)
     if parts is None:
         raise NotPossible(
-            "The URL cannot be read for sure. In a key or an option, "
+            "The URL is ambiguous. In a key or an option, "
             "write @ as %40, / as %2F, ? as %3F, # as %23, and a space as %20"
         )
     return parts
 
 
-def _filled(text: str) -> str:
-    return secrets.VARIABLE.sub(_value_of, text)
+def _expand(text: str) -> str:
+    return secrets.VARIABLE.sub(_variable_value, text)
 
 
-def _value_of(found: re.Match[str]) -> str:
+def _variable_value(found: re.Match[str]) -> str:
     try:
         return os.environ[found[1]]
     except KeyError:
-        raise NotPossible(f"The URL names ${{{found[1]}}}, which is not in the environment") from None
+        raise NotPossible(f"The environment has no {found[1]}, which the URL needs") from None

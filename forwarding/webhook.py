@@ -1,6 +1,6 @@
-"""webhook+https://SECRET@host/path: one event per POST, signed where there is a secret.
+"""webhook+https://SECRET@host/path: one event per POST, signed if there is a secret.
 
-`X-Signature: sha256=` has the HMAC-SHA256 of the body in hexadecimal. `Idempotency-Key` is the messageId.
+`X-Signature: sha256=` carries the HMAC-SHA256 of the body in hexadecimal. `Idempotency-Key` is the messageId.
 """
 
 import hmac
@@ -9,25 +9,28 @@ from urllib.parse import SplitResult, quote, unquote
 
 from eventlog import StoredEvent
 
-from .delivery import AtOnce, Settled
-from .http import Poster, refusal
+from .delivery import Outcome, Unbuffered
+from .http import Poster, rejection
 
-_SAFE = "!#$%&'()*+,/:;=?@[]^`{|}~ "  # what a header may have; the rest is percent-encoded
+_SAFE = "!#$%&'()*+,/:;=?@[]^`{|}~ "  # allowed in a header; other characters are percent-encoded
 
 
-def open(parts: SplitResult, options: dict[str, str]) -> "Webhook":
+def from_url(parts: SplitResult, options: dict[str, str]) -> "Webhook":
+    """Return a deliverer. Raises ValueError if the URL names no host."""
     return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), Poster(parts, options))
 
 
-class Webhook(AtOnce):
-    most_events = 1
-    most_bytes = 1
+class Webhook(Unbuffered):
+    """Posts one event at a time."""
+
+    max_events = 1
+    max_bytes = 1
 
     def __init__(self, secret: str, poster: Poster) -> None:
         self._secret = secret.encode()
         self._poster = poster
 
-    def deliver(self, events: Sequence[StoredEvent]) -> Settled:
+    def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         for event in events:
             body = event.payload.encode()
             headers = {"Content-Type": "application/json", "Idempotency-Key": quote(event.message_id, safe=_SAFE)}
@@ -35,8 +38,8 @@ class Webhook(AtOnce):
                 headers["X-Signature"] = f"sha256={hmac.digest(self._secret, body, 'sha256').hex()}"
             answer = self._poster.post(body, headers)
             if answer.status >= 300:
-                raise refusal(answer)
-        return Settled()
+                raise rejection(answer)
+        return Outcome()
 
     def abort(self) -> bool:
         self._poster.abort()

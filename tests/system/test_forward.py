@@ -177,7 +177,7 @@ def test_a_poison_event_is_a_dead_letter_until_the_destination_is_mended(running
     with answering(answer) as port:
         running.flask("destinations", "add", "fussy", f"http://KEY@127.0.0.1:{port}/in")
         ended = running.flask("forward", "--once", check=False)
-        assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "All is delivered; 1 dead letters")
+        assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "All events are delivered; dead letters: 1")
         assert sorted(taken) == sorted(f"event {n}" for n in range(1000) if n != 500)
         assert "poison" in running.flask("destinations", "dead", "fussy").stdout
         assert running.flask("destinations", "replay", "fussy", "--dead", check=False).returncode == 1
@@ -273,7 +273,9 @@ def cpu_seconds(pid):
 def test_a_gzipped_batch_is_understood(running, second):
     post_events(running, 1000)
     running.flask("destinations", "add", "second", f"http://SecondKey@127.0.0.1:{second.port}/v1/batch?gzip=true")
-    assert running.flask("destinations", "test", "second").stdout.startswith("Destination second took the event test-")
+    assert running.flask("destinations", "test", "second").stdout.startswith(
+        "Destination second accepted the event test-"
+    )
     assert running.flask("forward", "--once").returncode == 0
     assert second.query("SELECT count(*) FROM events") == [(1001,)]
 
@@ -377,6 +379,6 @@ def test_several_sources_need_a_source_of_a_destination_that_has_one_key(running
     refused = running.flask("destinations", "add", "second", "http://KEY@127.0.0.1:1/v1/batch", check=False)
     assert (refused.returncode, refused.stderr) == (
         1,
-        "Error: A destination of this kind carries one source: say which with --source\n",
+        "Error: A destination of this kind carries one source: name it with --source\n",
     )
     running.flask("destinations", "add", "second", "http://KEY@127.0.0.1:1/v1/batch", "--source", "other")

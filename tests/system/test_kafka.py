@@ -108,7 +108,7 @@ def test_an_event_that_the_topic_does_not_take_becomes_a_dead_letter_and_the_oth
     running.flask("destinations", "add", "kafka", f"kafka://{broker.address}/small")
     ended = running.flask("forward", "--once", check=False)
     assert ended.returncode == 1
-    assert "1 dead letters" in ended.stderr
+    assert "dead letters: 1" in ended.stderr
     assert "MSG_SIZE_TOO_LARGE" in running.flask("destinations", "dead", "kafka").stdout
     with Topic(broker.address, "small") as topic:
         arrived = dict.fromkeys(record.headers["messageId"] for record in topic.read())

@@ -192,5 +192,5 @@ def test_a_forwarder_that_is_to_end_says_so_in_words(running, port):
     with receiving(port, [400]):
         ended = running.flask("forward", "--once", check=False)
     *warnings, last = ended.stderr.splitlines()
-    assert last == "All is delivered; 1 dead letters"
-    assert [line.split("WARNING ")[1].split(":")[0] for line in warnings] == ["hook refuses event 1"]
+    assert last == "All events are delivered; dead letters: 1"
+    assert [line.split("WARNING ")[1].split(":")[0] for line in warnings] == ["hook rejects event 1"]

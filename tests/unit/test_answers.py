@@ -17,7 +17,7 @@ from receiver import answer, black_hole, receiving
 from service import wait_until
 
 import eventlog
-from forwarding import DeliveryRejected, Forwarder, RetryLater, Settled, http, open_kind
+from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, http, open_deliverer
 
 AT = "2015-11-10T00:45:23.412Z"
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -32,7 +32,7 @@ def events(number):
 
 @contextmanager
 def opened(url):
-    kind = open_kind(url)
+    kind = open_deliverer(url)
     try:
         yield kind
     finally:
@@ -70,7 +70,7 @@ def test_an_answer_is_read_up_to_64_KiB(start_of_url, serve):
         kind.deliver(events(1))  # what it needs once
         tracemalloc.start()
         try:
-            assert kind.deliver(events(1)) == Settled()
+            assert kind.deliver(events(1)) == Outcome()
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -93,7 +93,7 @@ def drip_head(connection, _):
 
 @pytest.mark.parametrize("serve", [drip_body, drip_head, members])
 def test_an_answer_has_a_time_by_which_it_must_be_whole(start_of_url, monkeypatch, serve):
-    monkeypatch.setattr(http, "MAX_SECONDS", 0.5)
+    monkeypatch.setattr(http, "MAX_POST_SECONDS", 0.5)
     with (
         receiving(serve) as port,
         opened(f"{start_of_url}127.0.0.1:{port}/in") as kind,
@@ -124,7 +124,7 @@ def test_an_answer_that_is_odd_is_still_one(body):
         connection.sendall(answer(200, body))
 
     with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(events(3)) == Settled()
+        assert kind.deliver(events(3)) == Outcome()
 
 
 def judging(connection, request):
@@ -142,7 +142,7 @@ def judging(connection, request):
 def test_a_list_of_refused_events_that_is_too_long_to_be_read_is_asked_for_in_parts():
     """A thousand refused events have an answer of some 200 KB."""
     with receiving(judging) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        refused = kind.deliver(events(1000)).refused
+        refused = kind.deliver(events(1000)).rejected
     assert refused == {index: ("id_required", str(index + 1)) for index in range(0, 1000, 2)}
 
 
@@ -154,7 +154,7 @@ def test_a_page_that_is_answered_to_a_batch_is_no_list_that_was_cut():
         connection.sendall(answer(200, b"<html>" + bytes(100_000)))
 
     with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(events(1000)) == Settled()
+        assert kind.deliver(events(1000)) == Outcome()
     assert len(posts) == 1
 
 

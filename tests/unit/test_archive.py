@@ -12,7 +12,7 @@ from fsspec.registry import _registry
 
 import eventlog
 from eventlog import NotPossible, StoredEvent
-from forwarding import Forwarder, RetryLater, open_kind
+from forwarding import Forwarder, RetryLater, open_deliverer
 
 AT = "2015-11-10T00:45:23.412Z"
 LONG_AGO = "2015-11-10"
@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def archive(folder):
-    return open_kind(f"archive+file://{folder}")
+    return open_deliverer(f"archive+file://{folder}")
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,8 @@ def forward(log, folder):
     log.destinations.add("archive", f"archive+file://{folder}", [], [], 0)
 
     def forward(options="", wrap=lambda kind: kind):
-        kind = open_kind(f"archive+file://{folder}{options}")
-        Forwarder(log, "archive", stop=Once(), open_kind=lambda url: wrap(kind)).run()
+        kind = open_deliverer(f"archive+file://{folder}{options}")
+        Forwarder(log, "archive", stop=Once(), open_deliverer=lambda url: wrap(kind)).run()
 
     return forward
 
@@ -124,7 +124,7 @@ def test_names_sort_as_ids_do(archive, folder):
 )
 @pytest.mark.parametrize("place", ["file", "memory"])
 def test_no_source_writes_outside_of_its_folder(folder, memory, place, source, name):
-    open_kind(f"archive+{place}://{folder}").deliver([stored(1, source)])
+    open_deliverer(f"archive+{place}://{folder}").deliver([stored(1, source)])
     expected = folder / name / LONG_AGO / "000000000001-000000000001.ndjson.gz"
     written = [str(path) for path in folder.parent.rglob("*.gz")] if place == "file" else list(memory)
     assert written == [str(expected)]
@@ -173,8 +173,8 @@ def test_a_forwarder_that_died_over_an_object_writes_the_same_one_again(log, for
     class Dying:
         def __init__(self, kind):
             self.kind = kind
-            self.most_events, self.most_bytes = kind.most_events, kind.most_bytes
-            self.patience, self.reserves = kind.patience, kind.reserves
+            self.max_events, self.max_bytes = kind.max_events, kind.max_bytes
+            self.max_wait_seconds, self.reserves_batches = kind.max_wait_seconds, kind.reserves_batches
 
         def deliver(self, events):
             if is_written:
@@ -271,7 +271,7 @@ def failing(monkeypatch):
 )
 def test_what_a_place_cannot_take_now_is_written_later(failing, memory, failure):
     failing.failures.append(failure)
-    archive = open_kind("archive+s3://bucket/prefix")
+    archive = open_deliverer("archive+s3://bucket/prefix")
     with pytest.raises(RetryLater, match=type(failure).__name__) as later:
         archive.deliver([stored(1)])
     assert not later.value.is_server_fault  # of which no event can be the cause
@@ -282,28 +282,28 @@ def test_what_a_place_cannot_take_now_is_written_later(failing, memory, failure)
 
 
 def test_a_place_is_connected_to_once(failing):
-    archive = open_kind("archive+s3://bucket")
+    archive = open_deliverer("archive+s3://bucket")
     archive.deliver([stored(1)])
     archive.deliver([stored(2)])
     assert failing.opened == 1
 
 
 def test_a_place_that_cannot_be_connected_to_is_tried_later(failing, monkeypatch):
-    archive = open_kind("archive+s3://bucket")
+    archive = open_deliverer("archive+s3://bucket")
     monkeypatch.setattr(Failing, "__init__", lambda self, **options: 1 / 0)
     with pytest.raises(RetryLater, match="ZeroDivisionError"):
         archive.deliver([stored(1)])
 
 
 def test_other_options_are_the_librarys(failing):
-    archive = open_kind("archive+s3://bucket?seconds=1&endpoint_url=http://127.0.0.1:9000&bytes=1000")
+    archive = open_deliverer("archive+s3://bucket?seconds=1&endpoint_url=http://127.0.0.1:9000&bytes=1000")
     archive.deliver([stored(1)])
     assert archive._place._connected[0].storage_options == {"endpoint_url": "http://127.0.0.1:9000"}
-    assert (archive.patience, archive.most_bytes) == (1, 1000)
+    assert (archive.max_wait_seconds, archive.max_bytes) == (1, 1000)
 
 
 def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_whole(memory, monkeypatch):
-    archive = open_kind("archive+memory://there")
+    archive = open_deliverer("archive+memory://there")
     monkeypatch.setattr(MemoryFileSystem, "mv", lambda *arguments, **options: 1 / 0)
     with pytest.raises(RetryLater):
         archive.deliver([stored(1)])
@@ -314,7 +314,7 @@ def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_who
 
 
 def test_a_folder_that_is_not_there_is_not_made(folder):
-    archive = open_kind(f"archive+file://{folder}/unmounted")
+    archive = open_deliverer(f"archive+file://{folder}/unmounted")
     with pytest.raises(RetryLater, match="No such file"):
         archive.deliver([stored(1)])
     assert not list(folder.iterdir())
@@ -325,17 +325,17 @@ def test_a_folder_that_is_not_there_is_not_made(folder):
     [
         ("archive+s3://", "it names no place"),
         ("archive+file:///", "it names no place"),
-        ("archive+simplecache::s3://bucket", "cannot be read for sure"),
+        ("archive+simplecache::s3://bucket", "is ambiguous"),
         ("archive+file://folder", "three slashes"),
-        ("archive+file:///folder?second=5", "no such option"),
-        ("archive+memory://there?bytes=0", "bytes is a number, and 1 or more"),
-        ("archive+memory://there?bytes=many", "bytes is a number"),
-        ("archive+memory://there?seconds=-1", "seconds is a number, and 0 or more"),
-        ("archive+memory://there?seconds=nan", "seconds is a number"),
+        ("archive+file:///folder?second=5", "no other options"),
+        ("archive+memory://there?bytes=0", "bytes must be a number of at least 1"),
+        ("archive+memory://there?bytes=many", "bytes must be a number"),
+        ("archive+memory://there?seconds=-1", "seconds must be a number of at least 0"),
+        ("archive+memory://there?seconds=nan", "seconds must be a number"),
         ("archive+gopher://there", "Protocol not known: gopher"),
         ("archive+dropbox://there", "install"),
     ],
 )
 def test_a_wrong_url_of_an_archive_is_refused_with_a_sentence(url, sentence):
     with pytest.raises(NotPossible, match=sentence):
-        open_kind(url)
+        open_deliverer(url)

@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 import apsw
 import pytest
 from receiver import answer, black_hole, receiving
+from recording import Recorder
 from service import wait_until
 
 import eventlog
 import forwarding
 from eventlog import opening
 from forwarding import Forwarder, lock
-from forwarding.delivery import Nowhere
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -35,7 +35,7 @@ def run(runner):
     return run
 
 
-class Meanwhile(Nowhere):
+class Meanwhile(Recorder):
     """Has something done while it delivers for the first time."""
 
     def __init__(self, do, fails=False):
@@ -58,7 +58,7 @@ def forward(log):
     log.destinations.add("there", "webhook+http://old", [], [], 0)
 
     def forward(kind):
-        return Forwarder(log, "there", stop=threading.Event(), once=True, open_kind=lambda url: kind).run()
+        return Forwarder(log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: kind).run()
 
     return forward
 
@@ -81,7 +81,7 @@ def test_what_the_old_destination_got_is_not_noted_for_the_new_one(log, forward,
     assert forward(Meanwhile(again, fails)) is False
     new = log.destinations.get("there")
     assert (new.url, new.position, new.delivered, new.failures) == ("webhook+http://new", 0, 0, 0)
-    kind = Nowhere()
+    kind = Recorder()
     assert forward(kind) is True
     assert len(kind.delivered) == 100
 
@@ -129,7 +129,7 @@ def test_another_url_keeps_the_position_and_the_filters(log, run):
     before = log.destinations.get("there")
     log.destinations.note_failure(before.id, "401 unknown source")
     printed = run("destinations", "set", "there", "https://NEW@new.example/v1/batch")
-    assert printed == "Destination there is set to https://***@new.example/v1/batch\n"
+    assert printed == "Destination there now delivers to https://***@new.example/v1/batch\n"
     after = log.destinations.get("there")
     assert after.url == "https://NEW@new.example/v1/batch"
     assert after.last_error is None
@@ -140,9 +140,9 @@ def test_another_url_keeps_the_position_and_the_filters(log, run):
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("webhook+https://host/", "of the kind segment, and this URL of the kind webhook"),
+        ("webhook+https://host/", "of the kind segment, but this URL is of the kind webhook"),
         ("https://host/", "it needs a key"),
-        ("https://a/b@host/", "cannot be read for sure"),
+        ("https://a/b@host/", "is ambiguous"),
     ],
 )
 def test_another_url_must_be_one_of_the_same_kind(log, run, url, sentence):
@@ -166,6 +166,17 @@ def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, 
         assert run("destinations", "replay", "there", "--dead") == "1 delivered\n"
     assert received == ["1"]
     assert [letter.event.source for letter in log.destinations.dead_letters("there")] == ["other"]
+
+
+def test_the_list_and_the_metrics_show_the_same_backlog(log, run, client):
+    """Also when an event in the middle was deleted."""
+    log.append([event(1), event(2), event(3)._replace(user_id="2"), event(4)])
+    run("destinations", "add", "there", "webhook+http://nowhere", "--from", "2")
+    log.people.forget(log.people.find("2"))
+    _, row = run("destinations", "list").splitlines()[:2]
+    waiting = row.split()[3]
+    scraped = client.get("/metrics").text
+    assert f'tracklog_destination_backlog_events{{destination="there"}} {waiting}.0' in scraped
 
 
 # One source for a key
@@ -196,7 +207,7 @@ def test_a_source_that_is_added_later_does_not_share_the_key(log, run):
 def test_a_key_for_several_sources_is_refused(log, run, sources):
     log.sources.add("later")
     printed = run("destinations", "add", "there", "https://KEY@host/v1/batch", *sources, exit_code=1)
-    assert "carries one source: say which with --source" in printed
+    assert "carries one source: name it with --source" in printed
 
 
 # The upgrade
@@ -346,7 +357,7 @@ def test_a_destination_that_is_added_again_is_served_at_once_with_what_it_lacks(
 
 
 def test_one_that_could_not_be_opened_is_served_when_it_is_mended(log, run, path, monkeypatch):
-    monkeypatch.setattr("forwarding.runner.TROUBLED", 600.0)
+    monkeypatch.setattr("forwarding.runner.REOPEN_SECONDS", 600.0)
     log.append([event(1)])
     log.destinations.add("there", "https://host/without/a/key", [], ["example"], 0)
     with taking() as (url, taken), running(path):
@@ -376,7 +387,7 @@ def locks(path):
 
 
 def test_the_lock_file_goes_with_the_destination(log, run, path, forward):
-    forward(Nowhere())
+    forward(Recorder())
     assert locks(path) == ["tracklog.db-forward-there"]
     run("destinations", "remove", "there", "--yes")
     assert locks(path) == []
@@ -392,10 +403,10 @@ def test_the_lock_file_goes_where_a_forwarder_holds_it(log, run, path):
 
 
 def test_a_lock_that_is_held_is_not_discarded(path):
-    with lock.held(path, "there"):
+    with lock.locked(path, "there"):
         lock.discard(path, "there")
         assert locks(path)
-        with pytest.raises(BlockingIOError), lock.held(path, "there", patience=0):
+        with pytest.raises(BlockingIOError), lock.locked(path, "there", timeout=0):
             pass
     lock.discard(path, "there")
     assert not locks(path)
@@ -405,7 +416,7 @@ def hold(path, seconds, held):
     """Take the lock again and again, note how many hold it at a time, and discard it."""
     deadline = lock.monotonic() + seconds
     while lock.monotonic() < deadline:
-        with suppress(BlockingIOError), lock.held(path, "there", patience=0):
+        with suppress(BlockingIOError), lock.locked(path, "there", timeout=0):
             with held.get_lock():
                 held[0] += 1
                 held[1] = max(held[1], held[0])

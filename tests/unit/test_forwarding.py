@@ -6,12 +6,12 @@ import threading
 
 import apsw
 import pytest
+from recording import Recorder
 
 import eventlog
-from forwarding import DeliveryRejected, Forwarder, RetryLater, Settled, hide_secrets, kind_of, open_kind
+from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, find_kind, open_deliverer, redact_url
 from forwarding import forward as run_forwarders
 from forwarding.backoff import delay
-from forwarding.delivery import Nowhere
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -23,10 +23,10 @@ def event(number, **fields):
     )
 
 
-class Scripted(Nowhere):
+class Scripted(Recorder):
     """Takes what is not poisoned; before that, does what the script says, a step a delivery."""
 
-    most_events = 8
+    max_events = 8
 
     def __init__(self, *script, poison=lambda event: None):
         super().__init__()
@@ -57,7 +57,7 @@ def add(log):
 
         def forward(kind, **options):
             forwarder = Forwarder(
-                log, "there", stop=threading.Event(), once=True, open_kind=lambda url: kind, **options
+                log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: kind, **options
             )
             return forwarder.run()
 
@@ -70,7 +70,7 @@ def add(log):
 def waits(monkeypatch):
     """Wait for nothing, and tell for how long it would have been."""
     waited = []
-    monkeypatch.setattr("forwarding.attempts.Attempts._wait", lambda self, seconds: waited.append(seconds))
+    monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda self, seconds: waited.append(seconds))
     return waited
 
 
@@ -155,7 +155,7 @@ def test_what_the_destination_names_as_refused_is_not_split_for(add, log):
     class Judging(Scripted):
         def deliver(self, events):
             super().deliver(events)
-            return Settled({index: ("bad", "is bad") for index, each in enumerate(events) if each.id == 3})
+            return Outcome({index: ("bad", "is bad") for index, each in enumerate(events) if each.id == 3})
 
     kind = Judging()
     assert add(8)(kind) is True
@@ -192,8 +192,8 @@ def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fa
             raise Enough
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("forwarding.attempts.Attempts._wait", enough)
-        forwarder = Forwarder(log, "there", stop=threading.Event(), open_kind=lambda url: dead, give_up_after=0)
+        patch.setattr("forwarding.attempts.Attempts.wait", enough)
+        forwarder = Forwarder(log, "there", stop=threading.Event(), open_deliverer=lambda url: dead, give_up_after=0)
         with pytest.raises(Enough):
             forwarder.run()
     assert log.destinations.dead_letters("there") == []
@@ -235,8 +235,8 @@ def test_a_paused_destination_keeps_its_position(add, log):
 
 def test_what_is_reserved_is_repeated_as_it_was(add, log):
     class Writing(Scripted):
-        reserves = True
-        patience = 3600.0
+        reserves_batches = True
+        max_wait_seconds = 3600.0
 
     forward = add(5)
     with pytest.raises(ZeroDivisionError):
@@ -262,7 +262,7 @@ def test_what_is_reserved_and_then_forgotten_is_passed_over(add, log):
 
 def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
     class Small(Scripted):
-        most_bytes = 250
+        max_bytes = 250
 
     events = [event(1), event(2), event(3, text="x" * 1000), event(4)]
     kind = Small()
@@ -279,7 +279,7 @@ class StopsWhenIdle(threading.Event):
 class Waiting(Scripted):
     """Waits for eight events, or until they are old."""
 
-    patience = 3600.0
+    max_wait_seconds = 3600.0
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def forward_until_idle(add, log):
     """Return a function that forwards by a kind until there is nothing to do at the moment."""
 
     def forward(kind):
-        Forwarder(log, "there", stop=StopsWhenIdle(), open_kind=lambda url: kind).run()
+        Forwarder(log, "there", stop=StopsWhenIdle(), open_deliverer=lambda url: kind).run()
 
     return forward
 
@@ -316,7 +316,7 @@ def test_an_event_stamped_in_the_future_holds_back_none_behind_it(add, log, forw
 
 def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(add, log):
     class StopsWhenDelivered(Waiting):
-        patience = 0.2
+        max_wait_seconds = 0.2
 
         def deliver(self, events):
             stop.set()
@@ -325,7 +325,7 @@ def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(
     stop, kind = threading.Event(), StopsWhenDelivered()
     threading.Timer(20, stop.set).start()
     add(events=[event(1)._replace(received_at=FUTURE)])
-    Forwarder(log, "there", stop=stop, open_kind=lambda url: kind).run()
+    Forwarder(log, "there", stop=stop, open_deliverer=lambda url: kind).run()
     assert kind.tries == [[1]]
 
 
@@ -333,7 +333,6 @@ def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(
 def test_events_stamped_in_the_future_hide_no_age(add, log, ahead):
     """As a clock leaves them that was ahead for a while, and stepped back."""
     add(events=[event(n)._replace(received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
-    assert log.reader.waiting(0, 10) == (10, AT)
     assert log.destinations.progress()[0].oldest == AT
 
 
@@ -359,14 +358,14 @@ def test_delays_grow_to_five_minutes_and_heed_what_was_asked():
     ],
 )
 def test_secrets_in_urls_are_not_shown(url, shown):
-    assert hide_secrets(url) == shown
+    assert redact_url(url) == shown
 
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("ftp://host", "no kind of destination"),
-        ("host", "no kind of destination"),
+        ("ftp://host", "not a kind of destination"),
+        ("host", "not a kind of destination"),
         ("https://host/v1/batch", "it needs a key"),
         ("https://${NOT_THERE}@host", "NOT_THERE"),
         ("webhook+http:///path", "it names no host"),
@@ -374,15 +373,15 @@ def test_secrets_in_urls_are_not_shown(url, shown):
 )
 def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
     with pytest.raises(eventlog.NotPossible, match=sentence):
-        open_kind(url)
+        open_deliverer(url)
 
 
 def test_a_secret_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "a/b+c&d#e")
-    kind = open_kind("https://${SECRET_KEY}@host/v1/batch?a=${SECRET_KEY}")
+    kind = open_deliverer("https://${SECRET_KEY}@host/v1/batch?a=${SECRET_KEY}")
     assert kind._headers["Authorization"] == "Basic " + base64.b64encode(b"a/b+c&d#e:").decode()
     assert kind._poster.url == "https://host/v1/batch?a=a%2Fb%2Bc%26d%23e"
-    assert kind_of("archive+s3://bucket/prefix") == "archive"
+    assert find_kind("archive+s3://bucket/prefix") == "archive"
 
 
 def test_a_log_that_cannot_say_who_is_delivered_to_is_asked_again(log, path, monkeypatch):

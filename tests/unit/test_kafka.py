@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from service import wait_until
 
 import eventlog
-from forwarding import Forwarder, RetryLater, Settled, kafka, open_kind
+from forwarding import Forwarder, Outcome, RetryLater, kafka, open_deliverer
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -42,7 +42,7 @@ def open_topic():
     opened = []
 
     def open(url):
-        opened.append(open_kind(url))
+        opened.append(open_deliverer(url))
         return opened[-1]
 
     yield open
@@ -73,13 +73,13 @@ def read(brokers, name):
 
 def is_delivered(kind, events):
     try:
-        return kind.deliver(events) == Settled()
+        return kind.deliver(events) == Outcome()
     except RetryLater:
         return False
 
 
 def test_a_user_is_the_key_and_the_event_the_value(brokers, open_topic):
-    assert open_topic(f"kafka://{brokers}/plain").deliver(events(*range(1, 31))) == Settled()
+    assert open_topic(f"kafka://{brokers}/plain").deliver(events(*range(1, 31))) == Outcome()
     records = read(brokers, "plain")
     for record in records:
         number = json.loads(record.value)["messageId"]
@@ -102,13 +102,13 @@ def test_a_log_is_forwarded_once_and_in_order(brokers, log):
 def test_an_event_larger_than_a_message_may_be_is_refused_alone(brokers, open_topic):
     kind = open_topic(f"kafka://{brokers}/limited?message.max.bytes=2000")
     settled = kind.deliver([*events(1), *events(2, text="x" * 2000), *events(3)])
-    assert list(settled.refused) == [1]
-    assert settled.refused[1][0] == "MSG_SIZE_TOO_LARGE"
+    assert list(settled.rejected) == [1]
+    assert settled.rejected[1][0] == "MSG_SIZE_TOO_LARGE"
     assert sorted(record.headers["messageId"] for record in read(brokers, "limited")) == ["1", "3"]
 
 
 def test_what_is_not_acknowledged_in_time_is_waited_for_and_not_sent_again(slow_brokers, open_topic, monkeypatch):
-    monkeypatch.setattr(kafka, "WAIT", 0.01)
+    monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.01)
     kind = open_topic(f"kafka://{slow_brokers}/slow")
     for batch in (events(1, 2, 3), events(4, 5, 6)):
         assert not is_delivered(kind, batch)
@@ -117,7 +117,7 @@ def test_what_is_not_acknowledged_in_time_is_waited_for_and_not_sent_again(slow_
 
 
 def test_another_batch_takes_the_place_of_one_under_way(slow_brokers, open_topic, monkeypatch):
-    monkeypatch.setattr(kafka, "WAIT", 0.01)
+    monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.01)
     kind = open_topic(f"kafka://{slow_brokers}/changed")
     wait_until(lambda: is_delivered(kind, events(1, 4)))
     assert not is_delivered(kind, events(7, 10))
@@ -127,7 +127,7 @@ def test_another_batch_takes_the_place_of_one_under_way(slow_brokers, open_topic
 
 
 def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkeypatch):
-    monkeypatch.setattr(kafka, "WAIT", 0.5)
+    monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.5)
     with pytest.raises(RetryLater, match=r"2 of 2 events are not acknowledged.*Connection refused"):
         open_topic("kafka://127.0.0.1:1/topic").deliver(events(1, 2))
 
@@ -149,10 +149,10 @@ def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkey
 )
 def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
     with pytest.raises(eventlog.NotPossible, match=sentence):
-        open_kind(url)
+        open_deliverer(url)
 
 
 def test_what_a_guarantee_rests_on_cannot_be_set_by_another_name(open_topic, monkeypatch):
-    monkeypatch.setattr(kafka, "WAIT", 0.5)
+    monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.5)
     with pytest.raises(RetryLater, match="2 of 2 events are not acknowledged"):
         open_topic("kafka://127.0.0.1:1/topic?message.timeout.ms=10").deliver(events(1, 2))

@@ -16,13 +16,14 @@ import apsw
 import click
 import pytest
 from confluent_kafka import Producer
+from recording import Recorder
 
 import eventlog
 import forwarding
 from app import create_app
 from config import Config
 from eventlog import NotPossible, Unavailable
-from forwarding.urls import KINDS
+from forwarding.urls import KIND_BY_SCHEME
 
 AT = "2015-11-10T00:45:23.412Z"
 EVENT = eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, '{"event":"Posted"}')
@@ -143,7 +144,6 @@ CALLS = {
     "reader.read_next": lambda log: log.reader.read_next(0, 1, 1),
     "reader.read_range": lambda log: log.reader.read_range(0, 1),
     "reader.measure": lambda log: log.reader.measure(0, 1, 1),
-    "reader.waiting": lambda log: log.reader.waiting(0, 1),
     "reader.last_id": lambda log: log.reader.last_id(),
     "reader.counts": lambda log: log.reader.counts(),
     "reader.problems": lambda log: log.reader.problems(),
@@ -342,14 +342,14 @@ OUTCOMES = {"taken": 200, "refused": 400, "failed": 500, "cut off": None, "nobod
 
 
 def test_every_kind_of_destination_is_tried_here():
-    assert {name.partition(" ")[0] for name in URLS} == {*KINDS.values(), "archive"}
+    assert {name.partition(" ")[0] for name in URLS} == {*KIND_BY_SCHEME.values(), "archive"}
 
 
 @pytest.fixture
 def url(tmp_path, server, request, monkeypatch):
     """Return the URL of a destination of a kind, at which deliveries have an outcome."""
-    monkeypatch.setattr("forwarding.attempts.Attempts._wait", lambda self, seconds: None)
-    monkeypatch.setattr("forwarding.kafka.WAIT", 0.05)
+    monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda self, seconds: None)
+    monkeypatch.setattr("forwarding.kafka.ACKNOWLEDGE_SECONDS", 0.05)
 
     def url(kind, outcome):
         there = outcome != "nobody there"
@@ -381,7 +381,7 @@ def test_a_forwarder_that_ends_leaves_nothing(leaves_nothing, make_log, url, kin
             log.destinations.remove("there")
             log.destinations.add("there", url(kind, outcome), [], [], 0)
             forwarder = forwarding.Forwarder(log, "there", stop=threading.Event(), once=True)
-            return forwarder.run(), outcome_of(lambda: forwarder.redeliver(log.reader.read_after(0)))
+            return forwarder.run(), outcome_of(lambda: forwarding.redeliver(log, "there", log.reader.read_after(0)))
 
     leaves_nothing(use, FILES)
 
@@ -396,14 +396,14 @@ def test_forwarders_that_end_together_leave_nothing(leaves_nothing, make_log, ur
             log.append([EVENT._replace(message_id=str(number)) for number in range(20)])
             for number, kind in enumerate(URLS):
                 log.destinations.add(f"there{number}", url(kind, "taken"), [], [], 0)
-        return forwarding.forward(path, [], stop=stop, once=once, report=lambda settled: once or stop.set())
+        return forwarding.forward(path, [], stop=stop, once=once, report=lambda advanced: once or stop.set())
 
     leaves_nothing(use, FILES + tuple(f"tracklog.db-forward-there{number}" for number in range(len(URLS))))
 
 
 @pytest.mark.parametrize("kind", URLS)
 def test_a_destination_that_was_only_opened_leaves_nothing(leaves_nothing, url, kind):
-    leaves_nothing(lambda path: forwarding.open_kind(url(kind, "taken")).close())
+    leaves_nothing(lambda path: forwarding.open_deliverer(url(kind, "taken")).close())
 
 
 @pytest.mark.parametrize(
@@ -423,18 +423,20 @@ def test_a_destination_that_was_only_opened_leaves_nothing(leaves_nothing, url, 
     ],
 )
 def test_a_wrong_url_leaves_nothing(leaves_nothing, url):
-    assert isinstance(leaves_nothing(lambda path: forwarding.open_kind(url)), NotPossible)
+    assert isinstance(leaves_nothing(lambda path: forwarding.open_deliverer(url)), NotPossible)
 
 
 def test_a_destination_that_cannot_even_be_closed_leaves_nothing(leaves_nothing, make_log):
-    class Broken(forwarding.delivery.Nowhere):
+    class Broken(Recorder):
         def close(self):
             raise OSError("closed by others")
 
     def use(path):
         make_log(path)
         with closing(eventlog.EventLog(path)) as log:
-            forwarding.Forwarder(log, "there", stop=threading.Event(), once=True, open_kind=lambda url: Broken()).run()
+            forwarding.Forwarder(
+                log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: Broken()
+            ).run()
 
     assert isinstance(leaves_nothing(use, FILES), OSError)
 

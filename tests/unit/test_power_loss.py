@@ -25,7 +25,7 @@ from simulated_disk import cuts
 import eventlog
 from config import Config
 from eventlog import opening
-from forwarding import Forwarder, Settled, open_kind
+from forwarding import Forwarder, Outcome, open_deliverer
 from ingest.replay import replay
 
 SEED = os.environ.get("POWER_LOSS_SEED") or secrets.token_hex(4)
@@ -320,7 +320,7 @@ class Backup:
 class Delivery:
     """Events are delivered to a destination, which refuses some for good, while others come."""
 
-    most_events, most_bytes, patience, reserves = 3, 1_000_000, 1.0, False
+    max_events, max_bytes, max_wait_seconds, reserves_batches = 3, 1_000_000, 1.0, False
 
     def record(self, place, disk):
         self._disk = disk
@@ -334,12 +334,12 @@ class Delivery:
         sender.log.close()
 
     def forward(self, log):
-        assert Forwarder(log, "there", stop=threading.Event(), once=True, open_kind=lambda url: self).run()
+        assert Forwarder(log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: self).run()
 
     def deliver(self, events):
         refused = {index: ("refused", "") for index, each in enumerate(events) if each.id % 5 == 0}
         self._disk.note("delivered", {each.id for index, each in enumerate(events) if index not in refused})
-        return Settled(refused)
+        return Outcome(refused)
 
     def close(self):
         pass
@@ -380,8 +380,8 @@ class Archive:
         sender.log.close()
 
     def forward(self, place, log):
-        kind = open_kind(f"archive+file://{place}/archive?bytes=9000&seconds=0")
-        assert Forwarder(log, "archive", stop=threading.Event(), once=True, open_kind=lambda url: kind).run()
+        kind = open_deliverer(f"archive+file://{place}/archive?bytes=9000&seconds=0")
+        assert Forwarder(log, "archive", stop=threading.Event(), once=True, open_deliverer=lambda url: kind).run()
 
     def check(self, place, notes):
         log = eventlog.EventLog(str(place / "log.db"))

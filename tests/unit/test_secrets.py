@@ -13,7 +13,7 @@ from receiver import answer, receiving
 
 import eventlog
 import forwarding
-from forwarding.secrets import hider
+from forwarding.secrets import make_redactor
 
 AT = "2015-11-10T00:45:23.412Z"
 SECRET = "hush-4711"
@@ -61,10 +61,10 @@ def test_a_list_shows_no_secret_and_bears_any_url(log, runner, url):
 
 @pytest.mark.parametrize("url", URLS)
 def test_an_error_shows_no_secret(log, caplog, monkeypatch, url):
-    monkeypatch.setattr("forwarding.attempts.Attempts._wait", lambda *_: None)
+    monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda *_: None)
     log.append([eventlog.Event("example", "1", "track", "1", None, "e", AT, AT, "{}")])
     log.destinations.add("there", url, [], ["example"], 0)
-    monkeypatch.setattr("forwarding.kafka.WAIT", 0.1)
+    monkeypatch.setattr("forwarding.kafka.ACKNOWLEDGE_SECONDS", 0.1)
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: 1 / 0)
     forwarding.forward(log.path, ["there"], stop=threading.Event(), once=True)
     said = "".join(json.dumps([vars(record), record.getMessage()], default=str) for record in caplog.records)
@@ -115,17 +115,17 @@ SCHEMES = st.sampled_from(["https", "webhook+https", "kafka", "archive+s3", "arc
     ),
 )
 def test_no_url_shows_a_secret_or_breaks(scheme, secret, form):
-    shown = forwarding.hide_secrets(form.format(scheme, secret))
-    frame = forwarding.hide_secrets(form.format(scheme, "hush"))
+    shown = forwarding.redact_url(form.format(scheme, secret))
+    frame = forwarding.redact_url(form.format(scheme, "hush"))
     assert secret not in shown or secret in frame
-    assert hider(form.format(scheme, quote(secret, safe="")))(f"no {secret}!").startswith("no ***")
+    assert make_redactor(form.format(scheme, quote(secret, safe="")))(f"no {secret}!").startswith("no ***")
 
 
 @settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_can_be_hidden(text):
-    assert isinstance(forwarding.hide_secrets(text), str)
-    assert isinstance(hider(text)("some text"), str)
+    assert isinstance(forwarding.redact_url(text), str)
+    assert isinstance(make_redactor(text)("some text"), str)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_any_text_can_be_hidden(text):
     ],
 )
 def test_what_is_harmless_is_shown(url, shown):
-    assert forwarding.hide_secrets(url) == shown
+    assert forwarding.redact_url(url) == shown
 
 
 @pytest.mark.parametrize(

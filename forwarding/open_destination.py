@@ -1,0 +1,113 @@
+"""Open a destination for delivery, and follow its row in the log."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from time import monotonic
+
+from eventlog import DeadLetter, Destination, EventLog, NotPossible, Unavailable
+
+from .delivery import Deliverer
+from .secrets import make_redactor
+from .urls import carries_one_source, open_deliverer
+
+CHECK_SECONDS = 0.5  # between two reads of the row while events are delivered
+
+
+class Interrupted(Exception):
+    """Raised if delivery must end now: the forwarder stops, or the destination was paused or changed."""
+
+
+class Removed(Interrupted):
+    """Raised if the destination was removed."""
+
+
+def find(log: EventLog, name: str) -> Destination:
+    """Return a destination's row. Raises Removed if there is none."""
+    try:
+        return log.destinations.get(name)
+    except NotPossible as failure:
+        raise Removed(str(failure)) from failure
+
+
+class OpenDestination:
+    """A destination while events are delivered to it.
+
+    It stays bound to the row and the URL that were opened: `reload`, `reserve` and `advance` raise Interrupted if
+    the destination was removed, and `reload` also if its URL has changed. They raise Unavailable as the log does.
+    """
+
+    def __init__(self, log: EventLog, row: Destination, deliverer: Deliverer, stop: threading.Event) -> None:
+        self.name = row.name
+        self.deliverer = deliverer
+        self.redact = make_redactor(row.url)  # strips the URL's secrets from a text
+        self.stop = stop
+        self._log = log
+        self._opened = row
+        self._read_at = monotonic()
+
+    def reload(self) -> Destination:
+        """Return the row as it is now."""
+        self._read_at = monotonic()
+        row = find(self._log, self.name)
+        if (row.id, row.url) != (self._opened.id, self._opened.url):
+            raise Interrupted(f"{self.name} is now another destination, or has another URL")
+        return row
+
+    def check(self) -> None:
+        """Raise Interrupted if delivery must end. Cheap: reads the row only every CHECK_SECONDS."""
+        if self.stop.is_set():
+            raise Interrupted("The forwarder is stopping")
+        with suppress(Unavailable):
+            if monotonic() >= self._read_at + CHECK_SECONDS and self.reload().paused:
+                raise Interrupted(f"{self.name} is paused")
+
+    def reserve(self, last: int) -> None:
+        """Store the last id of the next batch, so that a repeat after a crash has the same events."""
+        with _removal_interrupts():
+            self._log.destinations.reserve(self._opened.id, last)
+
+    def advance(self, position: int, delivered: int = 0, dead: Sequence[DeadLetter] = ()) -> None:
+        """Store that every event up to `position` was delivered, skipped, or became a dead letter."""
+        with _removal_interrupts():
+            self._log.destinations.advance(self._opened.id, position, delivered, dead)
+
+    def note_failure(self, error: str) -> None:
+        """Count a failed attempt, and store its error."""
+        self._log.destinations.note_failure(self._opened.id, error)
+
+
+@contextmanager
+def _removal_interrupts() -> Iterator[None]:
+    try:
+        yield
+    except NotPossible as failure:
+        raise Interrupted(str(failure)) from failure
+
+
+@contextmanager
+def opened(
+    log: EventLog,
+    row: Destination,
+    stop: threading.Event,
+    open_deliverer: Callable[[str], Deliverer] = open_deliverer,
+) -> Iterator[OpenDestination]:
+    """Open a destination, and close its deliverer at the end.
+
+    Raises NotPossible, and stores it as the destination's last error, if its URL or its sources are not valid.
+    """
+    try:
+        if carries_one_source(row.url) and len(row.sources) != 1:
+            raise NotPossible(
+                f"{row.name} carries several sources with one key, and so mixes up events with the same messageId. "
+                "Remove it, and add one destination for each source, each with its own key: "
+                f"--source NAME --from {row.position + 1}"
+            )
+        deliverer = open_deliverer(row.url)
+    except NotPossible as failure:
+        log.destinations.note_failure(row.id, str(failure))
+        raise
+    try:
+        yield OpenDestination(log, row, deliverer, stop)
+    finally:
+        deliverer.close()

@@ -1,0 +1,81 @@
+"""Split a batch until the events that a destination rejects are found."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from eventlog import DeadLetter, StoredEvent
+from eventlog.times import now
+
+from .attempts import Attempts, GaveUp
+from .backoff import delay
+from .delivery import DeliveryRejected
+from .open_destination import OpenDestination
+
+GIVE_UP_SECONDS = 24 * 3600.0  # of server faults, until one event is suspected as their cause
+
+logger = logging.getLogger("tracklog.forwarding")
+
+#: Called in order with the id of the last event done, the number delivered, and the dead letters.
+RecordProgress = Callable[[int, int, Sequence[DeadLetter]], object]
+
+
+class Splitter:
+    """Delivers batches whole, and halves those that are rejected or cause server faults."""
+
+    def __init__(self, destination: OpenDestination, attempts: Attempts, give_up_after: float) -> None:
+        self._destination = destination
+        self._attempts = attempts
+        self._give_up_after = give_up_after  # seconds of server faults
+        self._tries: Counter[int] = Counter()  # of the current batch, by event id
+
+    def deliver(self, events: Sequence[StoredEvent], record_progress: RecordProgress) -> None:
+        """Deliver each event or make it a dead letter. Raises Interrupted if delivery must end before."""
+        self._tries.clear()
+        give_up_after = self._give_up_after
+        parts = deque([events] if events else [])
+        while parts:
+            part = parts.popleft()
+            try:
+                rejected = self._attempts.deliver(part, give_up_after, self._tries).rejected
+                dead = [self._dead_letter(part[index], *why) for index, why in rejected.items()]
+                record_progress(part[-1].id, len(part) - len(dead), dead)
+            except DeliveryRejected as rejection:
+                if len(part) > 1:
+                    parts.extendleft(reversed(_halves(part)))
+                else:
+                    record_progress(part[0].id, 0, [self._dead_letter(part[0], rejection.code, rejection.message)])
+            except GaveUp as fault:
+                give_up_after = 0.0
+                if len(part) > 1:
+                    parts.extendleft(reversed(_halves(part)))
+                elif parts and self._is_accepted(parts[0][0]):
+                    record_progress(part[0].id, 0, [self._dead_letter(part[0], "server_fault", str(fault))])
+                else:
+                    parts.appendleft(part)
+                    self._attempts.wait(delay(self._tries[part[0].id]))
+
+    def _is_accepted(self, event: StoredEvent) -> bool:
+        """Return True if the destination answers this event without a server fault.
+
+        Then the fault of the event before it is that event's own. This one is delivered again, which is harmless.
+        """
+        try:
+            self._attempts.deliver([event], 0.0, self._tries)
+        except DeliveryRejected:
+            return True
+        except GaveUp:
+            return False
+        return True
+
+    def _dead_letter(self, event: StoredEvent, code: str, message: str) -> DeadLetter:
+        name, redact = self._destination.name, self._destination.redact
+        code, message = redact(code), redact(message)
+        fields = {"event": "dead_letter", "destination": name, "code": code, "id": event.id, "count": 1}
+        logger.warning("%s rejects event %d: %s: %s", name, event.id, code, message, extra=fields)
+        return DeadLetter(event, code, message, self._tries[event.id], now())
+
+
+def _halves(events: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:
+    middle = len(events) // 2
+    return [events[:middle], events[middle:]]

@@ -1,0 +1,22 @@
+"""A destination that takes every event and records it."""
+
+from forwarding import Outcome
+from forwarding.delivery import Unbuffered
+
+
+class Recorder(Unbuffered):
+    max_events = 100
+    max_bytes = 1_000_000
+
+    def __init__(self):
+        self.delivered = []
+
+    def deliver(self, events):
+        self.delivered += events
+        return Outcome()
+
+    def abort(self):
+        return False
+
+    def close(self):
+        pass
