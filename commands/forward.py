@@ -41,9 +41,7 @@ def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
         print_warnings()
     else:
         logs.write_lines(logging.StreamHandler())
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_at_signals()
     with report_failures():
         destinations = [get_log().destinations.get(name) for name in names] or get_log().destinations.all()
         if not once:
@@ -68,3 +66,11 @@ def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
     if dead or not is_done:
         click.echo(f"{'All events are' if is_done else 'Not all events are'} delivered; dead letters: {dead}", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _stop_at_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

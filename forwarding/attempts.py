@@ -1,6 +1,5 @@
 """Deliver a batch to a destination, and retry until it gives a final answer."""
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -16,8 +15,6 @@ from .threads import has_ended, run_in_thread
 MAX_TRIES_ONCE = 5  # attempts in a row, of a forwarder that runs once
 CHECK_SECONDS = 0.2  # between two checks whether to go on, while a delivery or a wait is under way
 GRACE_SECONDS = 0.5  # for a running delivery to end by itself, and then to end after `abort`
-
-logger = logging.getLogger("tracklog.forwarding")
 
 
 class GaveUp(Exception):
@@ -35,7 +32,6 @@ class Attempts:
         self._destination = destination
         self._check = check
         self._once = once
-        self._failures = 0  # in a row
 
     def deliver(self, events: Sequence[StoredEvent], give_up_after: float, tries: Counter[int]) -> Outcome:
         """Deliver a batch, waiting longer after each failure. Add each attempt to `tries`, by event id.
@@ -52,14 +48,14 @@ class Attempts:
             except RetryLater as failure:
                 failures += 1
                 error = self._destination.redact(str(failure))
-                self._note_failed(error)
+                self._destination.note_failure(error)
                 if failure.is_server_fault and monotonic() - began >= give_up_after:
                     raise GaveUp(error) from failure
                 if self._once and failures == MAX_TRIES_ONCE:
                     raise Interrupted(error) from failure
                 self.wait(delay(failures, failure.retry_after))
             else:
-                self._note_recovered()
+                self._destination.note_success()
                 return outcome
 
     def wait(self, seconds: float) -> None:
@@ -90,18 +86,3 @@ class Attempts:
             is_over = self._destination.deliverer.abort()
             while not (has_ended(delivery, GRACE_SECONDS) or is_over or self._destination.stop.is_set()):
                 pass
-
-    def _note_failed(self, error: str) -> None:
-        self._destination.note_failure(error)
-        self._failures += 1
-        if self._failures == 1:
-            name = self._destination.name
-            fields = {"event": "destination_failing", "destination": name, "error": error}
-            logger.warning("delivery to %s fails: %s", name, error, extra=fields)
-
-    def _note_recovered(self) -> None:
-        if self._failures:
-            failures, self._failures = self._failures, 0
-            name = self._destination.name
-            fields = {"event": "destination_recovered", "destination": name, "failures": failures}
-            logger.warning("delivery to %s works again after %d failures", name, failures, extra=fields)

@@ -90,7 +90,7 @@ class Poster:
         return Answer(answer.status, content[:MAX_ANSWER_BYTES], len(content) > MAX_ANSWER_BYTES, _retry_after(answer))
 
     def _why_cut(self, began: float) -> str:
-        """Return why the answer to a POST begun then may be cut off, or an empty string."""
+        """Return why a POST that began then may have been cut off, or an empty string."""
         if self._aborted.is_set():
             return "the delivery was aborted"
         return f"no whole answer within {MAX_POST_SECONDS:.0f} s" if monotonic() - began >= MAX_POST_SECONDS else ""

@@ -52,7 +52,7 @@ def from_url(parts: SplitResult, options: dict[str, str]) -> "Kafka":
     if not topic or "/" in topic:
         raise ValueError("it names no topic, as in kafka://broker:9092/topic")
     if not parts.netloc or "@" in parts.netloc:
-        raise ValueError("it needs brokers; a user is the options sasl.username and sasl.password")
+        raise ValueError("it needs brokers, and takes a user only as the options sasl.username and sasl.password")
     if taken := sorted(FIXED.keys() & options.keys()):
         raise ValueError(f"{', '.join(taken)} cannot be set")
     try:

@@ -1,5 +1,6 @@
 """Open a destination for delivery, and follow its row in the log."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from .secrets import make_redactor
 from .urls import carries_one_source, open_deliverer
 
 CHECK_SECONDS = 0.5  # between two reads of the row while events are delivered
+
+logger = logging.getLogger("tracklog.forwarding")
 
 
 class Interrupted(Exception):
@@ -45,6 +48,7 @@ class OpenDestination:
         self._log = log
         self._opened = row
         self._read_at = monotonic()
+        self._failures = 0  # in a row
 
     def reload(self) -> Destination:
         """Return the row as it is now."""
@@ -73,8 +77,19 @@ class OpenDestination:
             self._log.destinations.advance(self._opened.id, position, delivered, dead)
 
     def note_failure(self, error: str) -> None:
-        """Count a failed attempt, and store its error."""
+        """Store a failed attempt and its error. Log the first one in a row."""
         self._log.destinations.note_failure(self._opened.id, error)
+        self._failures += 1
+        if self._failures == 1:
+            fields = {"event": "destination_failing", "destination": self.name, "error": error}
+            logger.warning("delivery to %s fails: %s", self.name, error, extra=fields)
+
+    def note_success(self) -> None:
+        """Log the end of a row of failures."""
+        if self._failures:
+            failures, self._failures = self._failures, 0
+            fields = {"event": "destination_recovered", "destination": self.name, "failures": failures}
+            logger.warning("delivery to %s works again after %d failures", self.name, failures, extra=fields)
 
 
 @contextmanager
