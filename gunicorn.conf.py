@@ -47,7 +47,7 @@ def on_starting(server):
         eventlog.migrate(settings.database)
     except eventlog.Unavailable as failure:
         sys.exit(str(failure))
-    metrics.forget(counted)
+    metrics.delete_counts(counted)
     os.register_at_fork(after_in_parent=deliver_stop_signals)
 
 
@@ -82,7 +82,7 @@ def pre_request(worker, request):
 def post_worker_init(worker):
     """Adapt gunicorn, count with the other workers, and let gevent's idle moments gather the log's groups."""
     gunicorn_patches.adapt(worker.cfg)
-    worker.wsgi.extensions["metrics"].share(counted)
+    worker.wsgi.extensions["metrics"].start_counting(counted)
     worker.wsgi.extensions["eventlog"].keep_reserve()
     threading.Thread(target=notice_moves, args=(worker.wsgi.extensions["eventlog"],), daemon=True).start()
     gc.freeze()  # the program's own objects need no collecting

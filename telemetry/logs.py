@@ -160,7 +160,7 @@ class StorageTrouble:
             logger.warning("storage available again after %s seconds", seconds, extra=fields)
 
 
-def take_request_id(environ, start_response):
+def echo_request_id(environ, start_response):
     """Note the id that a proxy gave to a request, if it is one; return what gives it back with the answer."""
     given = plain_id(environ.get("HTTP_X_REQUEST_ID"))
     if given is None:
