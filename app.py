@@ -8,8 +8,8 @@ from eventlog import EventLog, Unavailable
 from routes import BLUEPRINTS
 from serving import cors, error_handlers
 from serving.lean_flask import LeanFlask
-from telemetry import logs
 from telemetry.metrics import Metrics
+from telemetry.storage_trouble import StorageTrouble
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -19,7 +19,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.extensions["config"] = config
     app.extensions["eventlog"] = EventLog(config.database, config.max_rejected_bytes)
     app.extensions["metrics"] = Metrics(app.extensions["eventlog"])
-    app.extensions["trouble"] = logs.StorageTrouble()
+    app.extensions["trouble"] = StorageTrouble()
     error_handlers.register(app, Unavailable)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -1,7 +1,6 @@
 """Bring one destination from where it is to the end of the log, and keep it there."""
 
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
 from eventlog.reasons import explain
 from eventlog.times import age
+from telemetry.storage_trouble import StorageTrouble
 
 from . import lock
 from .attempts import GIVE_UP_AFTER, Attempts, Interrupted
@@ -22,8 +22,6 @@ from .threads import start
 from .urls import carries_one_source, open_kind
 
 POLL = 0.5  # seconds between two looks at a log of which everything is delivered
-
-logger = logging.getLogger("tracklog.forwarding")
 
 
 class Redelivered(NamedTuple):
@@ -61,7 +59,7 @@ class Forwarder:
         self._ahead: tuple[int, Future[list[StoredEvent]]] | None = None  # what is read already, after this position
         self._waiting_since: tuple[int, float] | None = None  # a position after which events wait, and since when
         self._looked = 0.0
-        self._unavailable_since: float | None = None  # the log
+        self._trouble = StorageTrouble(name, quiet_seconds=0)
 
     def run(self) -> bool:
         """Deliver until told to stop, or until the destination is paused, changed or removed; or, if it is to do so
@@ -100,13 +98,13 @@ class Forwarder:
         while not self._stop.is_set():
             try:
                 has_settled = self._step(attempts)
-                self._note_available()
+                self._trouble.note_success()
                 if not has_settled:
                     if self._once:
                         return self._is_done()
                     self._stop.wait(POLL)
             except Unavailable as failure:
-                self._note_unavailable(failure)
+                self._trouble.note_failure(failure)
                 self._stop.wait(POLL)
         return False
 
@@ -192,19 +190,6 @@ class Forwarder:
             once=self._once,
             give_up_after=self._give_up_after,
         )
-
-    def _note_unavailable(self, failure: Unavailable) -> None:
-        if self._unavailable_since is None:
-            self._unavailable_since = monotonic()
-            fields = {"event": "storage_trouble", "destination": self._name, "reason": str(failure)}
-            logger.error("the log is unavailable: %s", failure, extra=fields)
-
-    def _note_available(self) -> None:
-        if self._unavailable_since is not None:
-            seconds = round(monotonic() - self._unavailable_since, 3)
-            self._unavailable_since = None
-            fields = {"event": "storage_recovered", "destination": self._name, "seconds": seconds}
-            logger.warning("the log is available again after %s seconds", seconds, extra=fields)
 
     @contextmanager
     def _opened(self, destination: Destination) -> Iterator[None]:

@@ -114,7 +114,7 @@ def prove_ready():
         extensions["eventlog"].prove_writable(extensions["config"].min_free_bytes)
     except Unavailable as failure:
         raise ApiError("storage_unavailable", str(failure)) from failure
-    extensions["trouble"].store()
+    extensions["trouble"].note_success()
 
 
 class Receipt(Response):
@@ -204,7 +204,7 @@ class Arrival:
     def append(self, events, rejected=()):
         """Do what the log's `append` does."""
         stored = self.log.append(events, rejected)
-        self._trouble.store()
+        self._trouble.note_success()
         return stored
 
     def keep(self, refusal):

@@ -30,7 +30,7 @@ def register(app, unavailable):
 
     @app.errorhandler(unavailable)
     def log_unavailable(failure):
-        current_app.extensions["trouble"].refuse(failure, request.environ)
+        current_app.extensions["trouble"].note_failure(failure, request.environ.get("tracklog.request_id"))
         return answer(ApiError("storage_unavailable"))
 
     @app.errorhandler(HTTPException)

@@ -15,7 +15,6 @@ from config import VERSION
 LONGEST, LONGEST_TRACEBACK = 1000, 4000
 MINUTE = 60.0  # seconds
 MOST_KINDS = 1000
-QUIET = 1.0  # seconds without a refusal after which a storage trouble can be over
 
 _OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -130,34 +129,6 @@ def request(to, environ, status, size, seconds):
         "request_id": request_id,
     }
     to.info("%s %s", method, status, extra=fields)
-
-
-class StorageTrouble:
-    """From the first request that is refused because the log cannot be used, to the first event that is stored again.
-
-    Where some are refused and some are stored, it goes on until none has been refused for a moment.
-    """
-
-    def __init__(self):
-        self._refused = 0
-        self._began = self._refused_last = 0.0
-
-    def refuse(self, failure, environ):
-        """Count a request that is refused, and log the first."""
-        self._refused_last = monotonic()
-        self._refused += 1
-        if self._refused == 1:
-            self._began = self._refused_last
-            fields = {"event": "storage_trouble", "reason": str(failure), "request_id": _about(environ)[2]}
-            logger.error("storage unavailable: %s", failure, extra=fields)
-
-    def store(self):
-        """Log the end of a trouble, if there was one: something has been stored."""
-        if self._refused and monotonic() - self._refused_last > QUIET:
-            refused, self._refused = self._refused, 0
-            seconds = round(monotonic() - self._began, 3)
-            fields = {"event": "storage_recovered", "seconds": seconds, "refused": refused}
-            logger.warning("storage available again after %s seconds", seconds, extra=fields)
 
 
 def echo_request_id(environ, start_response):

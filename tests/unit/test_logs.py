@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from telemetry import logs
+from telemetry import logs, storage_trouble
 
 TRACK = {"userId": "1", "event": "Posted"}
 BASIC = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
@@ -19,6 +19,7 @@ def clock(monkeypatch):
     """The time of the monotonic clock, in a list to be changed."""
     now = [1000.0]
     monkeypatch.setattr(logs, "monotonic", lambda: now[0])
+    monkeypatch.setattr(storage_trouble, "monotonic", lambda: now[0])
     return now
 
 

@@ -1,0 +1,50 @@
+"""Log one line when the log becomes unavailable, and one when it is usable again."""
+
+import logging
+from time import monotonic
+
+QUIET_SECONDS = 1.0
+
+logger = logging.getLogger("tracklog")
+
+
+class StorageTrouble:
+    """Tracks one trouble with the log, from its first failure to a success after the last one.
+
+    Some requests may fail while others succeed. The trouble ends with a success that comes more than `quiet_seconds`
+    after the last failure. The forwarder of a destination uses one with its name, and without a quiet time.
+    Threads may share an object: a line may then be early, late or repeated, which harms nothing.
+    """
+
+    def __init__(self, destination: str | None = None, quiet_seconds: float = QUIET_SECONDS) -> None:
+        self._destination = destination
+        self._quiet_seconds = quiet_seconds
+        self._failures = 0
+        self._first_failed_at = self._last_failed_at = 0.0  # by the monotonic clock
+
+    def note_failure(self, failure: Exception, request_id: str | None = None) -> None:
+        """Count a failure to use the log, and log the first one."""
+        self._last_failed_at = monotonic()
+        self._failures += 1
+        if self._failures == 1:
+            self._first_failed_at = self._last_failed_at
+            fields = {
+                "event": "storage_trouble",
+                "destination": self._destination,
+                "reason": str(failure),
+                "request_id": request_id,
+            }
+            logger.error("storage unavailable: %s", failure, extra=fields)
+
+    def note_success(self) -> None:
+        """Log the end of the trouble, if there was one and it is over."""
+        if self._failures and monotonic() - self._last_failed_at > self._quiet_seconds:
+            failures, self._failures = self._failures, 0
+            seconds = round(monotonic() - self._first_failed_at, 3)
+            fields = {
+                "event": "storage_recovered",
+                "destination": self._destination,
+                "seconds": seconds,
+                "refused": None if self._destination else failures,
+            }
+            logger.warning("storage available again after %s seconds", seconds, extra=fields)
