@@ -69,10 +69,10 @@ def write_error(sock, status, reason, message):
     head = f"HTTP/1.1 {refused.status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     # gunicorn hands on what it knows of the request only with the error that is being handled.
     request_headers = dict(getattr(getattr(sys.exception(), "req", None), "headers", ()))
-    if request_id := logs.plain_id(request_headers.get("X-REQUEST-ID")):
+    if request_id := logs.valid_request_id(request_headers.get("X-REQUEST-ID")):
         head += f"X-Request-ID: {request_id}\r\n"
     if refused.status < 500:
-        logs.rejected(refused.code, {"tracklog.request_id": request_id})
+        logs.log_rejection(refused.code, {"tracklog.request_id": request_id})
     util.write_nonblock(sock, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode("latin-1"))
 
 

@@ -21,7 +21,7 @@ class LeanFlask(Flask):
     def __init__(self, name: str) -> None:
         super().__init__(name, static_folder=None)
         self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-        self.json.sort_keys = False
+        self.json.sort_keys = False  # type: ignore[attr-defined]
         self.session_interface = NoSessions()
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False

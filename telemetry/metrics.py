@@ -77,7 +77,7 @@ class Metrics:
         """Return all metrics; prometheus-client calls this. If the log cannot be read, return the others."""
         files = glob(f"{self._folder}/*.db") if self._folder else []
         # A file is empty while another worker creates it, which the collector could not read.
-        counted = MultiProcessCollector.merge(filter(os.path.getsize, files))  # type: ignore[no-untyped-call]
+        counted = MultiProcessCollector.merge(filter(os.path.getsize, files))
         return [*counted, *_collect_log(self._log)]
 
 
@@ -95,7 +95,7 @@ class WorkerMetrics:
         for kind in ("counter", "histogram"):
             _allocate(folder, f"{folder}/{kind}_{slot}.db")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
+        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
         self.requests = Counter("tracklog_requests", "Requests answered", ("route", "status"), registry=None)
         self.requests.labels(UNMATCHED_ROUTE, 404)  # opens the file now: no later request can fail to do so
         self.request_seconds = Histogram(
