@@ -1,4 +1,4 @@
-"""How gunicorn serves tracklog; found by `gunicorn wsgi:app` in this folder, and overruled by its command line."""
+"""Configure gunicorn. `gunicorn wsgi:app` in this folder reads this file; its command line takes precedence."""
 
 import gc
 import os
@@ -8,6 +8,8 @@ import threading
 import time
 
 import flask.logging
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
 
 import eventlog
 from config import Config
@@ -20,20 +22,20 @@ settings = Config.from_environment()
 bind = settings.bind
 workers = 2
 worker_class = "gevent"
-worker_connections = 4096  # held open per worker; a half-sent request costs one and nothing else
-keepalive = 20  # seconds; nginx must close idle connections first, lest one is closed under a request
-graceful_timeout = 30  # seconds; longer than keepalive, so that a worker that stops closes no connection in use
+worker_connections = 4096  # per worker; a slow or half-sent request occupies one and costs nothing else
+keepalive = 20  # seconds; nginx must close idle connections sooner, so that none is closed while a request arrives
+graceful_timeout = 30  # seconds; longer than keepalive, so that a stopping worker closes no connection in use
 control_socket_disable = True
-limit_request_line = 8190  # bytes; as long as nginx lets a pixel's URL be
-sendfile = False  # there are no files to send
+limit_request_line = 8190  # bytes; nginx allows a pixel's URL the same length
+sendfile = False  # no answer is a file
 proc_name = "tracklog"
 logger_class = Logger
 accesslog = "-" if settings.access_log == "on" else None
 
-# Beside the log, since two services may run from one checkout.
-counted = f"{settings.database}-metrics"
+# Next to the log and not in this folder: two services may run from one checkout.
+metrics_folder = f"{settings.database}-metrics"
 
-# The app believes no forwarding header, so gunicorn need not check whom it could believe at every request.
+# The app reads X-Forwarded-For itself. These settings spare gunicorn a check of trusted addresses per request.
 forwarded_allow_ips = "*"
 secure_scheme_headers = {}
 forwarder_headers = ""
@@ -41,52 +43,51 @@ forwarder_headers = ""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-def on_starting(server):
-    """Check and migrate the log before any worker starts; not at a reload, where workers of before still write."""
+def on_starting(server: Arbiter) -> None:
+    """Check and migrate the log before any worker starts. A reload does not, since old workers still write."""
     try:
         eventlog.migrate(settings.database)
     except eventlog.Unavailable as failure:
         sys.exit(str(failure))
-    metrics.forget(counted)
+    metrics.delete_counts(metrics_folder)
     os.register_at_fork(after_in_parent=deliver_stop_signals)
 
 
-def when_ready(server):
+def when_ready(server: Arbiter) -> None:
+    """Log the start, with the addresses that are bound."""
     logs.start(settings, server.cfg.workers, [str(listener) for listener in server.LISTENERS])
 
 
-def on_exit(server):
+def on_exit(server: Arbiter) -> None:
+    """Log the stop."""
     logs.stop()
 
 
-def deliver_stop_signals():
+def deliver_stop_signals() -> None:
+    """Unblock the signals that `pre_fork` has blocked."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def pre_fork(server, worker):
-    """Block the stop signals until the worker has its own handlers; the master's would only take note of them."""
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """Block the stop signals until the worker has its own handlers. The master's only record a signal."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
-def post_fork(server, worker):
-    """Let a worker that is still booting exit at a stop signal, without gunicorn's warning that a signal killed it."""
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """Exit at a stop signal while the worker boots. Status 0 avoids gunicorn's warning about a killed worker."""
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
     deliver_stop_signals()
 
 
-def pre_request(worker, request):
-    """Do nothing, where gunicorn would make a line for its debug log."""
-
-
-def post_worker_init(worker):
+def post_worker_init(worker: Worker) -> None:
     """Adapt gunicorn, count with the other workers, and let gevent's idle moments gather the log's groups."""
-    gunicorn_patches.adapt(worker.cfg)
-    worker.wsgi.extensions["metrics"].share(counted)
+    gunicorn_patches.apply(worker.cfg)
+    worker.wsgi.extensions["metrics"].start_counting(metrics_folder)
     worker.wsgi.extensions["eventlog"].keep_reserve()
     threading.Thread(target=notice_moves, args=(worker.wsgi.extensions["eventlog"],), daemon=True).start()
-    gc.freeze()  # the program's own objects need no collecting
-    # A full collection looks at every object of the bodies in memory: up to a second in which nobody is answered.
+    gc.freeze()  # objects made so far live as long as the process
+    # A full collection visits every object of the bodies in memory. It can stop all requests for up to a second.
     gc.set_threshold(700, 10, 10_000)
     if worker.cfg.worker_class_str != "gevent":
         return
@@ -115,9 +116,9 @@ def notice_moves(log):
         log.close_if_moved()
 
 
-def worker_exit(server, worker):
-    """Close the log: the last worker to do so leaves all of it in its one file."""
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """Close the log. The last worker to do so checkpoints the WAL into the file."""
     if worker.wsgi is not None:
         worker.wsgi.extensions["eventlog"].close()
-    # Flask makes it though nobody uses it. Freed any later, it would ask for a lock that gevent no longer has.
+    # Flask creates this unused handler. Freed later, at exit, it would need a lock that gevent no longer has.
     flask.logging.default_handler = None

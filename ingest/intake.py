@@ -74,7 +74,7 @@ def _store_batch(arrival):
     kept = [arrival.rejected_item(item, refusal) for _, item, refusal in refusals]
     stored = sum(arrival.append(events, kept))
     for code, count in Counter(refusal.code for _, _, refusal in refusals).items():
-        logs.rejected(code, arrival.request.environ, count)
+        logs.log_rejection(code, arrival.request.environ, count)
     receipt = {
         "received": len(envelope["batch"]),
         "stored": stored,

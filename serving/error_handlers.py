@@ -1,48 +1,48 @@
-"""Turn every exception of a request into an answer in JSON."""
+"""Answer every exception of a request in JSON."""
 
 import json
 
-from flask import Response, current_app, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from errors import ApiError
 from telemetry import logs
 
-RETRY_AFTER = 5  # seconds, the answer to how long a client should wait out a storage trouble
+RETRY_AFTER_SECONDS = 5  # after which a client should send again when the log is unavailable
 
 
-def answer(refused):
-    """Return the response that tells a client so."""
-    response = Response(json.dumps(refused.body()) + "\n", refused.status, content_type="application/json")
-    if refused.status == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER)
+def answer(error: ApiError) -> Response:
+    """Return the response for an error."""
+    response = Response(json.dumps(error.body()) + "\n", error.status, content_type="application/json")
+    if error.status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 
-def register(app, unavailable):
-    """Answer with JSON whatever goes wrong in `app`; `unavailable` is what a log raises that cannot be used now."""
+def register(app: Flask, unavailable: type[Exception]) -> None:
+    """Handle all exceptions of `app`. The log raises `unavailable` when it cannot be used."""
 
     @app.errorhandler(ApiError)
-    def refuse(refused):
-        if refused.status < 500:
-            logs.rejected(refused.code, request.environ)
-        return answer(refused)
+    def answer_api_error(error: ApiError) -> Response:
+        if error.status < 500:
+            logs.log_rejection(error.code, request.environ)
+        return answer(error)
 
     @app.errorhandler(unavailable)
-    def log_unavailable(failure):
+    def answer_unavailable(failure: Exception) -> Response:
         current_app.extensions["trouble"].note_failure(failure, request.environ.get("tracklog.request_id"))
         return answer(ApiError("storage_unavailable"))
 
     @app.errorhandler(HTTPException)
-    def http_error(error):
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.code, "bad_request")
-        logs.rejected(code, request.environ)
+    def answer_http_error(error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.code or 400, "bad_request")
+        logs.log_rejection(code, request.environ)
         response = answer(ApiError(code))
-        if getattr(error, "valid_methods", None):
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        if methods := getattr(error, "valid_methods", None):
+            response.headers["Allow"] = ", ".join(sorted(methods))
         return response
 
     @app.errorhandler(Exception)
-    def internal_error(error):
-        logs.internal_error(request.environ)
+    def answer_internal_error(error: Exception) -> Response:
+        logs.log_internal_error(request.environ)
         return answer(ApiError("internal_error"))

@@ -1,29 +1,36 @@
-"""Write gunicorn's own log lines, and one per request if that is asked for, as JSON lines."""
+"""Write gunicorn's log records, and optionally one per request, as JSON lines."""
+
+from datetime import timedelta
+from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn import glogging
+from gunicorn.config import Config
+from gunicorn.http.wsgi import Response
 
 from telemetry import logs
 
 
-class Logger(glogging.Logger):
-    """Writes JSON lines: gunicorn's own, all others to the same place, and one for each request if that is asked."""
+class Logger(glogging.Logger):  # type: ignore[misc, unused-ignore]
+    """Sends all log records of the process to gunicorn's handlers, as JSON lines."""
 
-    def setup(self, cfg):
+    def setup(self, cfg: Config) -> None:
         super().setup(cfg)
         for handler in self.access_log.handlers:
-            handler.setFormatter(logs.JsonLines())
+            handler.setFormatter(logs.JsonFormatter())
         logs.write_lines(*self.error_log.handlers)
 
-    def access(self, response, request, environ, took):
+    def access(self, resp: Response, req: object, environ: WSGIEnvironment, request_time: timedelta) -> None:
+        """Log a request, if the access log is on."""
         if self.access_log_enabled:
-            status = response.status and int(response.status[:3])
-            logs.request(self.access_log, environ, status, response.sent, took.total_seconds())
+            status = resp.status and int(resp.status[:3])
+            logs.log_request(self.access_log, environ, status, resp.sent, request_time.total_seconds())
 
-    def warning(self, message, *arguments, **options):
-        """Leave out what is one line for each request that is no HTTP: `write_error` counts those."""
-        if not message.startswith("Invalid request from"):
-            super().warning(message, *arguments, **options)
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Drop the line that gunicorn writes for each malformed request: `write_error` logs and rate-limits those."""
+        if not msg.startswith("Invalid request from"):
+            super().warning(msg, *args, **kwargs)
 
-    def exception(self, message, *arguments, **options):
-        """Leave out the query of a URL, where a key may stand."""
-        super().exception(message, *(str(each).partition("?")[0] for each in arguments), **options)
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Drop the query of a URL, which may contain a key."""
+        super().exception(msg, *(str(each).partition("?")[0] for each in args), **kwargs)

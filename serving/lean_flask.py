@@ -1,10 +1,11 @@
-"""A Flask without what this API does not use: sessions, host matching, search for routes without variables."""
+"""Provide a Flask without the parts that this API does not use, which is faster."""
 
 from functools import cached_property
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from wsgiref.types import StartResponse, WSGIEnvironment
 
-from flask import Flask, request
+from flask import Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import Rule
 
@@ -12,52 +13,60 @@ from telemetry import logs
 
 
 class LeanFlask(Flask):
-    """Match most paths by one look-up, redirect none, and count every request in `extensions["metrics"]`."""
+    """A Flask without sessions, redirects and host matching, which counts requests in `extensions["metrics"]`.
 
-    def __init__(self, name):
+    A route without variables is found by one dict lookup instead of werkzeug's search.
+    """
+
+    def __init__(self, name: str) -> None:
         super().__init__(name, static_folder=None)
         self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-        self.json.sort_keys = False
+        self.json.sort_keys = False  # type: ignore[attr-defined]
         self.session_interface = NoSessions()
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
 
-    def __call__(self, environ, start_response):
-        return self.wsgi_app(environ, logs.take_request_id(environ, start_response))
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        environ["tracklog.began"] = monotonic()
+        return self.wsgi_app(environ, logs.echo_request_id(environ, start_response))
 
-    def create_url_adapter(self, request):
+    def create_url_adapter(self, request: Request | None) -> Any:
         if request is None:
             return super().create_url_adapter(request)
-        request.began = monotonic()
         plain = self._plain_routes.get((request.method, request.path))
         return plain or self.url_map.bind("", path_info=request.path, default_method=request.method)
 
     @cached_property
-    def _plain_routes(self):
+    def _plain_routes(self) -> dict[tuple[str, str], "PlainRoute"]:
         rules = [rule for rule in self.url_map.iter_rules() if not rule.arguments]
-        return {(method, rule.rule): PlainRoute(rule) for rule in rules for method in rule.methods}
+        return {(method, rule.rule): PlainRoute(rule) for rule in rules for method in rule.methods or ()}
 
-    def ensure_sync(self, function):
-        """Return the function as it is: none here is a coroutine, which Flask would look for at every request."""
+    def ensure_sync(self, function: Any) -> Any:
+        """Return the function unchanged: Flask would check at every request whether it is a coroutine."""
         return function
 
-    def finalize_request(self, result, from_error_handler=False):
+    def finalize_request(self, result: Any, from_error_handler: bool = False) -> Response:
         response = super().finalize_request(result, from_error_handler)
-        self.extensions["metrics"].count_request(request._get_current_object(), response.status_code)
+        route = request.url_rule and request.url_rule.rule
+        seconds = monotonic() - request.environ["tracklog.began"]
+        self.extensions["metrics"].count_request(route, response.status_code, seconds)
         return response
 
 
 class PlainRoute(NamedTuple):
-    """What Flask asks of a URL adapter, for a rule without variable parts."""
+    """A URL adapter, as Flask uses one, for a single rule without variables."""
 
     rule: Rule
 
-    def match(self, return_rule):
+    def match(self, return_rule: bool) -> tuple[Rule, dict[str, Any]]:
+        """Return the rule and its arguments, of which there are none."""
         return self.rule, {}
 
 
 class NoSessions(SessionInterface):
+    """Gives all requests one session that refuses data."""
+
     session = NullSession()
 
-    def open_session(self, app, request):
+    def open_session(self, app: Flask, request: Request) -> NullSession:
         return self.session

@@ -1,1 +1,1 @@
-"""Log lines and metrics."""
+"""The service's log lines and metrics."""

@@ -1,4 +1,4 @@
-"""Write the log lines: one JSON object a line for each thing that an operator cares about."""
+"""Write the service's log lines, each a JSON object."""
 
 import json
 import logging
@@ -6,27 +6,32 @@ import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from time import monotonic
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import apsw
 
-from config import VERSION
+from config import VERSION, Config
 
-# Characters of a text and of a traceback; journald breaks a line of 48 KB in two, and 12 bytes may stand for one.
-LONGEST, LONGEST_TRACEBACK = 1000, 4000
-MINUTE = 60.0  # seconds
-MOST_KINDS = 1000
+# journald splits a line of 48 KB in two, and one character may take 12 bytes.
+MAX_TEXT_CHARACTERS, MAX_TRACEBACK_CHARACTERS = 1000, 4000
+SECONDS_PER_LINE = 60.0  # of one kind of rejection
+MAX_KINDS = 1000  # of rejections that are remembered
 
-_OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+_STANDARD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 logger = logging.getLogger("tracklog")
 
 
-class JsonLines(logging.Formatter):
-    """A record and whatever it was given as `extra`, in ASCII: no text in it ends the line or moves a terminal."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record and its `extra` fields as one line of JSON.
 
-    def format(self, record):
-        fields = {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+    The line is ASCII, so that no text in it can end the line or control a terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:23] + "Z",
             "level": record.levelname.lower(),
@@ -35,50 +40,53 @@ class JsonLines(logging.Formatter):
             "pid": record.process,
             **fields,
         }
-        line = {name: _shortened(value) for name, value in line.items() if value is not None}
+        line = {name: _shorten(value) for name, value in line.items() if value is not None}
         if record.exc_info:
             traceback = self.formatException(record.exc_info).encode("ascii", "backslashreplace").decode()
-            line["traceback"] = traceback[-LONGEST_TRACEBACK:]
+            line["traceback"] = traceback[-MAX_TRACEBACK_CHARACTERS:]
         text = json.dumps(line, ensure_ascii=False, default=str)
-        # Written anew from sound UTF-8, since many parsers refuse a line with a lone surrogate.
+        # Replace lone surrogates: many parsers reject a line that has one.
         return json.dumps(json.loads(text.encode("utf-8", "replace")))
 
 
-class OncePerMinute(logging.Filter):
-    """Of records with a count, lets one of a kind through in a minute, which then counts those held back before it."""
+class RateLimit(logging.Filter):
+    """Rate-limits records that have a count: one per kind per minute, including the number suppressed since the last.
 
-    def __init__(self):
+    A kind is an event, source, destination and code.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._kinds = {}  # kind -> when it may have a line again, and how many were held back
+        self._kinds: dict[tuple[str | None, ...], tuple[float, int]] = {}  # kind -> (next line at, suppressed)
 
-    def filter(self, record):
+    def filter(self, record: Any) -> bool:
         if not hasattr(record, "count"):
             return True
         kind = tuple(getattr(record, name, None) for name in ("event", "source", "destination", "code"))
-        due, held_back = self._kinds.get(kind, (0.0, 0))
-        record.count += held_back
-        if monotonic() < due:
-            self._kinds[kind] = due, record.count
+        next_line_at, suppressed = self._kinds.get(kind, (0.0, 0))
+        record.count += suppressed
+        if monotonic() < next_line_at:
+            self._kinds[kind] = next_line_at, record.count
             return False
         self._kinds.pop(kind, None)
-        self._kinds[kind] = monotonic() + MINUTE, 0
-        if len(self._kinds) > MOST_KINDS:
-            del self._kinds[next(iter(self._kinds))]  # whose line is the longest ago
+        self._kinds[kind] = monotonic() + SECONDS_PER_LINE, 0
+        if len(self._kinds) > MAX_KINDS:
+            del self._kinds[next(iter(self._kinds))]  # the kind whose last line is the oldest
         return True
 
 
-def write_lines(*handlers):
-    """Have all that is logged in this process written to these handlers, and there as JSON lines."""
+def write_lines(*handlers: logging.Handler) -> None:
+    """Send all log records of this process to `handlers`, as JSON lines."""
     for handler in handlers:
-        handler.setFormatter(JsonLines())
-        handler.addFilter(OncePerMinute())
+        handler.setFormatter(JsonFormatter())
+        handler.addFilter(RateLimit())
     logging.basicConfig(handlers=handlers, level=logging.WARNING, force=True)
     logger.setLevel(logging.INFO)
     logging.captureWarnings(True)
 
 
-def start(settings, workers=None, addresses=None):
-    """Log the start; `addresses` are the ones that are bound, which the settings may not name."""
+def start(settings: Config, workers: int | None = None, addresses: list[str] | None = None) -> None:
+    """Log the start of a service; `addresses` are those that are bound, which may differ from the settings."""
     fields = {
         "event": "start",
         "version": VERSION,
@@ -90,13 +98,14 @@ def start(settings, workers=None, addresses=None):
     logger.info("tracklog starts", extra=fields)
 
 
-def stop():
+def stop() -> None:
+    """Log that the service has stopped."""
     logger.info("tracklog has stopped", extra={"event": "stop"})
 
 
-def rejected(code, environ, count=1):
-    """Log that the request of a WSGI environment was refused, or `count` items of it."""
-    source, path, request_id = _about(environ)
+def log_rejection(code: str, environ: WSGIEnvironment, count: int = 1) -> None:
+    """Log that a request was refused with this code, or `count` items of its batch."""
+    source, path, request_id = _identify(environ)
     fields = {
         "event": "rejected",
         "source": source,
@@ -108,15 +117,15 @@ def rejected(code, environ, count=1):
     logger.warning("rejected: %s", code, extra=fields)
 
 
-def internal_error(environ):
-    """Log the exception that is being handled."""
-    _, path, request_id = _about(environ)
+def log_internal_error(environ: WSGIEnvironment) -> None:
+    """Log the exception that is being handled, with its traceback."""
+    _, path, request_id = _identify(environ)
     logger.exception("internal error", extra={"event": "internal_error", "path": path, "request_id": request_id})
 
 
-def request(to, environ, status, size, seconds):
-    """Log a request to the logger `to`."""
-    source, path, request_id = _about(environ)
+def log_request(to: logging.Logger, environ: WSGIEnvironment, status: int | None, size: int, seconds: float) -> None:
+    """Log an answered request to the logger `to`; `size` is the answer's body in bytes."""
+    source, path, request_id = _identify(environ)
     method = environ.get("REQUEST_METHOD")
     fields = {
         "event": "request",
@@ -131,26 +140,26 @@ def request(to, environ, status, size, seconds):
     to.info("%s %s", method, status, extra=fields)
 
 
-def take_request_id(environ, start_response):
-    """Note the id that a proxy gave to a request, if it is one; return what gives it back with the answer."""
-    given = plain_id(environ.get("HTTP_X_REQUEST_ID"))
-    if given is None:
+def echo_request_id(environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
+    """Keep the request id that a proxy has set, if it is valid; return a `start_response` that sends it back."""
+    request_id = valid_request_id(environ.get("HTTP_X_REQUEST_ID"))
+    if request_id is None:
         return start_response
-    environ["tracklog.request_id"] = given
-    return lambda status, headers, *rest: start_response(status, [*headers, ("X-Request-ID", given)], *rest)
+    environ["tracklog.request_id"] = request_id
+    return lambda status, headers, *rest: start_response(status, [*headers, ("X-Request-ID", request_id)], *rest)
 
 
-def plain_id(given):
-    """Return a request's id if it is short and plain, else None."""
-    return given if given and _REQUEST_ID.fullmatch(given) else None
+def valid_request_id(text: str | None) -> str | None:
+    """Return a request id if it is short and has only letters, digits, `.`, `_` and `-`, else None."""
+    return text if text and _REQUEST_ID.fullmatch(text) else None
 
 
-def _about(environ):
-    """Return a request's source, path and id, as far as they are known: nothing in which a key may stand."""
+def _identify(environ: WSGIEnvironment) -> tuple[str | None, str | None, str | None]:
+    """Return a request's source, path and id, each None if unknown. None of them can contain a key."""
     path = environ.get("PATH_INFO")
     path = path and path.encode("latin-1", "replace").decode("utf-8", "replace")
     return environ.get("tracklog.source"), path, environ.get("tracklog.request_id")
 
 
-def _shortened(value):
-    return value[:LONGEST] if isinstance(value, str) else value
+def _shorten(value: object) -> object:
+    return value[:MAX_TEXT_CHARACTERS] if isinstance(value, str) else value

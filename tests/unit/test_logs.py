@@ -63,7 +63,7 @@ HOSTILE = [
 def test_no_text_breaks_a_line_or_reaches_a_terminal(text):
     record = logging.makeLogRecord({"msg": text, "path": text, "settings": {text: [text]}})
     record.exc_info = (ValueError, ValueError(text), None)
-    line = logs.JsonLines().format(record)
+    line = logs.JsonFormatter().format(record)
     assert line.isascii()
     assert line.isprintable()
     sound = text.encode("utf-8", "replace").decode()
@@ -74,7 +74,7 @@ def test_no_text_breaks_a_line_or_reaches_a_terminal(text):
 
 
 def test_a_value_that_json_does_not_know_is_written_as_text():
-    line = logs.JsonLines().format(logging.makeLogRecord({"msg": "", "path": b"/\xff"}))
+    line = logs.JsonFormatter().format(logging.makeLogRecord({"msg": "", "path": b"/\xff"}))
     assert json.loads(line)["path"] == repr(b"/\xff")
 
 
@@ -82,7 +82,7 @@ def test_a_line_stays_below_what_journald_takes_for_one():
     endless = "\U0001f600" * 100_000
     record = logging.makeLogRecord({"msg": endless, "path": endless, "reason": endless})
     record.exc_info = (ValueError, ValueError(endless + "the end"), None)
-    line = logs.JsonLines().format(record)
+    line = logs.JsonFormatter().format(record)
     assert len(line) < 48 * 1024
     assert json.loads(line)["traceback"].endswith("the end")
 
@@ -90,7 +90,7 @@ def test_a_line_stays_below_what_journald_takes_for_one():
 def test_a_line_begins_with_its_time_level_event_and_message():
     record = logging.makeLogRecord({"msg": "%s is %d", "args": ("it", 1), "levelname": "WARNING", "name": "library"})
     record.created, record.process, record.reason, record.source = 1447116323.4125, 7, "late", None
-    assert list(json.loads(logs.JsonLines().format(record)).items()) == [
+    assert list(json.loads(logs.JsonFormatter().format(record)).items()) == [
         ("time", "2015-11-10T00:45:23.412Z"),
         ("level", "warning"),
         ("event", "library"),
@@ -121,7 +121,7 @@ def test_a_source_s_rejections_of_a_kind_are_one_line_a_minute_and_counted(post,
         (None, "missing_write_key", 1),
     ]
     assert {line["path"] for line in found} == {"/v1/track"}
-    clock[0] += logs.MINUTE
+    clock[0] += logs.SECONDS_PER_LINE
     post("/v1/track", {"userId": "1"})
     post("/v1/track", {"userId": "1"})
     assert [line["count"] for line in events(lines, "rejected")] == [5]
@@ -150,8 +150,8 @@ def test_what_finds_no_route_is_a_rejection_too(client, lines, method, url):
 
 
 def test_kinds_take_no_more_memory_however_many_there_are(monkeypatch, clock):
-    monkeypatch.setattr(logs, "MOST_KINDS", 3)
-    once = logs.OncePerMinute()
+    monkeypatch.setattr(logs, "MAX_KINDS", 3)
+    once = logs.RateLimit()
 
     def passes(code):
         return once.filter(logging.makeLogRecord({"code": code, "count": 1}))

@@ -133,7 +133,7 @@ def test_a_backup_has_the_mode_of_the_log(log, path, tmp_path, umask):
 
 
 def test_the_files_of_metrics_have_the_mode_of_the_log(app, path, tmp_path, umask):
-    app.extensions["metrics"].share(f"{path}-metrics")
+    app.extensions["metrics"].start_counting(f"{path}-metrics")
     assert stat.S_IMODE((tmp_path / "tracklog.db-metrics").stat().st_mode) == 0o700
     assert set(modes(tmp_path / "tracklog.db-metrics").values()) == {0o600}
 
@@ -149,7 +149,9 @@ def test_what_root_left_does_not_stop_the_service(folder, tmp_path):
         run(folder, "destinations", "add", f"archive-{step}", f"archive+file://{folder}/archive-{step}", user=user)
         run(folder, "forward", "--once", user=user)
         run(folder, "events", "backup", folder / f"copy-{step}.db", user=user)
-        metrics.Metrics(eventlog.EventLog(str(folder / "tracklog.db"))).share(str(folder / "tracklog.db-metrics"))
+        metrics.Metrics(eventlog.EventLog(str(folder / "tracklog.db"))).start_counting(
+            str(folder / "tracklog.db-metrics")
+        )
         assert owners(folder) == {(SERVICE_USER, SERVICE_USER)}
     assert len(list(folder.rglob("*.ndjson.gz"))) == 3
 

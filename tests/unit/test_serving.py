@@ -1,6 +1,5 @@
 """What gunicorn does otherwise for tracklog."""
 
-import email.utils
 import os
 import signal
 import subprocess
@@ -59,26 +58,14 @@ def test_an_answer_is_what_gunicorn_would_send(monkeypatch, case):
     assert first == ours[:100_000] or case in ("two pieces", "chunked")
 
 
-def test_the_date_is_that_of_the_second():
-    assert gunicorn_patches.http_date(1447116323.9) == email.utils.formatdate(1447116323, usegmt=True)
-    before = gunicorn_patches.http_date(1447116323)
-    assert gunicorn_patches.http_date(1447116324) != before
-    assert gunicorn_patches.http_date() > ""
-
-
 @pytest.fixture
 def adapted(monkeypatch):
     """The settings of a gunicorn that is adapted for one test."""
-    for name in ("http.wsgi.Response", "http.wsgi.base_environ", "util.http_date", "util.write_error"):
+    for name in ("http.wsgi.Response", "util.write_error"):
         monkeypatch.setattr(f"gunicorn.{name}", None)
     cfg = Config()
-    gunicorn_patches.adapt(cfg)
+    gunicorn_patches.apply(cfg)
     return cfg
-
-
-def test_each_request_has_an_environment_of_its_own(adapted):
-    wsgi.base_environ(adapted)["HTTP_COOKIE"] = "mine"
-    assert "HTTP_COOKIE" not in wsgi.base_environ(adapted)
 
 
 def test_what_gunicorn_says_of_a_url_leaves_out_its_query():
