@@ -12,7 +12,7 @@ from eventlog.times import iso
 from ingest.message_ids import make_message_id
 from parsing import json_text
 from parsing.json_values import TOO_LONG
-from parsing.timestamps import read_time
+from parsing.timestamps import parse_timestamp
 from schemas import BATCH, CALLS, UNTYPED
 
 MAX_ERRORS = 100  # listed of a call, of a body that is validated, and of a batch before each item has only its first
@@ -24,7 +24,7 @@ def _time(value):
     """Return the time that `value` gives, or None where there is none that can be read."""
     if value is not None:
         with suppress(ValueError):
-            return read_time(value).at
+            return parse_timestamp(value).at
 
 
 class Defaults:
@@ -74,14 +74,14 @@ class Checker:
             _refuse_for(self._faults(value, max_errors))
         codes = {}
         try:
-            event = schema.check(defaults.under(value))
+            event = schema.load(defaults.under(value))
         except ValidationError as error:
             codes = error.messages
         if self._is_too_long(value.get("messageId")):
             codes["messageId"] = ["message_id_too_long"]
         if not codes:
             with suppress(json_text.Unwritable):
-                return self._stamped(event)
+                return self._stamped(schema.call, event)
         faults = self._faults(value, max_errors)
         faulty = {fault["field"] for fault in faults}
         errors = faults + [error for error in _field_errors(codes) if error["field"] not in faulty]
@@ -122,7 +122,7 @@ class Checker:
         if TOO_LONG in (envelope.get("context"), envelope.get("integrations")):
             raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
-            known = BATCH.check_fields(envelope)
+            known = BATCH.load(envelope)
         except ValidationError as error:
             _refuse_for(_field_errors(error.messages))
         items = len(envelope["batch"])
@@ -144,9 +144,9 @@ class Checker:
         text = str(message_id)
         return len(text) > self.settings.max_message_id_length and bool(text.strip())  # a blank one means absent
 
-    def _stamped(self, event):
+    def _stamped(self, type, event):
         original, timestamp = self._times(event)
-        type, message_id = event["type"], event.get("messageId") or str(self.make_id())
+        message_id = event.get("messageId") or str(self.make_id())
         event.pop("writeKey", None)
         self._add_address(event)
         payload = {

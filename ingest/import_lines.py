@@ -9,7 +9,7 @@ from eventlog.times import iso
 from ingest.checking import TITLES
 from parsing import json_text
 from parsing.json_text import Item
-from parsing.timestamps import read_time
+from parsing.timestamps import parse_timestamp
 from schemas import CALLS
 
 MOST_ID = 2**53  # beyond, JSON numbers are not exact everywhere, and ids would come to their end
@@ -38,7 +38,7 @@ def _stored(source, event, text):
     if not schema:
         raise ApiError("unknown_type")
     try:
-        checked = schema.check(event)
+        checked = schema.load(event)
     except ValidationError as error:
         raise ApiError(next(iter(error.messages.values()))[0]) from None
     for name in ("timestamp", "receivedAt"):
@@ -61,6 +61,6 @@ def _stored(source, event, text):
 
 def _is_stamp(time):
     try:
-        return iso(read_time(time).at) == time
+        return iso(parse_timestamp(time).at) == time
     except ValueError:
         return False

@@ -17,19 +17,19 @@ _ISO_8601 = re.compile(
 _EPOCH_TEXT = re.compile(r"\d{9,20}(\.\d+)?", re.ASCII)
 
 
-class Moment(NamedTuple):
+class Timestamp(NamedTuple):
     """A time as a client gave it, text or number, and what it is in UTC."""
 
     given: str | int | float
     at: datetime
 
 
-def read_time(value):
-    """Return the Moment that `value` gives; raise ValueError unless it is one of the years 1 to 9999."""
+def parse_timestamp(value):
+    """Return the Timestamp that `value` gives; raise ValueError unless it is one of the years 1 to 9999."""
     try:
         if isinstance(value, str) and not _EPOCH_TEXT.fullmatch(value):
-            return Moment(value, _read_iso_8601(value))
-        return Moment(value, _read_epoch(value))
+            return Timestamp(value, _read_iso_8601(value))
+        return Timestamp(value, _read_epoch(value))
     except (OverflowError, TypeError) as error:
         raise ValueError("not a time") from error
 

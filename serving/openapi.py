@@ -81,7 +81,7 @@ def _body(converter, schema):
     body["properties"] |= BESIDE
     for field in map(body["properties"].get, schema.required):
         field |= {"type": [type for type in field["type"] if type != "null"], "minLength": 1}
-    if isinstance(schema, schemas.Call) and "userId" not in schema.required:
+    if isinstance(schema, schemas.UserCall):
         body["anyOf"] = [{"required": ["userId"]}, {"required": ["anonymousId"]}]
     return body
 
