@@ -1,5 +1,8 @@
 """Every error code that a client may be told, and the exception that carries one."""
 
+from collections.abc import Iterable
+from typing import Any
+
 # What a client may be told, all of it: code -> (status, message). Codes are Segment's words where it has one.
 CODES = {
     # Who is calling
@@ -54,14 +57,16 @@ CODES = {
 class ApiError(Exception):
     """Anything but success: a code, its message where the table's does not say enough, and the fields at fault."""
 
-    def __init__(self, code, message=None, errors=(), **details):
+    def __init__(
+        self, code: str, message: str | None = None, errors: Iterable[dict[str, str]] = (), **details: Any
+    ) -> None:
         self.code = code
         self.status, default_message = CODES[code]
         self.message = message or default_message
         self.errors = list(errors)
         self.details = details  # what a batch's answer has beside
 
-    def body(self):
+    def body(self) -> dict[str, Any]:
         return {
             "success": False,
             "code": self.code,
@@ -71,6 +76,6 @@ class ApiError(Exception):
         }
 
 
-def field_error(field, code):
+def field_error(field: str, code: str) -> dict[str, str]:
     """Name a field at fault, as it stands in an answer's list of errors."""
     return {"field": field, "code": code, "message": CODES[code][1]}

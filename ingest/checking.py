@@ -10,8 +10,8 @@ from errors import ApiError, field_error
 from eventlog import Event, Rejection
 from eventlog.times import iso
 from ingest.message_ids import make_message_id
-from parsing import json_text
-from parsing.json_values import TOO_LONG
+from parsing import json_batch, json_text
+from parsing.json_values import OVERSIZED
 from parsing.timestamps import parse_timestamp
 from schemas import BATCH, CALLS, UNTYPED
 
@@ -24,7 +24,7 @@ def _time(value):
     """Return the time that `value` gives, or None where there is none that can be read."""
     if value is not None:
         with suppress(ValueError):
-            return parse_timestamp(value).at
+            return parse_timestamp(value).utc
 
 
 class Defaults:
@@ -80,7 +80,7 @@ class Checker:
         if self._is_too_long(value.get("messageId")):
             codes["messageId"] = ["message_id_too_long"]
         if not codes:
-            with suppress(json_text.Unwritable):
+            with suppress(json_text.Unencodable):
                 return self._stamped(schema.call, event)
         faults = self._faults(value, max_errors)
         faulty = {fault["field"] for fault in faults}
@@ -113,13 +113,13 @@ class Checker:
         """Return the same of a body that is a batch, or one call that says its type."""
         if isinstance(value, dict) and "batch" in value:
             return self.check_batch(value, max_item_errors)
-        return [self.check_item(json_text.Item(value, text), NO_DEFAULTS)], []
+        return [self.check_item(json_batch.ParsedValue(value, text), NO_DEFAULTS)], []
 
     def check_envelope(self, envelope):
         """Return the defaults of a batch; raise ApiError for what is no batch or too much of one."""
         if not isinstance(envelope, dict):
             raise ApiError("bad_request", "A batch must be a JSON object")
-        if TOO_LONG in (envelope.get("context"), envelope.get("integrations")):
+        if OVERSIZED in (envelope.get("context"), envelope.get("integrations")):
             raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
             known = BATCH.load(envelope)
@@ -136,7 +136,7 @@ class Checker:
         return defaults
 
     def _faults(self, value, limit):
-        return list(islice(json_text.faults(value, self.pause), limit))
+        return list(islice(json_text.find_defects(value, self.pause), limit))
 
     def _is_too_long(self, message_id):
         if not isinstance(message_id, (str, int, float)):
@@ -185,14 +185,14 @@ class Checker:
         """
         original, timestamp = event.pop("originalTimestamp", None), event.pop("timestamp", None)
         if original and timestamp:
-            return original.given, iso(timestamp.at)
+            return original.original, iso(timestamp.utc)
         happened = original or timestamp
         if not happened:
             return self.received_at_text, self.received_at_text
         sent = _time(event.get("sentAt"))
         with suppress(OverflowError):  # a correction out of the years 1 to 9999 is none
-            return happened.given, iso(self.received_at - (sent - happened.at) if sent else happened.at)
-        return happened.given, iso(happened.at)
+            return happened.original, iso(self.received_at - (sent - happened.utc) if sent else happened.utc)
+        return happened.original, iso(happened.utc)
 
 
 def rejected(source_name, received_at, route, refusal, content, is_cut=False):

@@ -7,8 +7,8 @@ from eventlog import Event, NotPossible
 from eventlog.sources import check_name
 from eventlog.times import iso
 from ingest.checking import TITLES
-from parsing import json_text
-from parsing.json_text import Item
+from parsing import json_batch, json_text
+from parsing.json_batch import ParsedValue
 from parsing.timestamps import parse_timestamp
 from schemas import CALLS
 
@@ -18,8 +18,8 @@ NEXT_ID = 0  # never above those that a log has used, so that it gives the next 
 
 def read_line(line):
     """Return the id and the Event of a line, its payload to the letter; raise ApiError or NotPossible."""
-    members = json_text.parse_members(json_text.decode(line.strip()))
-    id, source, event = (members.get(name, Item(None, "")) for name in ("id", "source", "event"))
+    members = json_batch.parse_members(json_text.decode(line.strip()))
+    id, source, event = (members.get(name, ParsedValue(None, "")) for name in ("id", "source", "event"))
     if type(id.value) is not int or id.value <= 0:
         raise NotPossible("It needs an id, a whole number")
     if not isinstance(source.value, str):
@@ -32,7 +32,7 @@ def _stored(source, event, text):
     """Return the Event of a payload that a log has stamped before, checked as if it came in a call."""
     if not isinstance(event, dict):
         raise ApiError("event_not_object")
-    for fault in json_text.faults(event, pause=lambda: None):
+    for fault in json_text.find_defects(event, pause=lambda: None):
         raise ApiError(fault["code"])
     schema = CALLS.get(str(event.get("type")))
     if not schema:
@@ -61,6 +61,6 @@ def _stored(source, event, text):
 
 def _is_stamp(time):
     try:
-        return iso(parse_timestamp(time).at) == time
+        return iso(parse_timestamp(time).utc) == time
     except ValueError:
         return False

@@ -18,9 +18,9 @@ from ingest.body import Body
 from ingest.checking import MAX_ERRORS, Checker, refuse_too_large, rejected
 from ingest.client_address import Requester
 from ingest.query import Query
-from parsing import json_text
-from parsing.json_text import Item
-from parsing.json_values import TOO_LONG
+from parsing import json_batch, json_text
+from parsing.json_batch import ParsedValue
+from parsing.json_values import OVERSIZED
 from telemetry import logs
 
 LISTED = 1000  # rejections in the answer to a batch; the log keeps them all
@@ -49,7 +49,7 @@ def _store(schema, arrival):
         refuse_too_large(text, arrival.settings.max_event_bytes)  # parsing it would hold up others, to no purpose
         value = json_text.parse(text)
         arrival.pace()
-        event = arrival.checker(value).check_call(schema, Item(value, text))
+        event = arrival.checker(value).check_call(schema, ParsedValue(value, text))
     except ApiError as refusal:
         arrival.keep(refusal)
         raise
@@ -132,7 +132,7 @@ def _answer(receipt):
 
 def _items_of(envelope):
     batch = envelope.get("batch") if isinstance(envelope, dict) else None
-    return [item.value for item in batch if item.value is not TOO_LONG] if isinstance(batch, list) else []
+    return [item.value for item in batch if item.value is not OVERSIZED] if isinstance(batch, list) else []
 
 
 def _errors_at(index, refusal):
@@ -190,7 +190,7 @@ class Arrival:
     def parse_batch(self):
         """Return the body's value, the items of its batch one by one."""
         limits = self.settings
-        return json_text.parse_batch(self.read(), limits.max_batch_events, limits.max_event_bytes, self.pace)
+        return json_batch.parse_batch(self.read(), limits.max_batch_events, limits.max_event_bytes, self.pace)
 
     def checker(self, value, items=()):
         """Return the checker for this source's events; where no header has named the source, the body's value does."""
@@ -215,7 +215,7 @@ class Arrival:
     def rejected_item(self, item, refusal):
         """Return what the log keeps of a refused item of a batch."""
         self.pace()
-        return self._rejected(refusal, json_text.ascii_escaped(item.text, self.pace))
+        return self._rejected(refusal, json_text.escape_non_ascii(item.text, self.pace))
 
     def _came_from(self, source):
         self.source = source

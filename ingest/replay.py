@@ -7,8 +7,8 @@ from errors import ApiError
 from eventlog import NotPossible
 from ingest.checking import Checker, refuse_too_large, rejected
 from ingest.client_address import Requester
-from parsing import json_text
-from parsing.json_text import Item
+from parsing import json_batch, json_text
+from parsing.json_batch import ParsedValue
 from schemas import CALLS
 
 SHORT = {name[0]: schema for name, schema in CALLS.items()}  # /v1/t and the like
@@ -32,7 +32,7 @@ def replay(log, settings, rejection, body=None):
     if not events:
         raise refusals[0][2]
     again = [
-        rejected(source.name, received_at, rejection.route, refusal, json_text.ascii_escaped(item.text, _go_on))
+        rejected(source.name, received_at, rejection.route, refusal, json_text.escape_non_ascii(item.text, _go_on))
         for _, item, refusal in refusals
     ]
     are_new = log.append(events, again)
@@ -44,10 +44,10 @@ def _check(checker, route, text, settings):
     kind = route.rpartition("/")[2].lower()
     schema = CALLS.get(kind) or SHORT.get(kind)
     if not schema:  # a batch, or an item of one
-        value = json_text.parse_batch(text, settings.max_batch_events, settings.max_event_bytes, _go_on)
+        value = json_batch.parse_batch(text, settings.max_batch_events, settings.max_event_bytes, _go_on)
         return checker.check_body(value, text)
     refuse_too_large(text, settings.max_event_bytes)
-    return [checker.check_call(schema, Item(json_text.parse(text), text))], []
+    return [checker.check_call(schema, ParsedValue(json_text.parse(text), text))], []
 
 
 def _go_on():

@@ -150,7 +150,7 @@ def test_a_long_batch_lets_others_go_on_while_it_is_inflated_parsed_and_checked(
         "check_batch": 100,
         "_admit": 9,
         "read": 1,
-        "faults": 2,
+        "find_defects": 2,
     }
 
 

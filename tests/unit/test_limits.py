@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from app import create_app
 from config import Config
 from ingest import intake
-from parsing import json_text
-from parsing.json_values import TOO_LONG
+from parsing import json_batch, json_text
+from parsing.json_values import OVERSIZED
 from serving import gunicorn_patches
 
 GOOD = '{"type": "track", "userId": "1", "event": "e", "writeKey": "ILoveData123"}'
@@ -128,11 +128,11 @@ VALUES = st.recursive(
 )
 def test_a_window_changes_no_value_and_no_text(items, longest, separators):
     text = json.dumps({"batch": items, "other": items}, separators=separators, ensure_ascii=False)
-    parsed = json_text.parse_batch(text, 1000, longest, go_on)
+    parsed = json_batch.parse_batch(text, 1000, longest, go_on)
     for item, sent in zip(parsed["batch"], items, strict=True):
         assert json.loads(item.text) == sent
-        assert item.value == sent if len(item.text) <= longest else item.value in (sent, TOO_LONG)
-    assert parsed["other"] in (items, TOO_LONG)
+        assert item.value == sent if len(item.text) <= longest else item.value in (sent, OVERSIZED)
+    assert parsed["other"] in (items, OVERSIZED)
 
 
 def test_what_a_batch_says_once_is_stored_as_often_as_a_body_is_large(post):

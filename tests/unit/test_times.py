@@ -43,8 +43,8 @@ UNREADABLE = [
 @pytest.mark.parametrize(("given", "utc"), READABLE)
 def test_a_time_is_read_as_the_client_meant_it(given, utc):
     moment = parse_timestamp(given)
-    assert moment.at.isoformat() == utc
-    assert moment.given is given
+    assert moment.utc.isoformat() == utc
+    assert moment.original is given
 
 
 @pytest.mark.parametrize("given", UNREADABLE, ids=lambda given: repr(given)[:30])
