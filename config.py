@@ -27,7 +27,6 @@ class Config:
     max_batch_events: int = setting(25_000, "the most items in a batch")
     max_rejected_bytes: int = setting(1024 * 1024 * 1024, "the most that is kept of what was refused")
     min_free_bytes: int = setting(100 * 1024 * 1024, "the free disk space without which the service is not ready")
-    max_message_id_length: int = setting(255, "the longest messageId, in characters")
     access_log: str = setting("off", "whether each request gets a log line: on or off")
 
     @classmethod

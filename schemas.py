@@ -5,7 +5,6 @@ import math
 from typing import Any, ClassVar
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, pre_load, validates_schema
-from marshmallow.error_store import ErrorStore
 
 from parsing.timestamps import Timestamp, parse_timestamp
 
@@ -129,7 +128,7 @@ class OrderedSchema(Schema):
         self.required = [name for name, field in self.fields.items() if field.required]
 
     def _deserialize(
-        self, data: Any, *, error_store: ErrorStore, many: bool = False, partial: Any = None, **options: Any
+        self, data: Any, *, error_store: Any, many: bool = False, partial: Any = None, **options: Any
     ) -> Any:
         """Deserialize the fields that `data` has, in its order. Then report required ones that are absent.
 
@@ -157,7 +156,7 @@ class OrderedSchema(Schema):
 class Call(OrderedSchema):
     """The fields that all calls have."""
 
-    call: ClassVar[str | None] = None  # its name, which is the type of its events
+    call: ClassVar[str] = ""  # its name, which is the type of its events
 
     type = Type()
     userId = Id()
@@ -237,6 +236,6 @@ class Batch(OrderedSchema):
     integrations = Object("integrations_not_object")
 
 
-CALLS = {str(schema.call): schema for schema in (Identify(), Track(), Page(), Screen(), Group(), Alias())}
+CALLS = {schema.call: schema for schema in (Identify(), Track(), Page(), Screen(), Group(), Alias())}
 UNTYPED = Untyped()
 BATCH = Batch()
