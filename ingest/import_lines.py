@@ -8,7 +8,7 @@ from errors import ApiError
 from eventlog import Event, NotPossible
 from eventlog.sources import check_name
 from eventlog.times import iso
-from ingest.stamping import NAME_FIELDS
+from ingest.stamping import name_of
 from parsing import json_batch, json_text
 from parsing.json_batch import ParsedValue
 from parsing.timestamps import parse_timestamp
@@ -54,7 +54,7 @@ def _make_event(source: str, event: Any, text: str) -> Event:
         type=schema.call,
         user_id=call.get("userId"),
         anonymous_id=call.get("anonymousId"),
-        name=call.get(NAME_FIELDS.get(schema.call, "")),
+        name=name_of(schema.call, call),
         timestamp=event["timestamp"],
         received_at=event["receivedAt"],
         payload=text,

@@ -23,6 +23,11 @@ def parse_time_or_none(value: Any) -> datetime | None:
     return None
 
 
+def name_of(type: str, call: dict[str, Any]) -> str | None:
+    """Return what the log shows as the event's name."""
+    return call.get(NAME_FIELDS[type]) if type in NAME_FIELDS else None
+
+
 class Stamper:
     """Stamps the events of one request."""
 
@@ -55,7 +60,7 @@ class Stamper:
             type=type,
             user_id=call.get("userId"),
             anonymous_id=call.get("anonymousId"),
-            name=call.get(NAME_FIELDS.get(type, "")),
+            name=name_of(type, call),
             timestamp=timestamp,
             received_at=self._received_at_text,
             payload=json_text.encode(payload),
