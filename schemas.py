@@ -44,11 +44,15 @@ class Id(Nullable):
         return value if value.strip() else missing
 
 
-class Text(Nullable):
-    """A string."""
+class Coded(Nullable):
+    """A field whose invalid values have an error code of their own."""
 
     def __init__(self, code: str, **kwargs: Any) -> None:
         super().__init__(error_messages={"invalid": code}, **kwargs)
+
+
+class Text(Coded):
+    """A string."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not isinstance(value, str):
@@ -65,11 +69,8 @@ class EventName(Text):
         return super()._deserialize(value, attr, data, **kwargs) or missing
 
 
-class Object(Nullable):
+class Object(Coded):
     """A JSON object; `[]` is how PHP writes an empty one."""
-
-    def __init__(self, code: str, **kwargs: Any) -> None:
-        super().__init__(error_messages={"invalid": code}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         if value == []:
@@ -97,11 +98,12 @@ class Type(Nullable):
     default_error_messages = {"required": "unknown_type", "invalid": "unknown_type", "mismatch": "type_mismatch"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not isinstance(value, str) or value.lower() not in CALLS:
+        name = value.lower() if isinstance(value, str) else None
+        if name not in CALLS:
             raise self.make_error("invalid")
-        if not isinstance(self.parent, Call) or value.lower() != self.parent.call:
+        if type(CALLS[name]) is not type(self.parent):
             raise self.make_error("mismatch")
-        return value.lower()
+        return name
 
 
 class Items(Nullable):
@@ -169,6 +171,8 @@ class Call(OrderedSchema):
 
     @pre_load
     def rename_old_spellings(self, data: Any, **_: Any) -> Any:
+        if not isinstance(data, dict):
+            raise ValidationError("event_not_object")
         for old, new in OLD_SPELLINGS.items():
             if old in data:
                 data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}

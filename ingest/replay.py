@@ -31,14 +31,14 @@ def replay(log: EventLog, settings: Config, rejection: StoredRejection, body: by
         raise ApiError("source_disabled")
     received_at = datetime.fromisoformat(rejection.received_at)
     make_id = _id_maker(rejection.digest)
-    checker = Checker(settings, source.name, received_at, Client({}, settings), _yield_to_nobody, make_id)
+    checker = Checker(settings, source.name, received_at, Client({}, settings), _do_not_yield, make_id)
     text = json_text.decode(rejection.body if body is None else body)
     events, rejected = _check(checker, rejection.route, text, settings)
     if not events:
         raise rejected[0].error
     again = [
         make_rejection(
-            source.name, received_at, rejection.route, error, json_text.escape_non_ascii(item.text, _yield_to_nobody)
+            source.name, received_at, rejection.route, error, json_text.escape_non_ascii(item.text, _do_not_yield)
         )
         for _, item, error in rejected
     ]
@@ -52,12 +52,12 @@ def _check(checker: Checker, route: str, text: str, settings: Config) -> tuple[l
     schema = CALLS.get(name) or SHORT_ROUTES.get(name)
     if not schema:  # a batch, or an item of one
         limits = settings.max_batch_events, settings.max_event_bytes
-        return checker.check_body(json_batch.parse_batch(text, *limits, _yield_to_nobody), text)
+        return checker.check_body(json_batch.parse_batch(text, *limits, _do_not_yield), text)
     check_size(text, settings.max_event_bytes)
     return [checker.check_call(schema, ParsedValue(json_text.parse(text), text))], []
 
 
-def _yield_to_nobody() -> None:
+def _do_not_yield() -> None:
     """Do nothing: a command delays no requests."""
 
 

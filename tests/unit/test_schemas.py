@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 
 import schemas
 
-CALL = {"userId": 1234, "event": "Added File", "timestamp": None, "properties": []}
+CALL = {"type": "Track", "userId": 1234, "event": "Added File", "timestamp": None, "properties": []}
 
 
 def errors_of(schema, value):
@@ -21,7 +21,7 @@ def errors_of(schema, value):
 
 
 def test_load_returns_a_valid_call_normalized():
-    assert schemas.Track().load(CALL) == {"userId": "1234", "event": "Added File", "properties": {}}
+    assert schemas.Track().load(CALL) == {"type": "track", "userId": "1234", "event": "Added File", "properties": {}}
 
 
 def test_load_keeps_unknown_fields_as_sent():
@@ -46,6 +46,11 @@ def test_a_blank_required_id_is_absent(absent):
 
 def test_an_invalid_id_is_not_missing_too():
     assert errors_of(schemas.Page(), {"userID": True}) == {"userId": ["id_not_string"]}
+
+
+@pytest.mark.parametrize("value", [None, 1, "x", []])
+def test_load_rejects_other_values_than_objects(value):
+    assert errors_of(schemas.Track(), value) == {"_schema": ["event_not_object"]}
 
 
 def test_load_accepts_many():
