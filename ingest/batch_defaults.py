@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ingest.stamping import parse_time_or_none
+from parsing.timestamps import parse_time_or_none
 
 
 class BatchDefaults:

@@ -10,17 +10,9 @@ from eventlog import Event
 from eventlog.times import iso
 from ingest.client_address import Client
 from parsing import json_text
-from parsing.timestamps import parse_timestamp
+from parsing.timestamps import parse_time_or_none
 
 NAME_FIELDS = {"track": "event", "page": "name", "screen": "name"}  # the field in the log's column `name`
-
-
-def parse_time_or_none(value: Any) -> datetime | None:
-    """Return the time that `value` stands for in UTC, or None if it is absent or unreadable."""
-    if value is not None:
-        with suppress(ValueError):
-            return parse_timestamp(value).utc
-    return None
 
 
 def name_of(type: str, call: dict[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 """Parse a client's time: ISO 8601 in all the forms that clients write, or an epoch number."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -32,6 +33,14 @@ def parse_timestamp(value: Any) -> Timestamp:
         return Timestamp(value, _parse_epoch(value))
     except (OverflowError, TypeError) as error:
         raise ValueError("not a time") from error
+
+
+def parse_time_or_none(value: Any) -> datetime | None:
+    """Return the time that `value` stands for in UTC, or None if it is absent or unreadable."""
+    if value is not None:
+        with suppress(ValueError):
+            return parse_timestamp(value).utc
+    return None
 
 
 def _parse_iso_8601(text: str) -> datetime:
