@@ -31,7 +31,6 @@ class Config:
     max_batch_events: int = setting(25_000, "maximum number of items in a batch")
     max_rejected_bytes: int = setting(1024 * 1024 * 1024, "maximum size of all rejections in the log")
     min_free_bytes: int = setting(100 * 1024 * 1024, "free disk space below which the service is not ready")
-    max_message_id_length: int = setting(255, "maximum length of a messageId, in characters")
     access_log: str = setting("off", "whether each request is logged: on or off")
 
     @classmethod

@@ -20,11 +20,11 @@ CASES = ("c64", load.BATCHES)
 # A stack counts for the first of these parts that contains one of its frames, from the innermost frame outwards.
 ROOMS = [
     ("eventlog: writing", r"eventlog/(?!sources|__init__|reader|times)"),
-    ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|requester)\.py"),
-    ("parsing JSON", r"strictjson\.py|json/decoder"),
-    ("marshmallow and our fields", r"schemas\.py|marshmallow/"),
-    ("stamping, and writing JSON", r"checking\.py|json/encoder|message_ids"),
-    ("intake: body and receipt", r"(intake|body|query)\.py|routes/"),
+    ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|client_address)\.py"),
+    ("parsing JSON", r"parsing/json|json/decoder"),
+    ("marshmallow and our fields", r"schemas\.py|parsing/timestamps|marshmallow/"),
+    ("stamping, and writing JSON", r"(checking|stamping|batch_defaults)\.py|json/encoder|message_ids"),
+    ("intake: body and receipt", r"(intake|incoming|yielder|body|query)\.py|routes/"),
     ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|[( ]app\.py"),
     ("gunicorn: parsing HTTP", r"gunicorn/http/(?!wsgi)"),
     ("gunicorn: answering, and its loop", r"gunicorn/|serving\.py"),

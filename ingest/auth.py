@@ -1,44 +1,49 @@
-"""Which source is calling?"""
+"""Find the source that is calling, by its key."""
 
 import base64
 import binascii
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Request
 
 from errors import ApiError
+from eventlog.sources import Source, Sources
 
 
-def find_source(request, sources, *, in_query=False):
-    """Return the source that the request's header names, or its query, or None where it may stand in the body.
+def find_source(request: Request, sources: Sources, *, in_query: bool = False) -> Source | None:
+    """Return the source that a header or the query names, or None if the key may be in the body.
 
-    The query counts only on routes for senders that cannot set a header. Raises ApiError for a key that is
-    malformed or belongs to nobody, and the log's Unavailable.
+    The first key that is present decides. The query counts only on routes for senders that cannot set a header.
+    Raises ApiError for a malformed or unknown key, and Unavailable.
     """
     for header in ("HTTP_AUTHORIZATION", "HTTP_AUTHENTICATION"):
         given = request.environ.get(header)
         if given is not None:
-            return _known(_read_basic(given), sources)
+            return _look_up(_read_basic(given), sources)
     if in_query and "writeKey" in request.args:
-        return _known(request.args["writeKey"], sources)
+        return _look_up(request.args["writeKey"], sources)
     return None
 
 
-def find_source_in(value, items, sources):
-    """Return the source that a body names at its top level, or in every one of the values `items` of its batch."""
+def find_source_in_body(value: Any, items: Sequence[Any], sources: Sources) -> Source:
+    """Return the source that a body names at its top level or in all `items` of its batch. Raise as `find_source`."""
     keys = [_key_of(value)]
     if items and keys == [None]:
         keys = [_key_of(item) for item in items]
     if None in keys:
         raise ApiError("missing_write_key")
     if any(key != keys[0] for key in keys):
-        raise ApiError("invalid_authorization", "The items of a batch must have the same writeKey")
-    return _known(keys[0], sources)
+        raise ApiError("invalid_authorization", "All items of a batch must have the same writeKey")
+    return _look_up(keys[0], sources)
 
 
-def _key_of(value):
+def _key_of(value: Any) -> Any:
     return value.get("writeKey") if isinstance(value, dict) else None
 
 
-def _read_basic(header):
-    """Return the id in `Basic base64(ID:)`; the API's own first examples have no colon, and are taken too."""
+def _read_basic(header: str) -> str:
+    """Return the Source ID in `Basic base64(ID:)`. The API's own first examples have no colon."""
     scheme, _, token = header.strip().partition(" ")
     try:
         if scheme.lower() == "basic":
@@ -48,7 +53,7 @@ def _read_basic(header):
     raise ApiError("invalid_authorization")
 
 
-def _known(source_id, sources):
+def _look_up(source_id: Any, sources: Sources) -> Source:
     if not isinstance(source_id, str) or not source_id.strip() or not source_id.isprintable():
         raise ApiError("invalid_authorization")
     source = sources.find(source_id)

@@ -1,84 +1,88 @@
-"""Read a request's body, whole and inflated, within a limit."""
+"""Read and inflate a request's body within a limit."""
 
 import zlib
+from collections.abc import Callable
+
+from flask import Request
 
 from errors import ApiError
 
-KEPT_OF_UNREADABLE = 64 * 1024  # bytes of a body that is too large or not what its headers say
-STEP = 128 * 1024  # bytes that are received, inflated or made by inflating at a time
+MAX_KEPT_BYTES = 64 * 1024  # kept of a body that is too large or not what its headers say
+CHUNK_BYTES = 128 * 1024  # received, given to zlib or taken from it at a time
 
 
 class Body:
-    """What was sent: all of it in `content`, or only its beginning if it was `cut`."""
+    """A request's body. `content` holds all of it, or only its beginning if `is_cut`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.content = b""
         self.is_cut = False
 
-    def read(self, request, limit, pause, admit):
-        """Read and return the content; raise ApiError for more than `limit` bytes and for what cannot be read.
+    def read(
+        self, request: Request, limit: int, yield_control: Callable[[], None], claim_size: Callable[[int], None]
+    ) -> bytes:
+        """Read and return the content. Raise ApiError if it has more than `limit` bytes or cannot be read.
 
-        `pause` is called while it is received. `admit` is called when it has been, and while it is inflated, with the
-        size that has been reached; it may wait.
+        Calls `yield_control` while it receives. Calls `claim_size`, which may wait, with the size that was received
+        and with each size that inflating reaches.
         """
-        sent = self._receive(request, limit, pause)
-        admit(len(sent))
+        sent = self._receive(request, limit, yield_control)
+        claim_size(len(sent))
         encoding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
         if encoding in ("", "identity"):
             self.content = sent
         elif encoding in ("gzip", "x-gzip"):
-            self.content = self._inflate(sent, limit, admit)
+            self.content = self._inflate(sent, limit, claim_size)
         else:
-            raise self._cut(sent, "invalid_encoding", "Content-Encoding may be gzip, or absent")
+            raise self._cut(sent, "invalid_encoding", "Content-Encoding must be gzip or absent")
         return self.content
 
-    def _receive(self, request, limit, pause):
+    def _receive(self, request: Request, limit: int, yield_control: Callable[[], None]) -> bytes:
         length = int(request.environ.get("CONTENT_LENGTH") or 0)
         try:
-            # The stream ends with the body, as gunicorn makes it.
+            # gunicorn ends the stream with the body.
             read = request.environ["wsgi.input"].read
-            most = KEPT_OF_UNREADABLE if length > limit else limit + 1
-            sent = read(min(STEP, most))
-            if len(sent) == STEP:
-                pieces, size = [sent], STEP
-                while size < most and (piece := read(min(STEP, most - size))):
+            max_bytes = MAX_KEPT_BYTES if length > limit else limit + 1
+            sent: bytes = read(min(CHUNK_BYTES, max_bytes))
+            if len(sent) == CHUNK_BYTES:
+                pieces, size = [sent], CHUNK_BYTES
+                while size < max_bytes and (piece := read(min(CHUNK_BYTES, max_bytes - size))):
                     pieces.append(piece)
                     size += len(piece)
-                    pause()
+                    yield_control()
                 sent = b"".join(pieces)
-        except Exception as error:  # of the server's own kinds: bad chunks, a connection that broke
+        except Exception as error:  # gunicorn's own kinds: bad chunks, a broken connection
             raise self._cut(b"", "invalid_encoding", f"The body could not be read: {error}") from error
         if length > limit or len(sent) > limit:
-            raise self._cut(sent, "payload_too_large", f"A body may have {limit} bytes")
+            raise self._cut(sent, "payload_too_large", f"A body may have at most {limit} bytes")
         if len(sent) < length:
             raise self._cut(sent, "invalid_encoding", f"The body ended after {len(sent)} of {length} bytes")
         return sent
 
-    def _inflate(self, sent, limit, admit):
+    def _inflate(self, sent: bytes, limit: int, claim_size: Callable[[int], None]) -> bytes:
         inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip
         inflated, fed = bytearray(), 0
         try:
             while not inflater.eof:
-                # Both ends in steps: there is gzip data that takes long and holds nothing.
-                given = inflater.unconsumed_tail or sent[fed : fed + STEP]
+                # Limit input and output: gzip data can take long to inflate to nothing.
+                given = inflater.unconsumed_tail or sent[fed : fed + CHUNK_BYTES]
                 fed += 0 if inflater.unconsumed_tail else len(given)
-                piece = inflater.decompress(given, STEP)
+                piece = inflater.decompress(given, CHUNK_BYTES)
                 inflated += piece
                 if len(inflated) > limit:
-                    beginning = bytes(inflated[:KEPT_OF_UNREADABLE])
-                    raise self._cut(beginning, "payload_too_large", f"A body may have {limit} bytes when inflated")
+                    message = f"A body may have at most {limit} bytes when inflated"
+                    raise self._cut(bytes(inflated[:MAX_KEPT_BYTES]), "payload_too_large", message)
                 if not piece and not given:
                     raise self._cut(sent, "invalid_encoding", "The gzip data ends too early")
-                admit(len(inflated))
+                claim_size(len(inflated))
         except zlib.error as error:
-            raise self._cut(
-                sent, "invalid_encoding", "The body is not gzip data, as Content-Encoding says it is"
-            ) from error
+            raise self._cut(sent, "invalid_encoding", "Content-Encoding is gzip, but the body is not") from error
         if inflater.unused_data or fed < len(sent):
-            raise self._cut(sent, "invalid_encoding", "The body goes on after its gzip data")
+            raise self._cut(sent, "invalid_encoding", "There is more data after the end of the gzip data")
         return bytes(inflated)
 
-    def _cut(self, beginning, code, message):
-        self.content = beginning[:KEPT_OF_UNREADABLE]
+    def _cut(self, beginning: bytes, code: str, message: str) -> ApiError:
+        """Keep only the beginning of the body. Return the ApiError for it."""
+        self.content = beginning[:MAX_KEPT_BYTES]
         self.is_cut = True
         return ApiError(code, message)

@@ -1,228 +1,176 @@
-"""From a client's JSON value to the event that the log keeps, or to every reason why it cannot."""
+"""Check a client's JSON value: return the Event that the log stores, or raise every error."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from marshmallow import ValidationError
 
+import schemas
+from config import Config
 from errors import ApiError, field_error
 from eventlog import Event, Rejection
 from eventlog.times import iso
-from ingest.message_ids import make_message_id
+from ingest.batch_defaults import NO_DEFAULTS, BatchDefaults, json_size
+from ingest.client_address import Client
+from ingest.message_ids import MAX_MESSAGE_ID_LENGTH, make_message_id
+from ingest.stamping import Stamper
 from parsing import json_text
-from parsing.json_values import TOO_LONG
-from parsing.timestamps import read_time
-from schemas import BATCH, CALLS, UNTYPED
+from parsing.json_batch import ParsedValue
+from parsing.json_values import OVERSIZED
 
-MAX_ERRORS = 100  # listed of a call, of a body that is validated, and of a batch before each item has only its first
-MAX_ITEM_ERRORS = 10  # of an item of a batch
-TITLES = {"track": "event", "page": "name", "screen": "name"}  # the field that the log's column `name` shows
+MAX_ERRORS = 100  # listed for a call, for /v1/validate, and for a batch before each item lists only its first
+MAX_ITEM_ERRORS = 10  # listed for a batch item
 
 
-def _time(value):
-    """Return the time that `value` gives, or None where there is none that can be read."""
-    if value is not None:
-        with suppress(ValueError):
-            return read_time(value).at
+class RejectedItem(NamedTuple):
+    """A batch item that is rejected, and why."""
 
-
-class Defaults:
-    """What a batch says once for all of its items: context, integrations, sentAt."""
-
-    def __init__(self, context=None, integrations=None, sent_at=None):
-        self.objects = {name: each for name, each in (("context", context), ("integrations", integrations)) if each}
-        self.sent_at = sent_at if _time(sent_at) else None
-        added = self.objects if self.sent_at is None else {**self.objects, "sentAt": self.sent_at}
-        self.size = _size(json.dumps(added, ensure_ascii=False)) if added else 0
-
-    def under(self, value):
-        """Return an item's value with the defaults under its own."""
-        for name, default in self.objects.items():
-            own = value.get(name)
-            if own is None or own == []:
-                value = {**value, name: default}
-            elif isinstance(own, dict):
-                value = {**value, name: {**default, **own}}
-        if self.sent_at is not None and not _time(value.get("sentAt")):
-            value = {**value, "sentAt": self.sent_at}
-        return value
-
-
-NO_DEFAULTS = Defaults()
+    position: int  # in the batch, from 0
+    item: ParsedValue
+    error: ApiError
 
 
 class Checker:
-    """Checks what one request brings: from this source, at this time, within the limits of the settings."""
+    """Checks the events of one request from one source.
 
-    def __init__(self, settings, source_name, received_at, requester, pause, make_id=make_message_id):
-        self.settings = settings
-        self.source_name = source_name
-        self.received_at = received_at
-        self.received_at_text = iso(received_at)
-        self.requester = requester
-        self.pause = pause  # called in what may take long, to let other requests run
-        self.make_id = make_id  # a messageId for an event that has none
+    `yield_control` is called during long work. `make_id` makes the messageId of an event that has none.
+    """
 
-    def check_call(self, schema, item, defaults=NO_DEFAULTS, max_errors=MAX_ERRORS):
-        """Return the Event that `item` stands for; raise ApiError with the fields at fault, at most `max_errors`."""
+    def __init__(
+        self,
+        settings: Config,
+        source_name: str,
+        received_at: datetime,
+        client: Client,
+        yield_control: Callable[[], None],
+        make_id: Callable[[], UUID] = make_message_id,
+    ) -> None:
+        self._settings = settings
+        self._yield_control = yield_control
+        self._stamper = Stamper(source_name, received_at, client, make_id)
+
+    def check_call(
+        self,
+        schema: schemas.Call,
+        item: ParsedValue,
+        defaults: BatchDefaults = NO_DEFAULTS,
+        max_errors: int = MAX_ERRORS,
+    ) -> Event:
+        """Return the Event of a call. Raise ApiError with at most `max_errors` field errors."""
         value, text = item
-        refuse_too_large(text, self.settings.max_event_bytes - defaults.size)
+        check_size(text, self._settings.max_event_bytes - defaults.size)
         if not isinstance(value, dict):
             raise ApiError("event_not_object")
         if json_text.is_too_deep(value, text):
-            _refuse_for(self._faults(value, max_errors))
-        codes = {}
+            _raise_first(self._find_defects(value, max_errors))
+        codes: dict[str, list[str]] = {}
         try:
-            event = schema.check(defaults.under(value))
+            call = schema.load(defaults.merge_into(value))
         except ValidationError as error:
-            codes = error.messages
-        if self._is_too_long(value.get("messageId")):
+            codes = error.messages_dict
+        if _is_too_long(value.get("messageId")):
             codes["messageId"] = ["message_id_too_long"]
         if not codes:
-            with suppress(json_text.Unwritable):
-                return self._stamped(event)
-        faults = self._faults(value, max_errors)
-        faulty = {fault["field"] for fault in faults}
-        errors = faults + [error for error in _field_errors(codes) if error["field"] not in faulty]
-        _refuse_for(errors[:max_errors])
+            with suppress(json_text.Unencodable):
+                return self._stamper.stamp(schema.call, call)
+        defects = self._find_defects(value, max_errors)
+        defective = {defect["field"] for defect in defects}
+        errors = defects + [error for error in _field_errors(codes) if error["field"] not in defective]
+        _raise_first(errors[:max_errors])
+        raise AssertionError("an event that cannot be encoded has a defect")
 
-    def check_item(self, item, defaults, max_errors=MAX_ERRORS):
-        """Return the Event that an item of a batch stands for, as a call of the type that it names."""
+    def check_item(self, item: ParsedValue, defaults: BatchDefaults, max_errors: int = MAX_ERRORS) -> Event:
+        """Return the Event of a batch item, which names its type."""
         type = item.value.get("type") if isinstance(item.value, dict) else None
-        schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
+        schema = schemas.CALLS.get(type.lower(), schemas.UNTYPED) if isinstance(type, str) else schemas.UNTYPED
         return self.check_call(schema, item, defaults, max_errors)
 
-    def check_batch(self, envelope, max_item_errors=MAX_ITEM_ERRORS):
-        """Return the events of a batch, and for each item that is refused its index, the item and why.
-
-        Raises ApiError for what is no batch.
-        """
+    def check_batch(
+        self, envelope: Any, max_item_errors: int = MAX_ITEM_ERRORS
+    ) -> tuple[list[Event], list[RejectedItem]]:
+        """Return the events and the rejected items of a batch. Raise ApiError if it is not a batch."""
         defaults = self.check_envelope(envelope)
-        events, refusals, listed = [], [], 0
-        for index, item in enumerate(envelope["batch"]):
+        events, rejected, listed_errors = [], [], 0
+        for position, item in enumerate(envelope["batch"]):
             try:
-                events.append(self.check_item(item, defaults, max_item_errors if listed < MAX_ERRORS else 1))
-            except ApiError as refusal:
-                refusals.append((index, item, refusal.with_traceback(None)))  # which keeps the frames in memory
-                listed += len(refusal.errors)
-            self.pause()
-        return events, refusals
+                events.append(self.check_item(item, defaults, max_item_errors if listed_errors < MAX_ERRORS else 1))
+            except ApiError as error:
+                error.__traceback__ = None  # it would keep the frames in memory
+                rejected.append(RejectedItem(position, item, error))
+                listed_errors += len(error.errors)
+            self._yield_control()
+        return events, rejected
 
-    def check_body(self, value, text, max_item_errors=MAX_ITEM_ERRORS):
-        """Return the same of a body that is a batch, or one call that says its type."""
+    def check_body(
+        self, value: Any, text: str, max_item_errors: int = MAX_ITEM_ERRORS
+    ) -> tuple[list[Event], list[RejectedItem]]:
+        """Like `check_batch`, for a body that is a batch, or one call that names its type."""
         if isinstance(value, dict) and "batch" in value:
             return self.check_batch(value, max_item_errors)
-        return [self.check_item(json_text.Item(value, text), NO_DEFAULTS)], []
+        return [self.check_item(ParsedValue(value, text), NO_DEFAULTS)], []
 
-    def check_envelope(self, envelope):
-        """Return the defaults of a batch; raise ApiError for what is no batch or too much of one."""
+    def check_envelope(self, envelope: Any) -> BatchDefaults:
+        """Return the defaults of a batch. Raise ApiError if it is not a batch, or too large."""
         if not isinstance(envelope, dict):
             raise ApiError("bad_request", "A batch must be a JSON object")
-        if TOO_LONG in (envelope.get("context"), envelope.get("integrations")):
+        if OVERSIZED in (envelope.get("context"), envelope.get("integrations")):
             raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
-            known = BATCH.check_fields(envelope)
+            known = schemas.BATCH.load(envelope)
         except ValidationError as error:
-            _refuse_for(_field_errors(error.messages))
-        items = len(envelope["batch"])
-        defaults = Defaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
-        if defaults.size > self.settings.max_event_bytes:
+            _raise_first(_field_errors(error.messages_dict))
+        defaults = BatchDefaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
+        if defaults.size > self._settings.max_event_bytes:
             raise ApiError("event_too_large", "context and integrations alone are larger than an event may be")
-        _refuse_for(self._faults(defaults.objects, MAX_ERRORS))
-        # Every item is stored with the defaults in it. What is stored so may be as much as a body could bring.
-        if defaults.size * items > self.settings.max_body_bytes:
+        _raise_first(self._find_defects(defaults.objects, MAX_ERRORS))
+        # Each event is stored with the defaults in it. All of them together may be as large as a body.
+        if defaults.size * len(envelope["batch"]) > self._settings.max_body_bytes:
             raise ApiError("payload_too_large", "context, integrations and sentAt are too large for so many items")
         return defaults
 
-    def _faults(self, value, limit):
-        return list(islice(json_text.faults(value, self.pause), limit))
-
-    def _is_too_long(self, message_id):
-        if not isinstance(message_id, (str, int, float)):
-            return False
-        text = str(message_id)
-        return len(text) > self.settings.max_message_id_length and bool(text.strip())  # a blank one means absent
-
-    def _stamped(self, event):
-        original, timestamp = self._times(event)
-        type, message_id = event["type"], event.get("messageId") or str(self.make_id())
-        event.pop("writeKey", None)
-        self._add_address(event)
-        payload = {
-            "type": type,
-            "messageId": message_id,
-            **event,
-            "originalTimestamp": original,
-            "timestamp": timestamp,
-            "receivedAt": self.received_at_text,
-        }
-        return Event(
-            source=self.source_name,
-            message_id=message_id,
-            type=type,
-            user_id=event.get("userId"),
-            anonymous_id=event.get("anonymousId"),
-            name=event.get(TITLES.get(type)),
-            timestamp=timestamp,
-            received_at=self.received_at_text,
-            payload=json_text.encode(payload),
-        )
-
-    def _add_address(self, event):
-        """Set context.ip where the client is the user's own device: a page, or one that says so with context.direct."""
-        context = event.get("context") or {}
-        if (self.requester.is_page or context.get("direct") is True) and not context.get("ip"):
-            address = self.requester.address
-            if address:
-                event["context"] = {**context, "ip": address}
-
-    def _times(self, event):
-        """Return originalTimestamp as the client wrote it, and timestamp, corrected for the client's clock.
-
-        The rule is the Segment specification's: timestamp = receivedAt - (sentAt - originalTimestamp). An event
-        that has both was corrected where it was received first.
-        """
-        original, timestamp = event.pop("originalTimestamp", None), event.pop("timestamp", None)
-        if original and timestamp:
-            return original.given, iso(timestamp.at)
-        happened = original or timestamp
-        if not happened:
-            return self.received_at_text, self.received_at_text
-        sent = _time(event.get("sentAt"))
-        with suppress(OverflowError):  # a correction out of the years 1 to 9999 is none
-            return happened.given, iso(self.received_at - (sent - happened.at) if sent else happened.at)
-        return happened.given, iso(happened.at)
+    def _find_defects(self, value: Any, limit: int) -> list[dict[str, str]]:
+        return list(islice(json_text.find_defects(value, self._yield_control), limit))
 
 
-def rejected(source_name, received_at, route, refusal, content, is_cut=False):
-    """Return what the log keeps of a refused body, or of a refused item of one."""
+def make_rejection(
+    source_name: str, received_at: datetime, route: str, error: ApiError, content: bytes, is_cut: bool = False
+) -> Rejection:
+    """Return what the log keeps of a rejected body or batch item."""
     return Rejection(
         source=source_name,
         received_at=iso(received_at),
         route=route,
-        code=refusal.code,
-        message=refusal.message,
-        errors=json.dumps(refusal.errors),
+        code=error.code,
+        message=error.message,
+        errors=json.dumps(error.errors),
         body=content,
         cut=is_cut,
     )
 
 
-def refuse_too_large(text, limit):
-    """Refuse an event whose JSON text has more bytes than `limit`."""
-    if _size(text) > limit:
-        raise ApiError("event_too_large", f"An event may have {limit} bytes")
+def check_size(text: str, limit: int) -> None:
+    """Raise ApiError if an event's JSON text has more than `limit` bytes."""
+    if json_size(text) > limit:
+        raise ApiError("event_too_large", f"An event may have at most {limit} bytes")
 
 
-def _size(text):
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _is_too_long(message_id: Any) -> bool:
+    if not isinstance(message_id, (str, int, float)):
+        return False
+    text = str(message_id)
+    return len(text) > MAX_MESSAGE_ID_LENGTH and bool(text.strip())  # a blank one means absent
 
 
-def _field_errors(messages):
-    return [field_error(field, code) for field, codes in messages.items() for code in codes]
+def _field_errors(codes_by_field: dict[str, list[str]]) -> list[dict[str, str]]:
+    return [field_error(field, code) for field, codes in codes_by_field.items() for code in codes]
 
 
-def _refuse_for(errors):
+def _raise_first(errors: list[dict[str, str]]) -> None:
+    """Raise ApiError with the first error's code, if there are any."""
     if errors:
         raise ApiError(errors[0]["code"], errors[0]["message"], errors)

@@ -1,37 +1,40 @@
-"""Where does a request come from?"""
+"""Find the address that a request comes from."""
 
 from functools import cached_property
 from ipaddress import ip_address, ip_network
+from typing import Any
 
-KEPT_BITS = {4: 24, 6: 48}  # of an address that is truncated
+from config import Config
+
+KEPT_BITS = {4: 24, 6: 48}  # of a truncated address, by IP version
 
 
-class Requester:
-    """The client, seen through as many proxies as are trusted."""
+class Client:
+    """The client of a request, behind the trusted proxies."""
 
-    def __init__(self, environ, settings):
+    def __init__(self, environ: dict[str, Any], settings: Config) -> None:
         self._environ = environ
         self._settings = settings
         self.is_page = "HTTP_ORIGIN" in environ
 
     @cached_property
-    def address(self):
-        """The client's address, as much of it as the settings let be kept, or None."""
+    def address(self) -> str | None:
+        """The client's address, as far as the settings allow to keep it, or None."""
         if self._settings.ip_policy == "drop":
             return None
         try:
-            address = ip_address(self._given())
-        except ValueError:  # a unix socket has none
+            address = ip_address(self._read_address())
+        except ValueError:  # a unix socket has no address
             return None
         address = getattr(address, "ipv4_mapped", None) or address
         if self._settings.ip_policy == "truncate":
             address = ip_network(f"{address}/{KEPT_BITS[address.version]}", strict=False).network_address
         return str(address)
 
-    def _given(self):
-        """Each proxy adds, on the right, whom it was called by; what is left of the trusted ones anybody can write."""
+    def _read_address(self) -> str:
+        # Each proxy appends its caller's address on the right. Entries left of the trusted proxies can be forged.
         trusted = self._settings.trusted_proxies
         hops = self._environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
         if trusted and len(hops) >= trusted:
-            return hops[-trusted].strip()
-        return self._environ.get("REMOTE_ADDR", "")
+            return str(hops[-trusted]).strip()
+        return str(self._environ.get("REMOTE_ADDR", ""))

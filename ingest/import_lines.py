@@ -1,4 +1,6 @@
-"""From a line of `flask events export` to the event that it was written from, or to the reason why it is none."""
+"""Turn a line of `flask events export` back into its Event."""
+
+from typing import Any
 
 from marshmallow import ValidationError
 
@@ -6,61 +8,61 @@ from errors import ApiError
 from eventlog import Event, NotPossible
 from eventlog.sources import check_name
 from eventlog.times import iso
-from ingest.checking import TITLES
-from parsing import json_text
-from parsing.json_text import Item
-from parsing.timestamps import read_time
+from ingest.stamping import name_of
+from parsing import json_batch, json_text
+from parsing.json_batch import ParsedValue
+from parsing.timestamps import parse_timestamp
 from schemas import CALLS
 
-MOST_ID = 2**53  # beyond, JSON numbers are not exact everywhere, and ids would come to their end
-NEXT_ID = 0  # never above those that a log has used, so that it gives the next one
+MAX_ID = 2**53  # larger JSON numbers are not exact in every reader, and would use up the ids
+NEXT_ID = 0  # makes the log assign its next id
 
 
-def read_line(line):
-    """Return the id and the Event of a line, its payload to the letter; raise ApiError or NotPossible."""
-    members = json_text.parse_members(json_text.decode(line.strip()))
-    id, source, event = (members.get(name, Item(None, "")) for name in ("id", "source", "event"))
+def read_line(line: bytes) -> tuple[int, Event]:
+    """Return the id and the Event of a line, with its payload unchanged. Raise ApiError or NotPossible."""
+    members = json_batch.parse_members(json_text.decode(line.strip()))
+    id, source, event = (members.get(name, ParsedValue(None, "")) for name in ("id", "source", "event"))
     if type(id.value) is not int or id.value <= 0:
-        raise NotPossible("It needs an id, a whole number")
+        raise NotPossible("The line needs an id, a whole number")
     if not isinstance(source.value, str):
-        raise NotPossible("It needs a source, the name of one")
+        raise NotPossible("The line needs the name of a source")
     check_name(source.value)
-    return id.value if id.value < MOST_ID else NEXT_ID, _stored(source.value, *event)
+    return id.value if id.value < MAX_ID else NEXT_ID, _make_event(source.value, *event)
 
 
-def _stored(source, event, text):
-    """Return the Event of a payload that a log has stamped before, checked as if it came in a call."""
+def _make_event(source: str, event: Any, text: str) -> Event:
+    """Return the Event of a payload that a log has stamped. Check it like a call's."""
     if not isinstance(event, dict):
         raise ApiError("event_not_object")
-    for fault in json_text.faults(event, pause=lambda: None):
-        raise ApiError(fault["code"])
+    for defect in json_text.find_defects(event, yield_control=lambda: None):
+        raise ApiError(defect["code"])
     schema = CALLS.get(str(event.get("type")))
     if not schema:
         raise ApiError("unknown_type")
     try:
-        checked = schema.check(event)
+        call = schema.load(event)
     except ValidationError as error:
-        raise ApiError(next(iter(error.messages.values()))[0]) from None
+        raise ApiError(next(iter(error.messages_dict.values()))[0]) from None
     for name in ("timestamp", "receivedAt"):
         if not _is_stamp(event.get(name)):
-            raise NotPossible(f"Its {name} must be as a log writes it: of UTC, to the millisecond, ending in Z")
-    if "messageId" not in checked:
-        raise NotPossible("It needs a messageId")
+            raise NotPossible(f"The event's {name} must be as a log writes it: in UTC, with milliseconds, ending in Z")
+    if "messageId" not in call:
+        raise NotPossible("The event needs a messageId")
     return Event(
         source=source,
-        message_id=checked["messageId"],
+        message_id=call["messageId"],
         type=schema.call,
-        user_id=checked.get("userId"),
-        anonymous_id=checked.get("anonymousId"),
-        name=checked.get(TITLES.get(schema.call)),
+        user_id=call.get("userId"),
+        anonymous_id=call.get("anonymousId"),
+        name=name_of(schema.call, call),
         timestamp=event["timestamp"],
         received_at=event["receivedAt"],
         payload=text,
     )
 
 
-def _is_stamp(time):
+def _is_stamp(time: Any) -> bool:
     try:
-        return iso(read_time(time).at) == time
+        return bool(iso(parse_timestamp(time).utc) == time)
     except ValueError:
         return False

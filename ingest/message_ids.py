@@ -1,20 +1,21 @@
-"""Make messageIds for events that come without one."""
+"""Make messageIds for events that have none."""
 
 import secrets
 import time
 from uuid import UUID
 
-MAX_TICKS_AHEAD = 4096 * 1000  # a second; a clock that is further behind was set back, and is followed
+MAX_MESSAGE_ID_LENGTH = 255  # characters
+MAX_TICKS_AHEAD = 4096 * 1000  # a second; if the clock is further behind, it was set back, and ids follow it
 
 _last = 0  # the latest id's time, in ticks of 1/4096 ms
 
 
-def make_message_id():
+def make_message_id() -> UUID:
     """Return a UUID of version 7 that is larger than all before it in this process.
 
-    Its 12 bits after the milliseconds are a fraction of one (RFC 9562, section 6.2, method 3). Two ids of one tick
-    would have no order, so the second gets the next tick. The other 62 bits are random, from the system: workers
-    share no state after a fork.
+    The 12 bits after the milliseconds are a fraction of a millisecond (RFC 9562, section 6.2, method 3). If two ids
+    have the same tick, the second gets the next tick, so that they have an order. The other 62 bits are random, from
+    the system: workers share no state after a fork.
     """
     global _last
     now = time.time_ns() * 4096 // 1_000_000

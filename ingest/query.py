@@ -1,37 +1,43 @@
-"""Read an event from a URL's query, for senders that can only ask for a picture."""
+"""Read an event from a URL's query, for senders that can only request an image."""
 
 import base64
 import binascii
 import json
+from collections.abc import Callable
+from typing import Any
+
+from flask import Request
 
 from errors import ApiError
 
-MAX_STEPS = 200  # into the objects of an event, which is as deep as it may be
+MAX_DOTS = 200  # in a field's name; an event may be nested as deeply
 
 
 class Query:
-    """In the place of a body: base64 of JSON in `data`, or flat fields whose dots lead into objects."""
+    """Stands in for a Body: base64 of JSON in `data`, or flat fields whose dots lead into objects."""
 
     is_cut = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.content = b""
 
-    def read(self, request, limit, pause, admit):
+    def read(
+        self, request: Request, limit: int, yield_control: Callable[[], None], claim_size: Callable[[int], None]
+    ) -> bytes:
         """Return the event's JSON text. Raise ApiError if `data` is not base64. A URL is shorter than any limit."""
         fields = request.args.to_dict()
         data = fields.get("data")
         if data is None:
             fields.pop("writeKey", None)
-            self.content = json.dumps(_nested(fields)).encode()
+            self.content = json.dumps(_nest(fields)).encode()
         else:
-            self.content = data.encode()  # to be kept, if it cannot be read
+            self.content = data.encode()  # kept if it cannot be decoded
             self.content = _decode(data)
         return self.content
 
 
-def _decode(data):
-    """Read base64 as senders write it: in either alphabet, with or without its padding, its + turned into a blank."""
+def _decode(data: str) -> bytes:
+    """Decode base64 in either alphabet, with or without padding. A form's encoding may have turned + into a blank."""
     standard = data.replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
@@ -39,10 +45,10 @@ def _decode(data):
         raise ApiError("invalid_encoding", "data must be base64 of JSON") from error
 
 
-def _nested(fields):
-    value = {}
+def _nest(fields: dict[str, str]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
     for name, text in fields.items():
-        *steps, last = name.split(".", MAX_STEPS)
+        *steps, last = name.split(".", MAX_DOTS)
         inner = value
         for step in steps:
             if not isinstance(inner.get(step), dict):

@@ -1,60 +1,67 @@
-"""Give what was refused a second chance, on the way that a POST goes."""
+"""Try a rejected body again, in the same way as a POST."""
 
+from collections.abc import Callable
 from datetime import datetime
+from itertools import count
 from uuid import UUID, uuid5
 
+from config import Config
 from errors import ApiError
-from eventlog import NotPossible
-from ingest.checking import Checker, refuse_too_large, rejected
-from ingest.client_address import Requester
-from parsing import json_text
-from parsing.json_text import Item
+from eventlog import Event, EventLog, NotPossible
+from eventlog.rejections import StoredRejection
+from ingest.checking import Checker, RejectedItem, check_size, make_rejection
+from ingest.client_address import Client
+from parsing import json_batch, json_text
+from parsing.json_batch import ParsedValue
 from schemas import CALLS
 
-SHORT = {name[0]: schema for name, schema in CALLS.items()}  # /v1/t and the like
+SHORT_ROUTES = {name[0]: schema for name, schema in CALLS.items()}  # /v1/t and the like
 
 
-def replay(log, settings, rejection, body=None):
-    """Store what a kept body says, or the mended `body` in its place; return the event's id and whether it is new.
+def replay(log: EventLog, settings: Config, rejection: StoredRejection, body: bytes | None = None) -> tuple[int, bool]:
+    """Store the events of a rejected body, or of the fixed `body`. Return the event's id and whether one is new.
 
-    It is received when it was received first. Raises ApiError for what is still at fault, NotPossible for what
-    cannot be replayed so, and the log's Unavailable.
+    The events keep the time when the body was received. Raises ApiError if no event is valid, NotPossible if only
+    the beginning of the body was kept, and Unavailable.
     """
     if rejection.cut and body is None:
-        raise NotPossible("Only the beginning of this body was kept. Give the whole with --body")
+        raise NotPossible("Only the beginning of this body was kept. Give the whole body with --body")
     source = log.sources.named(rejection.source)
     if not source.enabled:
         raise ApiError("source_disabled")
     received_at = datetime.fromisoformat(rejection.received_at)
-    checker = Checker(settings, source.name, received_at, Requester({}, settings), _go_on, _ids(rejection.digest))
+    make_id = _id_maker(rejection.digest)
+    checker = Checker(settings, source.name, received_at, Client({}, settings), _do_not_yield, make_id)
     text = json_text.decode(rejection.body if body is None else body)
-    events, refusals = _check(checker, rejection.route, text, settings)
+    events, rejected = _check(checker, rejection.route, text, settings)
     if not events:
-        raise refusals[0][2]
+        raise rejected[0].error
     again = [
-        rejected(source.name, received_at, rejection.route, refusal, json_text.ascii_escaped(item.text, _go_on))
-        for _, item, refusal in refusals
+        make_rejection(
+            source.name, received_at, rejection.route, error, json_text.escape_non_ascii(item.text, _do_not_yield)
+        )
+        for _, item, error in rejected
     ]
     are_new = log.append(events, again)
     return log.rejections.mark(rejection.id, events), any(are_new)
 
 
-def _check(checker, route, text, settings):
-    """Return the events of a body and its refusals, by what the route that it came by takes."""
-    kind = route.rpartition("/")[2].lower()
-    schema = CALLS.get(kind) or SHORT.get(kind)
+def _check(checker: Checker, route: str, text: str, settings: Config) -> tuple[list[Event], list[RejectedItem]]:
+    """Return the events and the rejected items of a body, which depend on its route."""
+    name = route.rpartition("/")[2].lower()
+    schema = CALLS.get(name) or SHORT_ROUTES.get(name)
     if not schema:  # a batch, or an item of one
-        value = json_text.parse_batch(text, settings.max_batch_events, settings.max_event_bytes, _go_on)
-        return checker.check_body(value, text)
-    refuse_too_large(text, settings.max_event_bytes)
-    return [checker.check_call(schema, Item(json_text.parse(text), text))], []
+        limits = settings.max_batch_events, settings.max_event_bytes
+        return checker.check_body(json_batch.parse_batch(text, *limits, _do_not_yield), text)
+    check_size(text, settings.max_event_bytes)
+    return [checker.check_call(schema, ParsedValue(json_text.parse(text), text))], []
 
 
-def _go_on():
-    """Do nothing in the place of a pause: a command holds up nobody."""
+def _do_not_yield() -> None:
+    """Do nothing: a command delays no requests."""
 
 
-def _ids(digest):
-    """Return a maker of messageIds for events that have none: each time the same, so that they are stored once."""
-    numbers = iter(range(1_000_000))
+def _id_maker(digest: str) -> Callable[[], UUID]:
+    """Return a function that makes the same messageIds at each replay, so that their events are stored once."""
+    numbers = count()
     return lambda: uuid5(UUID(digest), str(next(numbers)))

@@ -1,1 +1,1 @@
-"""Parse bytes and text into Python values. Knows no event and no log."""
+"""Turn bytes and text into Python values. This package knows no event and no log."""

@@ -1,11 +1,13 @@
-"""Say where a text is no JSON, and what to write instead."""
+"""Explain where and why a text is not JSON, and what to write instead."""
 
-import json
 import re
 from json.decoder import JSONDecodeError
 
 from errors import ApiError
-from parsing.json_values import LONG_INTEGER, long_integer
+from parsing.json_values import LONG_INTEGER, long_integer_error
+
+SHOWN_CHARACTERS = 20
+MAX_WORD_LENGTH = 40  # characters of a word that advice quotes
 
 _word = re.compile(r"[A-Za-z_$][\w$.@-]*").match
 
@@ -13,17 +15,17 @@ _QUOTES = "'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
 _LITERALS = {"True": "true", "False": "false", "None": "null", "undefined": "null"}
 
 
-def refused(text, error):
-    """Return the ApiError for an error that reading `text` has raised."""
+def invalid_json(text: str, error: Exception) -> ApiError:
+    """Return the ApiError for an error that parsing `text` has raised."""
     if isinstance(error, RecursionError):
-        return ApiError("invalid_json", "The body is nested too deeply to be read")
+        return ApiError("invalid_json", "The body is nested too deeply")
     if not isinstance(error, JSONDecodeError):
-        error = long_integer(text, 0)
+        error = long_integer_error(text, 0)
     return ApiError("invalid_json", f"line {error.lineno}, column {error.colno}: {_advice(error)}")
 
 
-def _advice(error):
-    """Say what to write instead, at the slips that the API's first page taught its readers."""
+def _advice(error: JSONDecodeError) -> str:
+    """Return what to write instead, for the mistakes in the API's first documentation, or the error itself."""
     rest = error.doc[error.pos : error.pos + 100]
     before = error.doc[: error.pos].rstrip()[-1:]
     if error.msg == LONG_INTEGER:
@@ -42,14 +44,14 @@ def _advice(error):
         return f"write a colon before {_shown(rest)}"
     if error.msg.startswith("Expecting") and (word := _word(rest)):
         literal = _LITERALS.get(word[0])
-        return f"write {literal} instead of {word[0]}" if literal else f'write "{word[0][:40]}" in double quotes'
+        return (
+            f"write {literal} instead of {word[0]}"
+            if literal
+            else f'write "{word[0][:MAX_WORD_LENGTH]}" in double quotes'
+        )
     return f"{error.msg.removesuffix(' at')}: {_shown(rest)}"
 
 
-def _shown(rest):
-    return ascii_escaped(rest[:20].partition("\n")[0])
-
-
-def ascii_escaped(text):
-    """Return JSON text in ASCII. Outside of strings it is ASCII already, and inside an escape says the same."""
-    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
+def _shown(rest: str) -> str:
+    line = rest[:SHOWN_CHARACTERS].partition("\n")[0]
+    return line.encode("ascii", "backslashreplace").decode()

@@ -92,7 +92,7 @@ def _body(converter: OpenAPIConverter, schema: Any) -> Spec:
     body["properties"] |= COMMON_FIELDS
     for field in map(body["properties"].get, schema.required):
         field |= {"type": [type for type in field["type"] if type != "null"], "minLength": 1}
-    if isinstance(schema, schemas.Call) and "userId" not in schema.required:
+    if isinstance(schema, schemas.UserCall):
         body["anyOf"] = [{"required": ["userId"]}, {"required": ["anonymousId"]}]
     return body
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from errors import CODES, ApiError
-from parsing import json_text
+from parsing import json_batch, json_text
 
 # All that json.loads can make, which is more than JSON: NaN, Infinity, lone surrogates.
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=8)
@@ -175,7 +175,7 @@ def test_any_bytes_are_answered(post, body, route, encoding):
 @given(value=ANY)
 def test_a_batch_is_parsed_to_what_json_loads_makes_of_it(value):
     text = json.dumps({"batch": [value, value], "other": value})
-    parsed = json_text.parse_batch(text, 1000, LONGEST, go_on)
+    parsed = json_batch.parse_batch(text, 1000, LONGEST, go_on)
     assert repr([item.value for item in parsed["batch"]]) == repr(json.loads(text)["batch"])
     assert all(repr(json.loads(item.text)) == repr(item.value) for item in parsed["batch"])
     assert repr(parsed["other"]) == repr(json.loads(text)["other"])
@@ -193,7 +193,7 @@ def test_a_batch_is_refused_where_and_why_json_loads_refuses_it(text):
     def plain(value):
         return {**value, "batch": [item.value for item in value["batch"]]} if _has_items(value) else value
 
-    assert plain(outcome(lambda text: json_text.parse_batch(text, 1000, LONGEST, go_on))) == outcome(json_text.parse)
+    assert plain(outcome(lambda text: json_batch.parse_batch(text, 1000, LONGEST, go_on))) == outcome(json_text.parse)
 
 
 def _has_items(value):
@@ -205,15 +205,15 @@ def _has_items(value):
 def test_faults_are_found_exactly_where_a_value_cannot_be_encoded(value):
     try:
         json_text.encode(value)
-    except json_text.Unwritable:
-        assert list(json_text.faults(value, go_on))
+    except json_text.Unencodable:
+        assert list(json_text.find_defects(value, go_on))
     else:
-        assert not list(json_text.faults(value, go_on))
+        assert not list(json_text.find_defects(value, go_on))
 
 
 def test_the_faults_of_a_hostile_event_are_listed_in_bounded_space():
     hostile = {"k" * 200_000: {str(number): float("nan") for number in range(50_000)}}
-    assert all(len(fault["field"]) < 500 for fault in islice(json_text.faults(hostile, go_on), 100))
+    assert all(len(fault["field"]) < 500 for fault in islice(json_text.find_defects(hostile, go_on), 100))
 
 
 def test_faults_are_looked_for_no_further_than_they_are_asked_for():
@@ -223,7 +223,7 @@ def test_faults_are_looked_for_no_further_than_they_are_asked_for():
     def peak(most):
         tracemalloc.start()
         try:
-            list(islice(json_text.faults(hostile, go_on), most))
+            list(islice(json_text.find_defects(hostile, go_on), most))
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -233,4 +233,4 @@ def test_faults_are_looked_for_no_further_than_they_are_asked_for():
 
 @pytest.mark.parametrize("text", ['{"é": "😀\\n"}', '"\\u00e9"', "[1]"])
 def test_ascii_escaping_changes_no_value(text):
-    assert json.loads(json_text.ascii_escaped(text, go_on)) == json.loads(text)
+    assert json.loads(json_text.escape_non_ascii(text, go_on)) == json.loads(text)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ingest.intake import Pace
+from ingest.yielder import Yielder
 
 
 def item(**fields):
@@ -142,28 +142,28 @@ def test_the_event_limit_counts_what_is_merged_in(app, post):
 
 def test_a_long_batch_lets_others_go_on_while_it_is_inflated_parsed_and_checked(post, monkeypatch):
     calls = []
-    monkeypatch.setattr("ingest.intake.Pace.__call__", lambda self: calls.append(sys._getframe(1).f_code.co_name))
+    monkeypatch.setattr("ingest.yielder.Yielder.__call__", lambda self: calls.append(sys._getframe(1).f_code.co_name))
     body = json.dumps({"batch": [item(text="x" * 10_000)] * 100}).encode()
     assert post("/v1/batch", gzip.compress(body), Content_Encoding="gzip")[0] == 200
     assert Counter(calls) == {
         "read_item": 100,
         "check_batch": 100,
-        "_admit": 9,
-        "read": 1,
-        "faults": 2,
+        "_claim_size": 9,
+        "read_text": 1,
+        "find_defects": 2,
     }
 
 
 def test_pace_sleeps_for_a_moment_after_every_slice_of_time(monkeypatch):
     naps, now = [], [0.0]
-    monkeypatch.setattr("ingest.intake.monotonic", lambda: now[0])
+    monkeypatch.setattr("ingest.yielder.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", naps.append)
-    pace = Pace()
+    yield_control = Yielder()
     for moment in (0.001, 0.009, 0.011, 0.012, 0.020, 0.022):
         now[0] = moment
-        pace()
-    assert naps == [Pace.NAP] * 2
-    assert Pace.NAP > 0  # sleep(0) is not enough under gevent
+        yield_control()
+    assert naps == [Yielder.SLEEP_SECONDS] * 2
+    assert Yielder.SLEEP_SECONDS > 0  # sleep(0) is not enough under gevent
 
 
 @pytest.mark.parametrize("field", ["context", "integrations"])

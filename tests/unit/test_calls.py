@@ -12,14 +12,14 @@ NOW = "2015-11-10T01:00:00.000Z"
 @pytest.fixture
 def at_one(monkeypatch):
     """Let every request be received at NOW."""
-    from ingest import intake
+    from ingest import incoming
 
-    class Clock(intake.datetime):
+    class Clock(incoming.datetime):
         @classmethod
         def now(cls, zone):
             return cls(2015, 11, 10, 1, tzinfo=zone)
 
-    monkeypatch.setattr(intake, "datetime", Clock)
+    monkeypatch.setattr(incoming, "datetime", Clock)
 
 
 MINIMAL = {
@@ -200,15 +200,13 @@ def test_limits_are_settings_and_exact(app, post):
 
     body = json.dumps({"userId": "1", "event": "e", "messageId": "x" * 10})
     settings = app.extensions["config"]
-    exact = dataclasses.replace(settings, max_body_bytes=len(body), max_event_bytes=len(body), max_message_id_length=10)
+    exact = dataclasses.replace(settings, max_body_bytes=len(body), max_event_bytes=len(body))
     app.extensions["config"] = exact
     assert post("/v1/track", body)[0] == 200
     app.extensions["config"] = dataclasses.replace(exact, max_body_bytes=len(body) - 1)
     assert post("/v1/track", body)[1]["code"] == "payload_too_large"
     app.extensions["config"] = dataclasses.replace(exact, max_event_bytes=len(body) - 1)
     assert post("/v1/track", body)[1]["code"] == "event_too_large"
-    app.extensions["config"] = dataclasses.replace(exact, max_message_id_length=9)
-    assert post("/v1/track", body)[1]["code"] == "message_id_too_long"
 
 
 def test_a_blank_id_gives_way_to_its_old_spelling(post, stored):

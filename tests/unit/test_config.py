@@ -21,7 +21,6 @@ def test_defaults_are_those_of_the_contract(monkeypatch):
         max_batch_events=25_000,
         max_rejected_bytes=1024**3,
         min_free_bytes=100 * 1024**2,
-        max_message_id_length=255,
         access_log="off",
     )
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from app import create_app
 from config import Config
-from ingest import intake
-from parsing import json_text
-from parsing.json_values import TOO_LONG
+from ingest import incoming
+from parsing import json_batch, json_text
+from parsing.json_values import OVERSIZED
 from serving import gunicorn_patches
 
 GOOD = '{"type": "track", "userId": "1", "event": "e", "writeKey": "ILoveData123"}'
@@ -39,7 +39,7 @@ def test_a_body_without_a_key_in_a_header_or_the_query_may_have_512_kib(post, qu
     assert send("/v1/batch", 512 * KIB)[1]["stored"] == 1
     status, answer = send("/v1/batch", 512 * KIB + 1)
     assert (status, answer["code"]) == (401, "missing_write_key")
-    assert "A larger body needs its key in a header or the query" in answer["message"]
+    assert "needs its key in a header or the query" in answer["message"]
     assert query("SELECT count(*) FROM rejected") == [(0,)]
     assert send("/v1/batch?writeKey=ILoveData123", 512 * KIB + 1)[0] == 200
     assert send("/v1/batch", 512 * KIB + 1, "Basic SUxvdmVEYXRhMTIz")[0] == 200
@@ -128,11 +128,11 @@ VALUES = st.recursive(
 )
 def test_a_window_changes_no_value_and_no_text(items, longest, separators):
     text = json.dumps({"batch": items, "other": items}, separators=separators, ensure_ascii=False)
-    parsed = json_text.parse_batch(text, 1000, longest, go_on)
+    parsed = json_batch.parse_batch(text, 1000, longest, go_on)
     for item, sent in zip(parsed["batch"], items, strict=True):
         assert json.loads(item.text) == sent
-        assert item.value == sent if len(item.text) <= longest else item.value in (sent, TOO_LONG)
-    assert parsed["other"] in (items, TOO_LONG)
+        assert item.value == sent if len(item.text) <= longest else item.value in (sent, OVERSIZED)
+    assert parsed["other"] in (items, OVERSIZED)
 
 
 def test_what_a_batch_says_once_is_stored_as_often_as_a_body_is_large(post):
@@ -156,9 +156,9 @@ def test_depth_is_found_in_a_wide_event():
 
 
 def test_a_large_body_waits_its_turn_but_not_for_ever(post, log, query, monkeypatch):
-    monkeypatch.setattr("ingest.intake.LARGE_WAIT", 0.01)
+    monkeypatch.setattr("ingest.incoming.LARGE_BODY_WAIT_SECONDS", 0.01)
     monkeypatch.setattr("eventlog.sources.FRESH", -1)
-    with intake._large_body:
+    with incoming._large_body:
         status, answer = post("/v1/batch", padded(600 * KIB))
         assert (status, answer["code"]) == (503, "storage_unavailable")
         assert post("/v1/batch", padded(500 * KIB))[0] == 200
@@ -172,12 +172,12 @@ def test_a_large_body_waits_its_turn_but_not_for_ever(post, log, query, monkeypa
 @pytest.mark.parametrize("body", [padded(600 * KIB), "x" * 600 * KIB, b"\xff" * 600 * KIB])
 def test_a_large_body_gives_its_turn_back_whatever_becomes_of_it(post, url, body):
     post(url, body)
-    assert not intake._large_body.locked()
+    assert not incoming._large_body.locked()
 
 
 def test_gzip_data_that_holds_nothing_is_read_in_steps(post, monkeypatch):
     pauses = []
-    monkeypatch.setattr("ingest.intake.Pace.__call__", lambda self: pauses.append(1))
+    monkeypatch.setattr("ingest.yielder.Yielder.__call__", lambda self: pauses.append(1))
     packer = zlib.compressobj(wbits=-15)
     data = packer.compress(b"{}") + packer.flush(zlib.Z_FULL_FLUSH)
     body = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + data + b"\0\0\0\xff\xff" * 400_000

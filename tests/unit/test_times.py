@@ -2,7 +2,7 @@
 
 import pytest
 
-from parsing.timestamps import read_time
+from parsing.timestamps import parse_timestamp
 
 READABLE = [
     ("2015-11-10T00:45:23.412Z", "2015-11-10T00:45:23.412000+00:00"),
@@ -42,12 +42,12 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("given", "utc"), READABLE)
 def test_a_time_is_read_as_the_client_meant_it(given, utc):
-    moment = read_time(given)
-    assert moment.at.isoformat() == utc
-    assert moment.given is given
+    moment = parse_timestamp(given)
+    assert moment.utc.isoformat() == utc
+    assert moment.original is given
 
 
 @pytest.mark.parametrize("given", UNREADABLE, ids=lambda given: repr(given)[:30])
 def test_what_is_no_time_is_refused(given):
     with pytest.raises(ValueError):
-        read_time(given)
+        parse_timestamp(given)

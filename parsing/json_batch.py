@@ -1,0 +1,122 @@
+"""Parse a batch's items, or an object's members, one by one.
+
+json.loads would hold the processor for all of them, and does not tell where each one's text is.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
+
+from errors import ApiError
+from parsing.json_hints import invalid_json
+from parsing.json_text import MAX_MEMBERS, too_many_members
+from parsing.json_values import WindowReader, read_value
+
+_skip_blanks = re.compile(r"[ \t\n\r]*").match
+
+
+class ParsedValue(NamedTuple):
+    """A JSON value, and the text that it was parsed from."""
+
+    value: Any
+    text: str
+
+
+def parse_batch(text: str, max_items: int, max_length: int, yield_control: Callable[[], None]) -> Any:
+    """Return the value of a JSON text as `parse` does, but a top-level list `batch` as a list of ParsedValues.
+
+    A member or an item of more than `max_length` characters becomes OVERSIZED. The rest of a batch of more than
+    `max_items` is not read. Raises ApiError.
+    """
+    members: dict[str, Any] = {}
+    member_numbers = count(1)
+    read = partial(read_value, text) if len(text) <= max_length else WindowReader(text, max_length, yield_control).read
+
+    def read_member(at: int) -> int:
+        if next(member_numbers) > MAX_MEMBERS:
+            raise too_many_members()
+        name, at = _read_name(text, at)
+        if name == "batch" and text.startswith("[", at):
+            items: list[ParsedValue] = []
+            members[name] = items
+            return _read_sequence(text, at + 1, "]", partial(read_item, items))
+        members[name], at = read(at)
+        yield_control()
+        return at
+
+    def read_item(items: list[ParsedValue], start: int) -> int:
+        if len(items) == max_items:
+            raise ApiError("batch_too_long", f"A batch may have at most {max_items} items")
+        value, end = read(start)
+        items.append(ParsedValue(value, text[start:end]))
+        yield_control()
+        return end
+
+    def read_body(at: int) -> tuple[Any, int]:
+        return (members, _read_members(text, at, read_member)) if text.startswith("{", at) else read(at)
+
+    return _read_whole(text, read_body)
+
+
+def parse_members(text: str) -> dict[str, ParsedValue]:
+    """Return the members of a JSON object by name. Raise ApiError if the text is not an object."""
+    members = {}
+
+    def read_member(at: int) -> int:
+        name, start = _read_name(text, at)
+        value, end = read_value(text, start)
+        members[name] = ParsedValue(value, text[start:end])
+        return end
+
+    _read_whole(text, lambda at: (members, _read_members(text, at, read_member)))
+    return members
+
+
+def _read_whole(text: str, read: Callable[[int], tuple[Any, int]]) -> Any:
+    """Return the value that `read` finds, given its start and returning its end. It must be the whole text."""
+    try:
+        value, end = read(_after_blanks(text, 0))
+        if (end := _after_blanks(text, end)) != len(text):
+            raise JSONDecodeError("Extra data", text, end)
+    except (ValueError, RecursionError) as error:
+        raise invalid_json(text, error) from None
+    return value
+
+
+def _read_members(text: str, start: int, read_member: Callable[[int], int]) -> int:
+    """Read the object that begins at `start`; return its end."""
+    if not text.startswith("{", start):
+        raise JSONDecodeError("Expecting '{'", text, start)
+    return _read_sequence(text, start + 1, "}", read_member)
+
+
+def _read_name(text: str, at: int) -> tuple[str, int]:
+    """Return the name of a member, and where its value begins."""
+    if not text.startswith('"', at):
+        raise JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
+    name, at = scanstring(text, at + 1)
+    at = _after_blanks(text, at)
+    if not text.startswith(":", at):
+        raise JSONDecodeError("Expecting ':' delimiter", text, at)
+    return name, _after_blanks(text, at + 1)
+
+
+def _read_sequence(text: str, at: int, closing: str, read_element: Callable[[int], int]) -> int:
+    """Read elements separated by commas, up to the closing bracket; return its end."""
+    at = _after_blanks(text, at)
+    if text.startswith(closing, at):
+        return at + 1
+    while True:
+        at = _after_blanks(text, read_element(at))
+        if text.startswith(closing, at):
+            return at + 1
+        if not text.startswith(",", at):
+            raise JSONDecodeError("Expecting ',' delimiter", text, at)
+        at = _after_blanks(text, at + 1)
+
+
+def _after_blanks(text: str, at: int) -> int:
+    return _skip_blanks(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
