@@ -239,7 +239,7 @@ def _deliver(name, events):
     """
     id = log().destinations.get(name).id
     taken, refused = forwarding.Forwarder(log(), name, stop=threading.Event(), once=True).redeliver(events)
-    log().destinations.revive(id, taken)
+    log().destinations.delete_dead_letters(id, taken)
     if refused:
         raise NotPossible(f"{len(refused)} of {len(events)} are refused, the first: {plain(refused[0].message)}")
     return len(taken)

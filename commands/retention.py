@@ -63,7 +63,7 @@ def prune(before, max_size, even_undelivered):
     length = retention.estimate(before, max_size)
     with click.progressbar(length=length, label="Pruning", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         pruned = retention.prune(
-            before=before, most_bytes=max_size, even_undelivered=even_undelivered, report=progress.update
+            before=before, max_bytes=max_size, even_undelivered=even_undelivered, report=progress.update
         )
     line = f"{pruned.removed} events and {pruned.dropped} refused bodies are removed"
     if pruned.kept:

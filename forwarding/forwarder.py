@@ -11,7 +11,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
-from eventlog.reasons import explain
+from eventlog.error_messages import explain
 from eventlog.times import age
 
 from . import lock

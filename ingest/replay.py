@@ -36,7 +36,7 @@ def replay(log, settings, rejection, body=None):
         for _, item, refusal in refusals
     ]
     are_new = log.append(events, again)
-    return log.rejections.mark(rejection.id, events), any(are_new)
+    return log.rejections.mark_replayed(rejection.id, events), any(are_new)
 
 
 def _check(checker, route, text, settings):
