@@ -1,12 +1,12 @@
 """flask events: what has been recorded."""
 
-import json
 import sys
 import time
 
 import click
 
 from commands.group import WIDTH, LogGroup, log, plain, print_table, short
+from eventlog.export_line import export_line
 from schemas import CALLS
 
 POLL = 0.25  # seconds between two looks at a log that is followed
@@ -98,8 +98,7 @@ def export():
     with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         while cursor < last and (chunk := reader.read_after(cursor, CHUNK)):
             for event in chunk:
-                # The payload is JSON already, and stays as it was stored to the letter.
-                click.echo(f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}')
+                click.echo(export_line(event))
             progress.update(chunk[-1].id - cursor)
             cursor = chunk[-1].id
 

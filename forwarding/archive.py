@@ -4,7 +4,6 @@ An object is named by its events, {source}/{date received}/{first id}-{last id}.
 them: the same events written again after a crash replace the same object, and so each is in the archive once.
 """
 
-import json
 import os
 import zlib
 from collections import defaultdict
@@ -16,6 +15,7 @@ from urllib.parse import SplitResult, quote
 import fsspec
 
 from eventlog import StoredEvent
+from eventlog.export_line import export_line
 from eventlog.side_files import give_to_owner_of
 
 from .delivery import RetryLater, Settled
@@ -117,10 +117,7 @@ def _safe(source: str) -> str:
 def _compressed(events: Sequence[StoredEvent]) -> bytes:
     """Return lines as `flask events export` writes them, gzipped without a time."""
     compressor = zlib.compressobj(wbits=31)
-    lines = (
-        f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}\n'.encode()
-        for event in events
-    )
+    lines = (f"{export_line(event)}\n".encode() for event in events)
     return b"".join([*map(compressor.compress, lines), compressor.flush()])
 
 
