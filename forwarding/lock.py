@@ -1,16 +1,14 @@
 """Let one forwarder at a time deliver to a destination, by a lock that the kernel takes back from a dead process."""
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 
+from eventlog.file_lock import lock_file
 from eventlog.side_files import open_side_file
 
 PATIENCE = 0.5  # seconds, since `discard` takes a lock for a moment
-NAP = 0.01  # seconds
 
 
 @contextmanager
@@ -20,7 +18,7 @@ def held(log_path: str, name: str, patience: float = PATIENCE) -> Iterator[None]
     while True:
         file = open_side_file(log_path, path)
         try:
-            _lock(file, deadline)
+            lock_file(file, deadline)
             if _is_at(path, file):  # it may have been discarded between the opening and the locking
                 yield
                 return
@@ -36,16 +34,6 @@ def discard(log_path: str, name: str) -> None:
 
 def _path(log_path: str, name: str) -> str:
     return f"{log_path}-forward-{name}"
-
-
-def _lock(file: int, deadline: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                raise
-            time.sleep(NAP)
 
 
 def _is_at(path: str, file: int) -> bool:

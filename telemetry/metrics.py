@@ -1,6 +1,5 @@
 """What GET /metrics tells: of events what the log has counted, of requests and commits what all workers have."""
 
-import fcntl
 import itertools
 import logging
 import os
@@ -21,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.utils import floatToGoString
 
 from eventlog import Unavailable
+from eventlog.file_lock import lock_file
 from eventlog.side_files import make_side_folder, open_side_file
 from eventlog.times import age
 
@@ -123,7 +123,7 @@ def _claim(folder, number):
     """Take a number's lock, which the kernel takes back when this process ends; tell whether it was free."""
     descriptor = open_side_file(folder, f"{folder}/{number}.lock")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(descriptor)
     except BlockingIOError:
         os.close(descriptor)
         return False
