@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 MAX_DEPTH = 4  # steps, as for base64 in a form: percent-encoding, base64, gzip, UTF-16
 MAX_BYTES = 64 * 1024 * 1024  # that one body may be inflated and decoded to
-MIN_DEFLATED = 40  # bytes decoded from base64, from which on they may be bare deflate
+MIN_DEFLATED_BYTES = 40  # bytes decoded from base64, from which on they may be bare deflate
 CHUNK_BYTES = 4096  # inflated at a time; what comes before a damaged chunk is kept
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -46,7 +46,7 @@ class BodyTexts:
         """Yield what gzip, zlib or bare deflate inflates to, even if it is cut or damaged."""
         if data[:2] == b"\x1f\x8b" or (data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0):
             inflated, least = self._inflate(data, zlib.MAX_WBITS | 32), 1
-        elif is_body or len(data) >= MIN_DEFLATED:  # it has no magic bytes, so any bytes might be deflate
+        elif is_body or len(data) >= MIN_DEFLATED_BYTES:  # it has no magic bytes, so any bytes might be deflate
             inflated, least = self._inflate(data, -zlib.MAX_WBITS), len(data) // 2
         else:
             return

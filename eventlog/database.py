@@ -21,10 +21,11 @@ MAX_WAL_PAGES = 24_000  # about 100 MB
 
 
 class Database:
-    """The log at a path, over at most one connection.
+    """The log at a path, over one connection that one request uses at a time.
 
-    Every wait ends after WAIT_SECONDS and sleeps with time.sleep, so the other requests of a gevent worker go on.
-    SQLite's own busy handler would stop them all.
+    The connection opens at its first use. It closes after any error, since a new one has no bad state, and when the
+    log's files were moved. Every wait ends after WAIT_SECONDS and sleeps with time.sleep, so the other requests of a
+    gevent worker go on. SQLite's own busy handler would stop them all.
     """
 
     def __init__(self, path: str) -> None:
@@ -57,7 +58,7 @@ class Database:
         with self.connection(deadline) as connection, self.queue.turn(deadline):
             retry_until(deadline, lambda: connection.execute("BEGIN IMMEDIATE"))
             before = connection.total_changes()
-            yield connection
+            yield connection  # an error releases the queue first, then closes the connection, which rolls back
             if connection.total_changes() - before < MAX_FAST_ROWS:
                 connection.execute("COMMIT")
             else:
@@ -89,7 +90,7 @@ class Database:
 
     @contextmanager
     def connection(self, deadline: float) -> Iterator[apsw.Connection]:
-        """Lend the connection to one request. Close it after any error, since a new one has no bad state.
+        """Lend the connection to one request, and close it after any error.
 
         Raises Unavailable if the log cannot be opened, or another request has the connection until `deadline`.
         """
