@@ -8,7 +8,6 @@ log.reader.read_after(cursor)    # the events committed since, in order
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import NamedTuple
 
 from . import reserve
@@ -26,7 +25,6 @@ from .runtime import Runtime
 from .schema import create, migrate
 from .shared_files import shared_files
 from .sources import Source, Sources
-from .waiting import WAIT_SECONDS
 from .writer import Writer
 
 __all__ = [
@@ -131,7 +129,7 @@ class EventLog:
         An event keeps its id if that is above all ids that were ever used in this log.
         """
         counts = Counts()
-        with self._written.transaction(monotonic() + WAIT_SECONDS) as connection:
+        with self._written.transaction() as connection:
             are_new = import_events(connection, events, counts)
             counts.write(connection)
             self._writer.require_room(connection)
@@ -147,7 +145,7 @@ class EventLog:
 
     def prove_writable(self, min_free_bytes: int) -> None:
         """Commit a write that changes nothing. Raise Unavailable if it fails or the disk has too few free bytes."""
-        with self._written.transaction(monotonic() + WAIT_SECONDS) as connection:
+        with self._written.transaction() as connection:
             connection.execute("INSERT INTO counts VALUES ('', '', 'stored', '', 0, '', '')")
             connection.execute("DELETE FROM counts WHERE source = ''")
             self._writer.require_room(connection)

@@ -3,14 +3,12 @@
 import os
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
-from time import monotonic
 
 import apsw
 
 from .database import Database
 from .errors import DiskFull, NotPossible, sqlite_errors
 from .side_files import open_side_file
-from .waiting import WAIT_SECONDS
 
 STEP_PAGES = 1024  # of 4 KiB, copied between two syncs
 
@@ -53,7 +51,7 @@ def _copy(database: Database, path: str, target: str, report: Callable[[int, int
     copy = apsw.Connection(path)
     try:
         copy.pragma("synchronous", "off")
-        with database.snapshot(monotonic() + WAIT_SECONDS) as log:
+        with database.snapshot() as log:
             last = _last_id(log)
             with sqlite_errors(target), copy.backup("main", log, "main") as backup:
                 while not backup.done:

@@ -49,12 +49,13 @@ class Database:
             return retry_until(deadline, lambda: connection.execute(query, bindings).fetchall())
 
     @contextmanager
-    def transaction(self, deadline: float) -> Iterator[apsw.Connection]:
+    def transaction(self, deadline: float | None = None) -> Iterator[apsw.Connection]:
         """Write while no other process does.
 
         When the block has ended, its changes are on disk, in the file at the path. Raises Unavailable if that
-        fails, or is not possible until `deadline`, a time of the monotonic clock.
+        fails, or is not possible until `deadline`, a time of the monotonic clock, by default after WAIT_SECONDS.
         """
+        deadline = deadline or monotonic() + WAIT_SECONDS
         with self.connection(deadline) as connection, self.queue.turn(deadline):
             retry_until(deadline, lambda: connection.execute("BEGIN IMMEDIATE"))
             before = connection.total_changes()
@@ -81,9 +82,9 @@ class Database:
             connection.execute("COMMIT")
 
     @contextmanager
-    def snapshot(self, deadline: float) -> Iterator[apsw.Connection]:
+    def snapshot(self) -> Iterator[apsw.Connection]:
         """Lend the connection in a read transaction. The WAL grows until the block ends."""
-        with self.connection(deadline) as connection:
+        with self.connection(monotonic() + WAIT_SECONDS) as connection:
             connection.execute("BEGIN")
             yield connection
             connection.execute("ROLLBACK")

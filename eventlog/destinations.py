@@ -2,15 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .database import Database
 from .errors import NotPossible
 from .reader import StoredEvent, oldest_after
 from .times import now
-from .waiting import WAIT_SECONDS
 
 
 class Destination(NamedTuple):
@@ -96,7 +93,7 @@ class Destinations:
 
     def add(self, name: str, url: str, types: Sequence[str], sources: Sequence[str], position: int) -> None:
         """Add a destination that starts after `position`, an event's id. Raise NotPossible if the name is taken."""
-        with self._transaction() as connection:
+        with self._written.transaction() as connection:
             connection.execute(
                 """
                 INSERT INTO destinations (name, url, types, sources, position, created_at)
@@ -110,7 +107,7 @@ class Destinations:
 
     def remove(self, name: str) -> None:
         """Delete a destination and its dead letters."""
-        with self._transaction() as connection:
+        with self._written.transaction() as connection:
             connection.execute("DELETE FROM destinations WHERE name = ?", (name,))
             if not connection.changes():
                 raise _no_destination(name)
@@ -136,7 +133,7 @@ class Destinations:
 
         An event that was deleted from the log in the meantime leaves no dead letter.
         """
-        with self._transaction() as connection:
+        with self._written.transaction() as connection:
             names = connection.execute(
                 """
                 UPDATE destinations SET
@@ -193,7 +190,7 @@ class Destinations:
 
     def delete_dead_letters(self, id: int, event_ids: Sequence[int]) -> None:
         """Delete dead letters of these events, which were delivered after all."""
-        with self._transaction() as connection:
+        with self._written.transaction() as connection:
             for event_id in event_ids:
                 connection.execute(
                     "DELETE FROM dead_letters WHERE event_id = ?"
@@ -201,12 +198,9 @@ class Destinations:
                     (event_id, id),
                 )
 
-    def _transaction(self) -> AbstractContextManager[Any]:
-        return self._written.transaction(monotonic() + WAIT_SECONDS)
-
     def _update(self, changes: str, **values: str | int) -> bool:
         """Change one destination, by SET and WHERE in SQL. Return False if there is none."""
-        with self._transaction() as connection:
+        with self._written.transaction() as connection:
             connection.execute(f"UPDATE destinations SET {changes}", values)
             return bool(connection.changes())
 

@@ -4,7 +4,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from time import monotonic
 from typing import Any, NamedTuple
 
 from .body_texts import BodyTexts
@@ -12,7 +11,6 @@ from .database import Database
 from .errors import NotPossible
 from .page_scrubbing import scrub
 from .row_deletion import delete_rows
-from .waiting import WAIT_SECONDS
 
 IDS_PER_QUERY = 50_000  # since the WAL grows for as long as a query runs
 
@@ -137,7 +135,7 @@ class People:
         mentions = _pattern(ids).search
         for name, error in self._read.read("SELECT name, last_error FROM destinations WHERE last_error IS NOT NULL"):
             if mentions(error.encode()):
-                with self._written.transaction(monotonic() + WAIT_SECONDS) as connection:
+                with self._written.transaction() as connection:
                     connection.execute("UPDATE destinations SET last_error = '-' WHERE name = ?", (name,))
 
 

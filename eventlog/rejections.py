@@ -1,7 +1,6 @@
 """The table of rejections: list, delete, and mark as replayed. Appends are in records.py."""
 
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any, NamedTuple
 
 from .database import Database
@@ -9,7 +8,6 @@ from .errors import NotPossible
 from .records import Event, dedupe_key
 from .row_deletion import delete_rows
 from .times import now
-from .waiting import WAIT_SECONDS
 
 
 class StoredRejection(NamedTuple):
@@ -73,7 +71,7 @@ class Rejections:
     def mark_replayed(self, id: int, events: Sequence[Event]) -> int:
         """Mark a rejection as replayed into these stored events. Return the id of the first of them."""
         keys = [dedupe_key(event.source, event.message_id) for event in events]
-        with self._written.transaction(monotonic() + WAIT_SECONDS) as connection:
+        with self._written.transaction() as connection:
             found = [connection.execute("SELECT id FROM events WHERE dedupe_key = ?", (key,)).get for key in keys]
             became = min(each for each in found if each is not None)
             connection.execute("UPDATE rejected SET replayed_at = ?, became = ? WHERE id = ?", (now(), became, id))

@@ -9,7 +9,6 @@ from typing import Any
 from .database import Database
 from .records import Counts
 from .reserve import make_room
-from .waiting import WAIT_SECONDS
 
 DELETE_SECONDS = 0.004  # of a transaction, without its commit
 PAUSE_FACTOR = 4  # the pause after a transaction is this many times as long as the transaction
@@ -45,7 +44,7 @@ def delete_rows(
     statement = f"DELETE FROM {table} WHERE id = :id AND NOT {unless} RETURNING {_COUNTED.get(table, 'id')}"
     while remaining:
         make_room(database)
-        with database.transaction(monotonic() + WAIT_SECONDS) as connection:
+        with database.transaction() as connection:
             started_at, counts = monotonic(), Counts()
             while remaining and monotonic() < started_at + DELETE_SECONDS:
                 if max_bytes >= 0 and connection.execute(USED_BYTES).get <= max_bytes:

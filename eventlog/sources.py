@@ -69,7 +69,7 @@ class Sources:
         if id is not None and (not id.isprintable() or id != id.strip() or not id or ":" in id):
             raise NotPossible("A Source ID is printable text without a colon or blanks around it")
         make_room(self._database)
-        with self._database.transaction(monotonic() + WAIT_SECONDS) as connection:
+        with self._database.transaction() as connection:
             connection.execute(
                 """
                 INSERT INTO sources (id, name, created_at)
@@ -86,7 +86,7 @@ class Sources:
     def set_enabled(self, name: str, enabled: bool) -> None:
         """Let a source send, or stop it. Workers notice within CACHE_SECONDS. Raise NotPossible if there is none."""
         make_room(self._database)
-        with self._database.transaction(monotonic() + WAIT_SECONDS) as connection:
+        with self._database.transaction() as connection:
             connection.execute("UPDATE sources SET enabled = ? WHERE name = ?", (enabled, name))
             if not connection.changes():
                 raise NotPossible(f"There is no source {name!r}")

@@ -32,7 +32,6 @@ def test_it_commits_to_find_out(app, client, monkeypatch):
 
 @pytest.mark.parametrize("trouble", ["moved", "locked", "full", "foreign"])
 def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
-    monkeypatch.setattr("eventlog.WAIT_SECONDS", 0.1)
     monkeypatch.setattr("eventlog.database.WAIT_SECONDS", 0.1)
     locker = None
     if trouble == "moved":
