@@ -81,36 +81,24 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Adapt gunicorn, count with the other workers, and let gevent's idle moments gather the log's groups."""
+    """Patch gunicorn, share metrics with the other workers, and prepare the log for this kind of worker."""
     gunicorn_patches.apply(worker.cfg)
     worker.wsgi.extensions["metrics"].start_counting(metrics_folder)
-    worker.wsgi.extensions["eventlog"].keep_reserve()
-    threading.Thread(target=notice_moves, args=(worker.wsgi.extensions["eventlog"],), daemon=True).start()
+    log = worker.wsgi.extensions["eventlog"]
+    log.keep_reserve()
+    threading.Thread(target=close_moved_log, args=(log,), daemon=True).start()
     gc.freeze()  # objects made so far live as long as the process
     # A full collection visits every object of the bodies in memory. It can stop all requests for up to a second.
     gc.set_threshold(700, 10, 10_000)
     if worker.cfg.worker_class_str != "gevent":
         return
-    import gevent
-    from gevent.util import wrap_errors
+    from serving.gevent_runtime import GeventRuntime  # not before gevent has patched
 
-    threadpool = gevent.get_hub().threadpool
-
-    def gather():
-        with gevent.Timeout(0.02, False):  # where connections come without a pause, it never is
-            gevent.idle()
-
-    def aside(call):
-        outcome = threadpool.apply(wrap_errors(Exception, call))  # gevent prints a traceback of what is raised in there
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    worker.wsgi.extensions["eventlog"].cooperate(gather, aside, later=gevent.spawn)
+    log.run_on(GeventRuntime())
 
 
-def notice_moves(log):
-    """Let go of a log that was moved, in a worker without requests too: no process can open it before all have."""
+def close_moved_log(log: eventlog.EventLog) -> None:
+    """Close a log that was moved, even in an idle worker. No process can open it until all have closed it."""
     while True:
         time.sleep(1)
         log.close_if_moved()

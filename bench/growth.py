@@ -19,9 +19,9 @@ import results
 from filling import event, fill
 from servers import PROJECT, serving, tracklog
 
-from eventlog.opening import connect
+from eventlog.checkpoint import CHECKPOINT_PAGES
 from eventlog.records import Counts, write_events
-from eventlog.writer import CHECKPOINT_PAGES
+from eventlog.schema import connect
 
 MILLIONS = (1, 5, 10)
 ROUNDS, SECONDS = 5, 5

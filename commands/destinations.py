@@ -243,7 +243,7 @@ def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
     """
     id = get_log().destinations.get(name).id
     delivered, dead = forwarding.redeliver(get_log(), name, events)
-    get_log().destinations.revive(id, delivered)
+    get_log().destinations.delete_dead_letters(id, delivered)
     if dead:
         raise NotPossible(
             f"{len(dead)} of {len(events)} events were rejected, the first as: {sanitize(dead[0].message)}"

@@ -1,6 +1,5 @@
 """Show and check the recorded events: flask events tail | stats | export | check."""
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ import click
 
 from commands.group import TERMINAL_COLUMNS, LogGroup, format_minute, get_log, print_table, sanitize
 from eventlog import Count, StoredEvent
+from eventlog.export_line import export_line
 from schemas import CALLS
 
 POLL_SECONDS = 0.25
@@ -104,8 +104,7 @@ def export() -> None:
     with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         while written < last and (chunk := reader.read_after(written, MAX_EVENTS_PER_READ)):
             for event in chunk:
-                # The payload is JSON already, and is exported byte for byte.
-                click.echo(f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}')
+                click.echo(export_line(event))
             progress.update(chunk[-1].id - written)
             written = chunk[-1].id
 

@@ -64,7 +64,7 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
     length = retention.estimate(before, max_size)
     with click.progressbar(length=length, label="Pruning", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         pruned = retention.prune(
-            before=before, most_bytes=max_size, even_undelivered=even_undelivered, report=progress.update
+            before=before, max_bytes=max_size, even_undelivered=even_undelivered, report=progress.update
         )
     summary = f"Deleted {pruned.removed} events and {pruned.dropped} rejections"
     if pruned.kept:

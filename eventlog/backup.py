@@ -1,24 +1,22 @@
-"""Copy a log into one file, as it was at one moment, while others write to it."""
+"""A copy of the log as of one moment, made while others write."""
 
 import os
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
-from time import monotonic
 
 import apsw
 
 from .database import Database
-from .faults import DiskFull, NotPossible, sqlite_errors
-from .patience import PATIENCE
+from .errors import DiskFull, NotPossible, sqlite_errors
 from .side_files import open_side_file
 
-STEP = 1024  # pages of 4 KiB
+STEP_PAGES = 1024  # of 4 KiB, copied between two syncs
 
 
 def back_up(database: Database, target: str, report: Callable[[int, int], object]) -> int:
     """See EventLog.back_up."""
     target = os.path.abspath(target)
-    for end in ("", "-wal", "-journal"):  # SQLite would take the latter two for the copy's own
+    for end in ("", "-wal", "-journal"):  # SQLite would use the latter two with the copy
         if os.path.lexists(target + end):
             raise NotPossible(f"{target}{end} exists already")
     if not os.path.isdir(os.path.dirname(target)):
@@ -26,14 +24,14 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
     try:
         with sqlite_errors(target):
             return _back_up(database, target, report)
-    except DiskFull:  # to read the log takes no room
+    except DiskFull:  # reading takes no room, so it is the disk of the copy
         raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
 
 
 def _back_up(database: Database, target: str, report: Callable[[int, int], object]) -> int:
     with TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
         unfinished = os.path.join(folder, "log")
-        os.close(open_side_file(database.path, unfinished))  # SQLite would create it as the umask says
+        os.close(open_side_file(database.path, unfinished))  # SQLite would create it with the mode of the umask
         last = _copy(database, unfinished, target, report)
         _verify(unfinished, last)
         _sync(unfinished)
@@ -46,21 +44,21 @@ def _back_up(database: Database, target: str, report: Callable[[int, int], objec
 
 
 def _copy(database: Database, path: str, target: str, report: Callable[[int, int], object]) -> int:
-    """Copy to `path` within one read transaction: after a commit of others, SQLite would start again in the next.
+    """Copy the log to `path`. Return the id of its newest event. Errors of the copy name `target`.
 
-    Name `target` in an error of the copy.
+    It reads in one transaction, because SQLite starts a backup again after another process commits.
     """
     copy = apsw.Connection(path)
     try:
         copy.pragma("synchronous", "off")
-        with database.snapshot(monotonic() + PATIENCE) as log:
+        with database.snapshot() as log:
             last = _last_id(log)
             with sqlite_errors(target), copy.backup("main", log, "main") as backup:
                 while not backup.done:
-                    backup.step(STEP)
-                    _sync(path)  # all of it at the end would keep the disk from commits for long
+                    backup.step(STEP_PAGES)
+                    _sync(path)  # one sync at the end would keep commits waiting for the disk
                     report(backup.page_count - backup.remaining, backup.page_count)
-        copy.pragma("journal_mode", "delete")  # the copy inherits that it has a -wal, which it should not need
+        copy.pragma("journal_mode", "delete")  # the copy is in WAL mode like the log, and should not need a -wal
     finally:
         copy.close(True)
     return last
@@ -71,11 +69,11 @@ def _verify(path: str, last: int) -> None:
     try:
         problems = [text for (text,) in copy.execute("PRAGMA integrity_check") if text != "ok"]
         if _last_id(copy) != last:
-            problems.append(f"its last event is {_last_id(copy)} and not {last}")
+            problems.append(f"its last event is {_last_id(copy)} instead of {last}")
     finally:
         copy.close(True)
     if problems:
-        raise NotPossible(f"The copy is broken, and was removed: {'; '.join(problems)}")
+        raise NotPossible(f"The copy is broken and was deleted: {'; '.join(problems)}")
 
 
 def _last_id(connection: apsw.Connection) -> int:

@@ -1,20 +1,17 @@
-"""Where events are forwarded to, how far each destination has got, and what it refused for good."""
+"""The tables of destinations, with the cursor of each, and of dead letters."""
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .database import Database
-from .faults import NotPossible
-from .patience import PATIENCE
+from .errors import NotPossible
 from .reader import StoredEvent, oldest_after
 from .times import now
 
 
 class Destination(NamedTuple):
-    """A row of the table; see schema_5.sql for what the columns mean."""
+    """A row of the table. migrations/0005_destination_ids.sql says what the columns mean."""
 
     id: int
     name: str
@@ -36,15 +33,15 @@ class Progress(NamedTuple):
     """How far a destination has got."""
 
     name: str
-    waiting: int  # events past its position, among them those that it does not want
+    waiting: int  # events after its position, including those that it does not want
     oldest: str | None  # about when the oldest of them was received
     delivered: int
     failures: int
-    dead: int
+    dead: int  # dead letters
 
 
 class DeadLetter(NamedTuple):
-    """An event that a destination refused for good, and why."""
+    """An event that a destination rejected, and why."""
 
     event: StoredEvent
     code: str
@@ -57,10 +54,10 @@ _EVENT_COLUMNS = ", ".join("event_id" if column == "id" else column for column i
 
 
 class Destinations:
-    """The log's tables of destinations and dead letters. Everything that names no destination raises NotPossible.
+    """The log's tables of destinations and dead letters.
 
-    An operator names a destination. A forwarder changes one by its id, so that it never touches another one that was
-    added under the same name.
+    An operator uses a destination's name. A forwarder uses its id, so that it never changes another destination that
+    was added under the same name. Methods raise NotPossible if there is no such destination.
     """
 
     def __init__(self, read: Database, written: Database) -> None:
@@ -72,7 +69,7 @@ class Destinations:
         return self._select("")
 
     def progress(self) -> list[Progress]:
-        """Return how far each destination is, by name; costs the same however many events wait."""
+        """Return how far each destination has got, ordered by name. The cost does not depend on the backlog."""
         rows = self._read.read(
             f"""
             SELECT
@@ -89,13 +86,14 @@ class Destinations:
         return [Progress(*row) for row in rows]
 
     def get(self, name: str) -> Destination:
+        """Return the destination with this name."""
         for destination in self._select("WHERE name = ?", name):
             return destination
-        raise _none_named(name)
+        raise _no_destination(name)
 
     def add(self, name: str, url: str, types: Sequence[str], sources: Sequence[str], position: int) -> None:
-        """Add a destination that has everything up to `position`, an event's id."""
-        with self._writing() as connection:
+        """Add a destination that starts after `position`, an event's id. Raise NotPossible if the name is taken."""
+        with self._written.transaction() as connection:
             connection.execute(
                 """
                 INSERT INTO destinations (name, url, types, sources, position, created_at)
@@ -108,33 +106,34 @@ class Destinations:
                 raise NotPossible(f"There is a destination {name!r} already")
 
     def remove(self, name: str) -> None:
-        """Forget a destination and its dead letters."""
-        with self._writing() as connection:
+        """Delete a destination and its dead letters."""
+        with self._written.transaction() as connection:
             connection.execute("DELETE FROM destinations WHERE name = ?", (name,))
             if not connection.changes():
-                raise _none_named(name)
+                raise _no_destination(name)
             connection.execute("DELETE FROM dead_letters WHERE destination = ?", (name,))
 
     def pause(self, name: str, paused: bool) -> None:
+        """Stop or resume deliveries."""
         if not self._update("paused = :paused WHERE name = :name", name=name, paused=paused):
-            raise _none_named(name)
+            raise _no_destination(name)
 
     def set_url(self, name: str, url: str) -> None:
-        """Deliver to another URL from now on. All else stays, but for the last error, which was the old one's."""
+        """Deliver to another URL from now on, and clear the last error."""
         if not self._update("url = :url, last_error = NULL WHERE name = :name", name=name, url=url):
-            raise _none_named(name)
+            raise _no_destination(name)
 
     def reserve(self, id: int, last: int) -> None:
-        """Note, before it is written, that the next object ends with the event `last`: a repeat writes the same one."""
+        """Note where the next object ends, before it is written. A retry then writes the same object."""
         if not self._update("reserved = :last WHERE id = :id", id=id, last=last):
             raise NotPossible("The destination was removed")
 
     def advance(self, id: int, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> None:
-        """Note that everything up to `position` is settled: delivered, skipped, or dead. Idempotent but for counts.
+        """Move the position: all events up to it are delivered, skipped or dead. Idempotent except for the counts.
 
-        An event that has gone from the log meanwhile leaves no dead letter.
+        An event that was deleted from the log in the meantime leaves no dead letter.
         """
-        with self._writing() as connection:
+        with self._written.transaction() as connection:
             names = connection.execute(
                 """
                 UPDATE destinations SET
@@ -166,7 +165,7 @@ class Destinations:
                 )
 
     def note_failure(self, id: int, error: str) -> None:
-        """Note an attempt that did not succeed, unless the destination was removed meanwhile."""
+        """Note a failed attempt. Do nothing if the destination was removed in the meantime."""
         self._update(
             "failures = failures + 1, last_error = :error, last_error_at = :now WHERE id = :id",
             id=id,
@@ -182,15 +181,16 @@ class Destinations:
             "WHERE destination = ? ORDER BY event_id",
             (name,),
         )
-        cut = len(StoredEvent._fields)
-        return [DeadLetter(StoredEvent(*row[:cut]), *row[cut:]) for row in rows]
+        width = len(StoredEvent._fields)
+        return [DeadLetter(StoredEvent(*row[:width]), *row[width:]) for row in rows]
 
     def count_dead(self, name: str) -> int:
+        """Return the number of a destination's dead letters; 0 without a destination."""
         return int(self._read.read("SELECT count(*) FROM dead_letters WHERE destination = ?", (name,))[0][0])
 
-    def revive(self, id: int, event_ids: Sequence[int]) -> None:
-        """Strike off dead letters that were delivered after all."""
-        with self._writing() as connection:
+    def delete_dead_letters(self, id: int, event_ids: Sequence[int]) -> None:
+        """Delete dead letters of these events, which were delivered after all."""
+        with self._written.transaction() as connection:
             for event_id in event_ids:
                 connection.execute(
                     "DELETE FROM dead_letters WHERE event_id = ?"
@@ -198,13 +198,10 @@ class Destinations:
                     (event_id, id),
                 )
 
-    def _writing(self) -> AbstractContextManager[Any]:
-        return self._written.transaction(monotonic() + PATIENCE)
-
-    def _update(self, what_and_where: str, **values: str | int) -> bool:
-        """Change one destination; tell whether there was one."""
-        with self._writing() as connection:
-            connection.execute(f"UPDATE destinations SET {what_and_where}", values)
+    def _update(self, changes: str, **values: str | int) -> bool:
+        """Change one destination, by SET and WHERE in SQL. Return False if there is none."""
+        with self._written.transaction() as connection:
+            connection.execute(f"UPDATE destinations SET {changes}", values)
             return bool(connection.changes())
 
     def _select(self, condition: str, *bindings: str) -> list[Destination]:
@@ -222,5 +219,5 @@ class Destinations:
         ]
 
 
-def _none_named(name: str) -> NotPossible:
+def _no_destination(name: str) -> NotPossible:
     return NotPossible(f"There is no destination {name!r}")

@@ -1,4 +1,4 @@
-"""Read the log in the order in which it was written."""
+"""Read the log's events in commit order, and its counts."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from .database import Database
 
 
 class StoredEvent(NamedTuple):
-    """A row of the log; ids grow in commit order, so a reader that has seen one has seen all below it."""
+    """A row of the log. Ids grow in commit order, so a reader that has seen one has seen all below it."""
 
     id: int
     source: str
@@ -21,11 +21,11 @@ class StoredEvent(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How often something happened to a source's events: `code` is '' unless they were rejected, else `type` is."""
+    """How often an outcome happened to a source's events. A rejection has a `code` and no `type`."""
 
     source: str
     type: str
-    outcome: str  # stored, duplicate or rejected; and what has gone again: removed events, dropped rejected bodies
+    outcome: str  # stored, duplicate or rejected; removed for deleted events, dropped for deleted rejections
     code: str
     times: int
     first_at: str
@@ -36,10 +36,10 @@ _COLUMNS = ", ".join(StoredEvent._fields)
 
 
 def oldest_after(cursor: str) -> str:
-    """Return an SQL expression: about when the oldest event above `cursor`, an expression too, was received.
+    """Return an SQL expression for the receivedAt of about the oldest event above `cursor`, also SQL.
 
-    A clock that stepped back leaves events that seem to be received later than those behind them. So this takes the
-    earliest of a few: those at 1, 2, 4, 8... ids above the cursor, and at as many before the end of the log.
+    After a clock has stepped back, an event can have an earlier time than those before it. So this takes the earliest
+    of a few events: those 1, 2, 4, 8... ids above the cursor, and those as far from the end of the log.
     """
     return f"""(
         WITH RECURSIVE newest (id) AS (SELECT max(id) FROM events), steps (step) AS (
@@ -52,7 +52,7 @@ def oldest_after(cursor: str) -> str:
 
 
 class Reader:
-    """Reads without holding anything open in between: each call is a transaction of its own."""
+    """Reads events. Each call is a transaction of its own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -83,14 +83,14 @@ class Reader:
         )
         return [StoredEvent(*row) for row in reversed(rows)]
 
-    def read_next(self, cursor: int, limit: int, most_bytes: int) -> list[StoredEvent]:
-        """Return the next events above `cursor`: those with payloads of `most_bytes` together, but at least one."""
-        return self.read_range(cursor, self.measure(cursor, limit, most_bytes)[0])
+    def read_next(self, cursor: int, limit: int, max_bytes: int) -> list[StoredEvent]:
+        """Return the next events, up to `limit` or `max_bytes` of payloads, but at least one."""
+        return self.read_range(cursor, self.measure(cursor, limit, max_bytes)[0])
 
-    def measure(self, cursor: int, limit: int, most_bytes: int) -> tuple[int, bool, str | None]:
-        """Return the last id of what `read_next` would return, and whether it is full: one more were too many.
+    def measure(self, cursor: int, limit: int, max_bytes: int) -> tuple[int, bool, str | None]:
+        """Return the last id of what `read_next` returns, whether that is full, and its earliest receivedAt.
 
-        Return also when the oldest of it was received.
+        The last id is `cursor`, and the time None, if there are no events.
         """
         rows = self._database.read(
             "SELECT id, octet_length(payload), received_at FROM events WHERE id > ? ORDER BY id LIMIT ?",
@@ -99,13 +99,13 @@ class Reader:
         last, total, oldest = cursor, 0, None
         for id, size, received_at in rows:
             total += size
-            if total > most_bytes and last > cursor:
+            if total > max_bytes and last > cursor:
                 return last, True, oldest
             last, oldest = id, min(oldest or received_at, received_at)
-        return last, len(rows) == limit or total >= most_bytes, oldest
+        return last, len(rows) == limit or total >= max_bytes, oldest
 
     def read_range(self, cursor: int, last: int) -> list[StoredEvent]:
-        """Return the events above `cursor` up to `last`."""
+        """Return the events above `cursor`, up to and including `last`."""
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM events WHERE id > ? AND id <= ? ORDER BY id", (cursor, last)
         )
@@ -116,7 +116,7 @@ class Reader:
         return int(self._database.read("SELECT coalesce(max(id), 0) FROM events")[0][0])
 
     def counts(self) -> list[Count]:
-        """Return what has happened since the log was made, without a look at the events."""
+        """Return all counts since the log was created. It does not read the events."""
         rows = self._database.read(
             """
             SELECT source, type, outcome, code, count, first_at, last_at FROM counts
@@ -126,7 +126,7 @@ class Reader:
         return [Count(*row) for row in rows]
 
     def problems(self) -> list[str]:
-        """Read the whole log, and return what is wrong with the file, or where counts are not those of rows."""
+        """Read the whole log. Return what is wrong with the file, and which counts differ from the rows."""
         problems = [str(text) for (text,) in self._database.read("PRAGMA integrity_check") if text != "ok"]
         miscounted = self._database.read(
             """
@@ -140,12 +140,12 @@ class Reader:
             """
         )
         problems += [
-            f"There are {there} events {type} of {source}, and {counted} are counted"
+            f"There are {there} {type} events of {source}, but {counted} are counted"
             for source, type, there, counted in miscounted
         ]
         ((kept, counted),) = self._database.read(
             "SELECT (SELECT coalesce(sum(size), 0) FROM rejected_sizes), (SELECT bytes FROM rejected_size)"
         )
         if kept != counted:
-            problems.append(f"The table rejected has {kept} bytes, and {counted} are counted")
+            problems.append(f"The table rejected has {kept} bytes, but {counted} are counted")
         return problems

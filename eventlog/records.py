@@ -1,4 +1,4 @@
-"""What a log keeps: events, rejected bodies, and the counts of both; each with the statement that writes it."""
+"""The rows that an append writes: events, rejections, and the counts of both."""
 
 import time
 from collections.abc import Sequence
@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from .patience import NAP
+from .waiting import RETRY_SECONDS
 
-DROP_ROWS, DROP_BYTES = 250, 1024 * 1024  # refused bodies that one transaction deletes, within some 10 ms
-SLICE = 1000  # rows, which take some milliseconds: after as many, the other requests of the process get a turn
+# Rejections that one transaction deletes at most, in about 10 ms.
+MAX_DROPPED_ROWS, MAX_DROPPED_BYTES = 250, 1024 * 1024
+ROWS_PER_PAUSE = 1000  # written in a few milliseconds, then other requests of the process run
 
 
 class Event(NamedTuple):
-    """A checked event on its way into the log; times are ISO 8601 in UTC, to the millisecond, ending in Z."""
+    """A valid event to append. Times are ISO 8601 in UTC with milliseconds and Z."""
 
     source: str
     message_id: str
@@ -28,7 +29,7 @@ class Event(NamedTuple):
 
 
 class Rejection(NamedTuple):
-    """A refused body of a known source; the same bytes from the same source are kept once."""
+    """A rejected body of a known source to append. The same bytes from the same source are kept once."""
 
     source: str
     received_at: str
@@ -37,11 +38,11 @@ class Rejection(NamedTuple):
     message: str
     errors: str  # JSON
     body: bytes
-    cut: bool  # whether the body is only the beginning of what was sent
+    cut: bool  # whether the body is only the beginning of the one that was sent
 
 
 class Counts:
-    """What has been stored, found stored already, and rejected."""
+    """Numbers of events by source, type and outcome, to add to the log's table of counts."""
 
     def __init__(self) -> None:
         self._counted: dict[tuple[str, str, str, str], tuple[int, str, str]] = {}
@@ -67,7 +68,7 @@ class Counts:
 
 
 def write_events(connection: apsw.Connection, events: Sequence[Event], counts: Counts) -> list[bool]:
-    """Insert events, and tell for each whether it is new: one whose message_id its source has used before is not."""
+    """Insert events. Return for each whether it is new: its source has not used its message_id before."""
     are_new = []
     for number, event in enumerate(events, 1):
         connection.execute(
@@ -82,21 +83,21 @@ def write_events(connection: apsw.Connection, events: Sequence[Event], counts: C
         is_new = connection.changes() == 1
         are_new.append(is_new)
         counts.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
-        if number % SLICE == 0:
-            time.sleep(NAP)
+        if number % ROWS_PER_PAUSE == 0:
+            time.sleep(RETRY_SECONDS)
     return are_new
 
 
 def import_events(connection: apsw.Connection, events: Sequence[tuple[int, Event]], counts: Counts) -> list[bool]:
-    """Do the same for events that have an id already, from another log.
+    """Insert events that have an id in another log. Return for each whether it is new.
 
-    It is kept where it is above all that this log has ever used, since readers ask for what is above their position;
-    else the event gets the next.
+    An event keeps its id if that is above all ids that this log has ever used, since readers ask for events above
+    their cursor. Otherwise it gets the next id.
     """
     are_new = []
     for id, event in events:
         key = dedupe_key(event.source, event.message_id)
-        # Asked first: an insert that ends in a conflict has used up an id, which may be one of the next events'.
+        # Ask first: an insert that ends in a conflict uses up an id, which one of the next events may have.
         is_new = connection.execute("SELECT 1 FROM events WHERE dedupe_key = ?", (key,)).get is None
         if is_new:
             connection.execute(
@@ -116,7 +117,7 @@ def import_events(connection: apsw.Connection, events: Sequence[tuple[int, Event
 
 
 def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejection], counts: Counts) -> None:
-    """Keep refused bodies. One that was kept before gets the latest reason, and is counted as seen once more."""
+    """Insert rejections. A body that was kept before gets the latest reason, and times_seen goes up by one."""
     for number, body in enumerate(rejected, 1):
         connection.execute(
             """
@@ -132,31 +133,31 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejection], c
             (*body, blake2b(body.body, digest_size=16).hexdigest()),
         )
         counts.add(body.source, "", "rejected", body.code, body.received_at)
-        if number % SLICE == 0:
-            time.sleep(NAP)
+        if number % ROWS_PER_PAUSE == 0:
+            time.sleep(RETRY_SECONDS)
 
 
 def drop_oldest_rejected(connection: apsw.Connection, counts: Counts, max_bytes: int) -> int:
-    """Delete the oldest refused bodies while they take more than `max_bytes`; return the bytes that were freed.
+    """Delete the oldest rejections while the table takes more than `max_bytes`. Return the number of bytes freed.
 
-    All appends wait for the transaction, and one large body may need the room of a million small ones. So it deletes
-    at most DROP_ROWS, and stops after DROP_BYTES.
+    All appends wait for the transaction, and one large body may need the room of a million small ones. So one call
+    deletes at most MAX_DROPPED_ROWS, and stops after MAX_DROPPED_BYTES.
     """
     freed, surplus = 0, int(connection.execute("SELECT bytes FROM rejected_size").get) - max_bytes
     if surplus <= 0:
         return 0
     columns = "id, size, source, code, received_at, times_seen"
-    oldest = f"SELECT {columns} FROM rejected JOIN rejected_sizes USING (id) ORDER BY id LIMIT {DROP_ROWS}"
+    oldest = f"SELECT {columns} FROM rejected JOIN rejected_sizes USING (id) ORDER BY id LIMIT {MAX_DROPPED_ROWS}"
     rows: list[Any] = connection.execute(oldest).fetchall()
     for id, size, source, code, seen_at, times_seen in rows:
         connection.execute("DELETE FROM rejected WHERE id = ?", (id,))
         counts.add(source, "", "dropped", code, seen_at, times_seen)
         freed += size
-        if freed >= min(surplus, DROP_BYTES):
+        if freed >= min(surplus, MAX_DROPPED_BYTES):
             break
     return freed
 
 
 def dedupe_key(source: str, message_id: str) -> bytes:
-    """Stand for both in 16 bytes, half of a UUID's text in the index. No source's name holds a NUL."""
+    """Return 16 bytes that stand for the two, half of what a UUID's text takes. No source's name contains a NUL."""
     return blake2b(f"{source}\0{message_id}".encode(), digest_size=16).digest()

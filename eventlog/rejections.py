@@ -1,19 +1,17 @@
-"""What was refused: looked through, replayed, deleted. Only appending to it is elsewhere, with the events."""
+"""The table of rejections: list, delete, and mark as replayed. Appends are in records.py."""
 
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any, NamedTuple
 
 from .database import Database
-from .faults import NotPossible
-from .patience import PATIENCE
+from .errors import NotPossible
 from .records import Event, dedupe_key
-from .removal import remove
+from .row_deletion import delete_rows
 from .times import now
 
 
 class StoredRejection(NamedTuple):
-    """A refused body as it is kept."""
+    """A row of the table."""
 
     id: int
     source: str
@@ -24,7 +22,7 @@ class StoredRejection(NamedTuple):
     errors: str  # JSON
     body: bytes
     cut: bool
-    digest: str  # of the body as it was sent, 16 bytes in hexadecimal
+    digest: str  # of the body as sent, 16 bytes in hexadecimal
     times_seen: int
     replayed_at: str | None
     became: int | None  # the id of the event that it became, or of a batch's first
@@ -32,21 +30,21 @@ class StoredRejection(NamedTuple):
 
 _COLUMNS = ", ".join(StoredRejection._fields)
 
-_CHOSEN = """
+_MATCHES = """
     (:code IS NULL OR code = :code) AND (:source IS NULL OR source = :source)
     AND (:replayed OR replayed_at IS NULL)
 """
 
 
 class Rejections:
-    """The log's table of what was refused."""
+    """The log's table of rejections."""
 
     def __init__(self, read: Database, written: Database) -> None:
         self._read = read
         self._written = written
 
     def get(self, id: int) -> StoredRejection:
-        """Return one of them; raise NotPossible if there is none with this id."""
+        """Return the rejection with this id. Raise NotPossible if there is none."""
         rows = self._read.read(f"SELECT {_COLUMNS} FROM rejected WHERE id = ?", (id,))
         if not rows:
             raise NotPossible(f"There is nothing rejected with the id {id}")
@@ -55,33 +53,33 @@ class Rejections:
     def last(
         self, limit: int, *, code: str | None = None, source: str | None = None, replayed: bool = False
     ) -> list[StoredRejection]:
-        """Return the newest, oldest first; those that were replayed only if asked for."""
+        """Return the newest rejections, oldest first. Leave out replayed ones unless `replayed`."""
         rows = self._read.read(
-            f"SELECT {_COLUMNS} FROM rejected WHERE {_CHOSEN} ORDER BY id DESC LIMIT :limit",
+            f"SELECT {_COLUMNS} FROM rejected WHERE {_MATCHES} ORDER BY id DESC LIMIT :limit",
             {"limit": limit, "code": code, "source": source, "replayed": replayed},
         )
         return [_rejection(row) for row in reversed(rows)]
 
     def ids(self, *, code: str | None = None, source: str | None = None, replayed: bool = False) -> list[int]:
-        """Return which there are, oldest first."""
+        """Return the ids of rejections, oldest first. Leave out replayed ones unless `replayed`."""
         rows = self._read.read(
-            f"SELECT id FROM rejected WHERE {_CHOSEN} ORDER BY id",
+            f"SELECT id FROM rejected WHERE {_MATCHES} ORDER BY id",
             {"code": code, "source": source, "replayed": replayed},
         )
         return [id for (id,) in rows]
 
-    def mark(self, id: int, events: Sequence[Event]) -> int:
-        """Note the stored events that a rejection became; return the id of the first."""
+    def mark_replayed(self, id: int, events: Sequence[Event]) -> int:
+        """Mark a rejection as replayed into these stored events. Return the id of the first of them."""
         keys = [dedupe_key(event.source, event.message_id) for event in events]
-        with self._written.transaction(monotonic() + PATIENCE) as connection:
+        with self._written.transaction() as connection:
             found = [connection.execute("SELECT id FROM events WHERE dedupe_key = ?", (key,)).get for key in keys]
             became = min(each for each in found if each is not None)
             connection.execute("UPDATE rejected SET replayed_at = ?, became = ? WHERE id = ?", (now(), became, id))
         return int(became)
 
     def delete(self, ids: Sequence[int]) -> int:
-        """Delete them, in small transactions that ingest does not feel; return how many there were."""
-        return remove(self._written, "rejected", ids)
+        """Delete rejections in small transactions that do not delay senders. Return how many there were."""
+        return delete_rows(self._written, "rejected", ids)
 
 
 def _rejection(row: tuple[Any, ...]) -> StoredRejection:

@@ -1,8 +1,8 @@
-"""Keep room on the log's disk for the commands that make room, since to delete rows takes some itself.
+"""Reserved room on the log's disk for deleting rows, which itself takes some.
 
-The service creates a file next to the log, `-reserve`, and takes events only while the disk has room for what is yet to
-be copied from the write-ahead log into the file. A command that deletes rows gives the reserve up where the disk is
-full. From then on the service uses only the free pages of the log, until it can create the reserve again.
+The service creates a file next to the log, `-reserve`. It accepts events only while the disk has room for the pages
+that are still to be copied from the WAL into the file. If the disk is full, a command that deletes rows deletes the
+reserve first. From then on the service uses only free pages of the log, until it can create the reserve again.
 """
 
 import errno
@@ -11,51 +11,52 @@ from contextlib import suppress
 
 import apsw
 
+from .checkpoint import checkpoint
 from .database import Database
-from .faults import DiskFull, Unavailable
+from .errors import DiskFull, Unavailable
 from .side_files import open_side_file
 
-MAX_BYTES = 32 * 1024 * 1024  # more than the write-ahead log has by the time it is copied
+MAX_BYTES = 32 * 1024 * 1024  # more than the WAL usually has when a checkpoint is done
 PAGE_BYTES = 4096
-MAX_SHARE = 4  # of a small disk the reserve takes one part in so many
+MIN_DISK_RATIO = 4  # a small disk is at least this many times as large as its reserve
 
 
 def require_room(connection: apsw.Connection, database: Database) -> None:
-    """Raise DiskFull, before a transaction of `database` is committed, where no room to delete rows would be left."""
+    """Raise DiskFull if committing this transaction of `database` would leave no room to delete rows."""
     path = database.path
-    free, _ = _look_at_disk(path)
+    free, _ = _measure_disk(path)
     has_reserve = size_of(path) > 0
     if has_reserve and free >= database.wal_pages * PAGE_BYTES + MAX_BYTES:
-        return  # as nearly always; the exact figure takes longer
+        return  # the usual case; the exact figure takes longer
     growth = connection.pragma("page_count") * PAGE_BYTES - os.path.getsize(path)
-    if growth > 0 and not (free >= growth if has_reserve else _is_created(path)):
+    if growth > 0 and not (free >= growth if has_reserve else _create(path)):
         raise DiskFull(path)
 
 
 def make_room(database: Database) -> None:
-    """Give the reserve up if the disk is full, so that rows can be deleted; call it before each transaction.
+    """Delete the reserve if the disk is full, so that rows can be deleted. Call it before each transaction.
 
-    What the write-ahead log has is copied into the file, so that its own room is used again.
+    A checkpoint then lets the WAL be used from its start again, so that it does not grow.
     """
-    free, wanted = _look_at_disk(database.path)
+    free, wanted = _measure_disk(database.path)
     if free < wanted // 2:
         with suppress(FileNotFoundError):
             os.unlink(database.path + "-reserve")
         with suppress(Unavailable):
-            database.checkpoint()
+            checkpoint(database)
 
 
 def size_of(path: str) -> int:
-    """Return the bytes of the reserve of the log at `path`, or 0 once it is given up."""
+    """Return the bytes of the log's reserve, or 0 if there is none."""
     try:
         return os.path.getsize(path + "-reserve")
     except FileNotFoundError:
         return 0
 
 
-def _is_created(path: str) -> bool:
-    """Create the reserve if half as much is still free after it; tell whether the disk had the room."""
-    free, wanted = _look_at_disk(path)
+def _create(path: str) -> bool:
+    """Create the reserve if half its size stays free next to it. Return False if the disk has too little room."""
+    free, wanted = _measure_disk(path)
     if free < wanted + wanted // 2:
         return False
     try:
@@ -64,12 +65,12 @@ def _is_created(path: str) -> bool:
             os.posix_fallocate(descriptor, 0, wanted)
         finally:
             os.close(descriptor)
-    except OSError as failure:  # of a quota, or of a file system that cannot do this
+    except OSError as failure:  # a quota's error counts; a file system that cannot reserve needs no reserve
         return failure.errno not in (errno.ENOSPC, errno.EDQUOT)
     return True
 
 
-def _look_at_disk(path: str) -> tuple[int, int]:
-    """Return the bytes that are free on the log's disk, and those that its reserve should have."""
+def _measure_disk(path: str) -> tuple[int, int]:
+    """Return the free bytes of the log's disk, and the bytes that its reserve should have."""
     disk = os.statvfs(os.path.dirname(os.path.abspath(path)))
-    return disk.f_bavail * disk.f_frsize, min(MAX_BYTES, disk.f_blocks * disk.f_frsize // MAX_SHARE)
+    return disk.f_bavail * disk.f_frsize, min(MAX_BYTES, disk.f_blocks * disk.f_frsize // MIN_DISK_RATIO)

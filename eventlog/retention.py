@@ -1,33 +1,33 @@
-"""Remove what is old, or too much."""
+"""Delete old events and rejections, by age or by size."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from .database import Database
-from .removal import USED_BYTES, remove
+from .row_deletion import USED_BYTES, delete_rows
 
-STRETCH = 100_000  # events in a row of which none is old: behind them, none is looked for
-CHUNK = 500  # rows that are looked for at a time
+MAX_SKIPPED_ROWS = 100_000  # stop after as many consecutive rows that are newer than the cut-off
+CHUNK_ROWS = 500  # found at a time
 
-#: Of an event that a destination lacks; or, of those that go all the same, one of an archive's object that is being
-#: written: a repeat has to write the same one.
+#: True for events that must not be deleted yet: those that a destination has not received. With :even_undelivered,
+#: only those of an archive's object that is being written. A retry after a crash must write exactly the same object.
 _HELD = """EXISTS (
     SELECT 1 FROM destinations WHERE events.id > position AND (NOT :even_undelivered OR events.id <= reserved)
 )"""
 
 
 class Pruned(NamedTuple):
-    """What has gone, and what has not."""
+    """The result of a prune, in rows but for `rest_bytes`."""
 
     removed: int  # events
-    dropped: int  # refused bodies
-    kept: int  # events that were to go, but that a destination lacks
-    rest_bytes: int = 0  # of all else in the log, if that alone is too much; then nothing was removed for its size
+    dropped: int  # rejections
+    kept: int  # events that are due, but that a destination has not received
+    rest_bytes: int = 0  # of everything else, if that alone is above the limit; then no row was deleted for its size
 
 
 class Retention:
-    """How long the log keeps what it has, and how much of it."""
+    """Deletes the log's oldest rows."""
 
     def __init__(self, read: Database, written: Database) -> None:
         self._read = read
@@ -37,44 +37,45 @@ class Retention:
         self,
         *,
         before: str | None = None,
-        most_bytes: int | None = None,
+        max_bytes: int | None = None,
         even_undelivered: bool = False,
-        report: Callable[[int], object] = lambda walked: None,
+        report: Callable[[int], object] = lambda passed: None,
     ) -> Pruned:
-        """Remove what was received `before` a time, and then the oldest until at most `most_bytes` are used.
+        """Delete rows received `before` a time, then the oldest down to `max_bytes`.
 
-        The oldest are refused bodies first, and events only after all of these. What a destination lacks stays, unless
-        it is to go `even_undelivered`. `report` hears how many ids more are behind it; `estimate` says of how many.
+        For its size, rejections are deleted first, and events only after all of them. Events that a destination has not
+        received stay, unless `even_undelivered`. `report` is called with the number of ids passed since its last call;
+        `estimate` returns their total.
         """
         removed = dropped = kept = more = held = 0
         if before is not None:
             dropped = self._prune_rejected(before, -1)
             removed, kept = self._prune_events(before, -1, even_undelivered, report)
-        if most_bytes is not None and self.used_bytes() > most_bytes:
+        if max_bytes is not None and self.used_bytes() > max_bytes:
             rest = self._rest_bytes()
-            if rest > most_bytes:
+            if rest > max_bytes:
                 return Pruned(removed, dropped, kept, rest)
-            dropped += self._prune_rejected(None, most_bytes)
-            more, held = self._prune_events(None, most_bytes, even_undelivered, report)
+            dropped += self._prune_rejected(None, max_bytes)
+            more, held = self._prune_events(None, max_bytes, even_undelivered, report)
         return Pruned(removed + more, dropped, max(kept, held))
 
-    def estimate(self, before: str | None, most_bytes: int | None) -> int:
-        """Return how many ids a prune will walk, if clocks ran right, events are alike, and none is held."""
+    def estimate(self, before: str | None, max_bytes: int | None) -> int:
+        """Return about how many ids a prune will pass. Assumes steady clocks, events of one size, and none held."""
         ((first, last),) = self._read.read("SELECT coalesce(min(id), 1), coalesce(max(id), 0) FROM events")
         ids, old, surplus = range(first, last + 1), 0, 0.0
         if before is not None:
             old = bisect_left(ids, before, key=self._received_at)
-        if most_bytes is not None:
+        if max_bytes is not None:
             ((rejected,),) = self._read.read("SELECT bytes FROM rejected_size")
-            surplus = 1 - most_bytes / max(1, self.used_bytes() - rejected)
+            surplus = 1 - max_bytes / max(1, self.used_bytes() - rejected)
         return max(old, int(surplus * len(ids)))
 
     def used_bytes(self) -> int:
-        """Return what the log takes without the pages that are free, which will be used again."""
+        """Return the bytes of the log's file in use. Free pages are left out, since they will be used again."""
         return int(self._read.read(USED_BYTES)[0][0])
 
     def _rest_bytes(self) -> int:
-        """Return what the log would take without all its events and refused bodies. It reads the pages of that rest."""
+        """Return the bytes the log would use without events and rejections. It reads all other pages."""
         return int(
             self._read.read(
                 """
@@ -94,47 +95,48 @@ class Retention:
         )
 
     def _received_at(self, id: int) -> str:
-        """When the event with this id was received, or the next one that there is; after all times if there is none."""
+        """Return when the event with this id or the next was received, or 'Z', which sorts last."""
         query = "SELECT coalesce((SELECT received_at FROM events WHERE id >= ? ORDER BY id LIMIT 1), 'Z')"
         return str(self._read.read(query, (id,))[0][0])
 
-    def _prune_rejected(self, before: str | None, most_bytes: int) -> int:
+    def _prune_rejected(self, before: str | None, max_bytes: int) -> int:
         dropped = 0
         for ids, _, _ in self._walk("rejected", "false", before, False):
-            if self.used_bytes() <= most_bytes:
+            if self.used_bytes() <= max_bytes:
                 break
-            dropped += remove(self._written, "rejected", ids, most_bytes=most_bytes)
+            dropped += delete_rows(self._written, "rejected", ids, max_bytes=max_bytes)
         return dropped
 
     def _prune_events(
-        self, before: str | None, most_bytes: int, even_undelivered: bool, report: Callable[[int], object]
+        self, before: str | None, max_bytes: int, even_undelivered: bool, report: Callable[[int], object]
     ) -> tuple[int, int]:
         removed = kept = 0
-        for ids, held, walked in self._walk("events", _HELD, before, even_undelivered):
-            # Asked again, since a destination may be added at any time.
-            gone = remove(
-                self._written, "events", ids, unless=_HELD, most_bytes=most_bytes, even_undelivered=even_undelivered
+        for ids, held, passed in self._walk("events", _HELD, before, even_undelivered):
+            # With the condition again, since a destination may be added at any time.
+            gone = delete_rows(
+                self._written, "events", ids, unless=_HELD, max_bytes=max_bytes, even_undelivered=even_undelivered
             )
             removed, kept = removed + gone, kept + held + len(ids) - gone
-            if self.used_bytes() <= most_bytes:
+            if self.used_bytes() <= max_bytes:
                 return removed, 0
-            report(walked)
+            report(passed)
         return removed, kept
 
     def _walk(
         self, table: str, is_held: str, before: str | None, even_undelivered: bool
     ) -> Iterator[tuple[list[int], int, int]]:
-        """Yield ids of rows received before a time, or of all; how many more are held; how many ids are behind them.
+        """Yield chunks of the rows received before a time: ids to delete, number held, ids passed.
 
-        No index knows the times, and clocks step back: so each row is judged by its own, from the smallest id on.
+        There is no index of times, and clocks step back. So it checks the time of each row, from the smallest id on.
         """
         cursor, last = self._read.read(f"SELECT coalesce(min(id), 1) - 1, coalesce(max(id), 0) FROM {table}")[0]
         while rows := self._read.read(
             f"""
             SELECT id, {is_held} FROM (
-                SELECT id, received_at FROM {table} WHERE id > :cursor AND id <= :last ORDER BY id LIMIT {STRETCH}
+                SELECT id, received_at FROM {table}
+                WHERE id > :cursor AND id <= :last ORDER BY id LIMIT {MAX_SKIPPED_ROWS}
             ) AS {table}
-            WHERE :before IS NULL OR received_at < :before LIMIT {CHUNK}
+            WHERE :before IS NULL OR received_at < :before LIMIT {CHUNK_ROWS}
             """,
             {"cursor": cursor, "last": last, "before": before, "even_undelivered": even_undelivered},
         ):

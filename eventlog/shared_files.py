@@ -1,13 +1,13 @@
-"""Keep all connections of this process to the log on the same three files, and on those of other processes.
+"""One set of the log's three files for all connections of all processes.
 
 A log's file, its -wal and its -shm are one unit, but SQLite finds the last two by name. If one of them is moved,
-deleted or replaced while the log is in use, the next connection would open another one and write past all that have
-the first. Within one process SQLite even joins the two: it keeps one -shm per log file for as long as any connection
-has that file open. So a process closes every connection that it has before it opens one to other files. And it opens
-other files only while no process has the log open: each holds a shared lock on the log's file.
+deleted or replaced while the log is in use, the next connection opens another file in its place. The two connections
+then do not see each other's writes. Within one process SQLite even mixes them: it keeps one -shm per log file for as
+long as any connection has that file open. So a process closes every connection that it has before it opens one to
+other files. And it opens other files only while no process has the log open: each holds a shared lock on the log's
+file.
 """
 
-import fcntl
 import logging
 import os
 import threading
@@ -19,12 +19,13 @@ from weakref import WeakSet, WeakValueDictionary, finalize
 
 import apsw
 
-from .faults import Unavailable
-from .pairing import Files, Identity, files_at, note, noted
+from .errors import Unavailable
+from .file_identity import Files, Identity, find_files, read_note, write_note
+from .file_lock import lock_file, share_lock
 from .side_files import open_side_file
 
-WAL_MODE = b"\x02\x02"  # bytes 18 and 19 of a log in use, its versions for reading and writing
-NOTE_AGAIN = 0.25  # seconds between two looks at what is noted
+WAL_VERSIONS = b"\x02\x02"  # bytes 18 and 19 of a log in WAL mode: SQLite's read and write versions
+RENEW_SECONDS = 0.25  # between two reads of the note
 
 logger = logging.getLogger("tracklog.eventlog")
 
@@ -33,11 +34,11 @@ class User(Protocol):
     """An object that has at most one connection to the log."""
 
     def close_if_moved(self) -> None:
-        """Close the connection if its files are no longer in place and nothing uses it at this moment."""
+        """Close the connection if its files were moved and no request uses it."""
 
 
 class SharedFiles:
-    """The log's three files as this process has them open."""
+    """The log's three files that this process has open, and its connections to them."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -45,8 +46,9 @@ class SharedFiles:
         self._users: WeakSet[User] = WeakSet()
         self._connections: set[apsw.Connection] = set()
         self._opened = Files()
-        self._look_again = 0.0
+        self._renew_at = 0.0
         # Closing any descriptor of the log's file drops SQLite's locks on it, so this one outlives all connections.
+        # https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
         self._descriptor = -1
         self._close_descriptor: Callable[[], object] = lambda: None
 
@@ -54,31 +56,31 @@ class SharedFiles:
         self._users.add(user)
 
     def are_in_place(self) -> bool:
-        """Return whether the files that this process has open are those at the path."""
-        return files_at(self.path) == self._opened
+        """Return True if the files that this process has open are those at the path."""
+        return find_files(self.path) == self._opened
 
     def create(self) -> None:
-        """Make an empty file for a new log if there is none. The caller holds the write queue.
+        """Create an empty file for a new log if there is none. The caller holds the write queue.
 
-        Raises BlockingIOError, as `open` does.
+        Raises BlockingIOError if the path has a -wal or -shm of another log.
         """
         if not os.path.exists(self.path):
-            self._refuse_files_of_another(files_at(self.path), noted(self.path))
+            self._refuse_files_of_another(find_files(self.path), read_note(self.path))
             os.close(open_side_file(self.path, self.path))
 
     def open(self, connect: Callable[[], apsw.Connection]) -> apsw.Connection:
         """Return a connection made by `connect`. The caller holds the write queue.
 
-        Raises BlockingIOError while this or another process has other files open: that is worth a second try.
-        Raises Unavailable if a -wal at the path belongs to another log.
+        Raises BlockingIOError while this or another process has other files open. The caller should then try again.
+        Raises Unavailable if the -wal at the path belongs to another log.
         """
         with self._lock:
             is_first = not self._connections
-            expected = self._claim() if is_first else self._opened
+            expected = self._lock_log() if is_first else self._opened
             connection = None
             try:
                 connection = connect()
-                found = files_at(self.path)
+                found = find_files(self.path)
                 if found[: len(expected)] != expected or None in found:
                     raise BlockingIOError(_in_use(self.path))
                 if is_first:
@@ -94,63 +96,63 @@ class SharedFiles:
             return connection
 
     def close(self, connection: apsw.Connection) -> None:
-        """Close a connection. If the files are not in place, `settle` comes first."""
+        """Close a connection. If the files are not in place, call `checkpoint_moved_file` first."""
         with self._lock:
-            if files_at(self.path).wal not in (self._opened.wal, None):
-                # SQLite deletes a -wal by name, and this one is not ours.
+            if find_files(self.path).wal not in (self._opened.wal, None):
+                # SQLite deletes the -wal by its name, and the one at the path is not that of this connection.
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.close(True)
             self._connections.discard(connection)
             if not self._connections:
-                if files_at(self.path).wal is None:
-                    self._note_settled()
+                if find_files(self.path).wal is None:
+                    self._note_checkpointed()
                 self._release()
 
-    def settle(self, connection: apsw.Connection) -> None:
-        """Bring all events into the log's file, wherever it is now. The caller holds the write queue.
+    def checkpoint_moved_file(self, connection: apsw.Connection) -> None:
+        """Copy all events of the WAL into the log's file, wherever that is now. The caller holds the write queue.
 
-        Raises BusyError while a reader needs the -wal. Afterwards the -wal is empty, and harms no log that it may
-        meet. If another log is at the path, or none, our -wal and -shm are removed from there.
+        Raises BusyError while a reader needs the WAL. Afterwards the -wal is empty, so it harms no log that is put
+        next to it. If the log is no longer at the path, its -wal and -shm are deleted there.
         """
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        found = files_at(self.path)
+        found = find_files(self.path)
         if found.log != self._opened.log:
-            # In this order: a log beside our -shm alone would be opened with it.
+            # In this order: SQLite would open another log at the path with a -shm that has no -wal.
             for end, identity, ours in (("-shm", found.shm, self._opened.shm), ("-wal", found.wal, self._opened.wal)):
                 if identity == ours:
                     with suppress(FileNotFoundError):
                         os.unlink(self.path + end)
         if not self.are_in_place():
-            self._note_settled()
+            self._note_checkpointed()
 
     def close_if_moved(self) -> None:
-        """Close all connections that nothing uses, if the files are no longer in place."""
+        """Close all connections that no request uses, if the files were moved."""
         if self._connections and self.are_in_place():
-            self.note_again()
+            self.renew_note()
         elif self._connections:
             for user in list(self._users):
                 user.close_if_moved()
 
-    def note_again(self) -> None:
-        """Note the files, which are in place, if they have been away and others have noted them as settled.
+    def renew_note(self) -> None:
+        """Note the files again if they were moved away and back, and another process noted that their WAL is saved.
 
-        Those others cannot open the log before. Call it at each use; it looks a few times a second.
+        That process cannot open the log before. Call this at each use: it reads the note a few times a second.
         """
-        if self._connections and monotonic() >= self._look_again:
-            self._look_again = monotonic() + NOTE_AGAIN
-            if noted(self.path) != self._opened:
-                note(self.path, self._opened)
+        if self._connections and monotonic() >= self._renew_at:
+            self._renew_at = monotonic() + RENEW_SECONDS
+            if read_note(self.path) != self._opened:
+                write_note(self.path, self._opened)
 
-    def _claim(self) -> tuple[Identity, ...]:
-        """Lock the log's file. Return the files that a connection must find: its own, and others that are in use."""
+    def _lock_log(self) -> tuple[Identity, ...]:
+        """Lock the log's file. Return the files that a connection must find: the log, and those that are in use."""
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._close_descriptor = finalize(self, os.close, self._descriptor)  # a log may be dropped without a close
         try:
-            is_in_use = self._is_in_use()
-            # Not before: a process that closes the log changes both, and lets go of the lock after that.
-            found, known = files_at(self.path), noted(self.path)
+            is_in_use = self._share_log()
+            # Look only now: a process that closes the log changes both before it releases its lock.
+            found, known = find_files(self.path), read_note(self.path)
             if not is_in_use:
-                self._prepare(found, known)
+                self._check_files(found, known)
                 return found[:1]
             if found != known:
                 raise BlockingIOError(_in_use(self.path))
@@ -159,66 +161,64 @@ class SharedFiles:
             self._release()
             raise
 
-    def _is_in_use(self) -> bool:
-        """Lock the log's file: alone, or with the processes that use it."""
+    def _share_log(self) -> bool:
+        """Lock the log's file, exclusively if possible. Return whether other processes use it."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._descriptor)
         except BlockingIOError:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            share_lock(self._descriptor)
             return True
         return False
 
-    def _prepare(self, found: Files, known: Files) -> None:
-        """Make sure that the log, which no process has open, is not opened with files of another."""
-        # A backup is not in WAL mode. Copied over the log, or in its place, it may have the number of the one before.
-        if found.wal and os.path.getsize(self.path + "-wal") and os.pread(self._descriptor, 2, 18) != WAL_MODE:
+    def _check_files(self, found: Files, known: Files) -> None:
+        """Check that the -wal and -shm are the log's, which no process has open. Delete an old -shm."""
+        # A backup is not in WAL mode. Copied over the log, or in its place, it may have the log's inode number.
+        if found.wal and os.path.getsize(self.path + "-wal") and os.pread(self._descriptor, 2, 18) != WAL_VERSIONS:
             raise Unavailable(f"{self.path}-wal and -shm belong to the log that was here before. Move them away")
         if found.log != known.log:
             self._refuse_files_of_another(found, known)
             return
         if found.wal != known.wal and found.wal and os.path.getsize(self.path + "-wal"):
             raise Unavailable(
-                f"{self.path}-wal is not the one that tracklog has written. If it belongs to this log, as when both "
-                f"were restored or sqlite3 has written it, run: sqlite3 {self.path} "
-                f"'PRAGMA wal_checkpoint(TRUNCATE)'. If not, move it away"
+                f"{self.path}-wal is not the one that tracklog has written. If it belongs to this log, because both "
+                f"were restored or sqlite3 wrote it, run: sqlite3 {self.path} "
+                f"'PRAGMA wal_checkpoint(TRUNCATE)'. Otherwise move it away"
             )
         if known.wal and found.wal != known.wal:
             fields = {"event": "wal_missing", "path": f"{self.path}-wal"}
-            logger.warning(
-                "the -wal was deleted or moved, or sqlite3 has brought its events into the log", extra=fields
-            )
+            logger.warning("the -wal was deleted or moved, or sqlite3 has copied its events into the log", extra=fields)
         if known.wal and found != known:
             with suppress(FileNotFoundError):
-                os.unlink(self.path + "-shm")  # made for another -wal; SQLite makes it anew from this one
+                os.unlink(self.path + "-shm")  # of another -wal; SQLite creates it again from this one
 
     def _refuse_files_of_another(self, found: Files, known: Files) -> None:
         if {found.wal, found.shm} & {known.wal, known.shm} - {None}:
             raise BlockingIOError(
                 f"{self.path}-wal and -shm belong to the log that was here before. Move them to that log, "
-                f"or restart all that has it open"
+                f"or restart every process that has it open"
             )
 
     def _share(self, found: Files) -> None:
-        if found != noted(self.path):
-            note(self.path, found)
+        if found != read_note(self.path):
+            write_note(self.path, found)
         self._opened = found
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        share_lock(self._descriptor)
 
     def _release(self) -> None:
         self._close_descriptor()
         self._opened = Files()
 
-    def _note_settled(self) -> None:
-        """Note that all events are in the log's file. The number of a -wal that is gone will be another file's."""
+    def _note_checkpointed(self) -> None:
+        """Note that all events are in the log's file. The inode of a deleted -wal is not kept: it can be reused."""
         log, wal, _ = self._opened
-        if noted(self.path)[:2] == (log, wal):
-            note(self.path, Files(log, wal if files_at(self.path).wal == wal else None))
+        if read_note(self.path)[:2] == (log, wal):
+            write_note(self.path, Files(log, wal if find_files(self.path).wal == wal else None))
 
 
 def _in_use(path: str) -> str:
     return (
-        f"{path}, its -wal or its -shm was moved, deleted or replaced, and a process still uses the one before. "
-        f"If this goes on, restart all that has the log open"
+        f"{path}, its -wal or its -shm was moved, deleted or replaced, and a process still uses the old one. "
+        f"If this continues, restart every process that has the log open"
     )
 
 
@@ -226,5 +226,5 @@ _shared: "WeakValueDictionary[str, SharedFiles]" = WeakValueDictionary()
 
 
 def shared_files(path: str) -> SharedFiles:
-    """Return this process's one object for the log at `path`, a real path."""
+    """Return this process's only object for the log at `path`, a real path."""
     return _shared.setdefault(path, SharedFiles(path))

@@ -1,4 +1,4 @@
-"""Create files with the mode and owner of the log, whoever runs the command."""
+"""Files next to the log that get its mode and owner, also from root."""
 
 import os
 import stat
@@ -8,39 +8,39 @@ NEW_LOG_MODE = 0o600
 
 
 def open_side_file(model: str, path: str, access: int = os.O_RDWR) -> int:
-    """Return a descriptor of the file at `path`; create it if there is none.
+    """Return a descriptor of the file at `path`. Create the file if there is none.
 
-    The file gets the mode and owner of `model`, the log or a folder of the service's, so that root leaves no file that
-    the service cannot open. Without a log: 0600 and the owner of its folder. Only root can give a file away.
-    Raises OSError, also for a symbolic link: root must not follow one that another user made.
+    It gets the mode and owner of `model`, which is the log or a folder of the service, so that root leaves no file
+    that the service cannot open. If there is no log, that is 0600 and the owner of its folder. Only root can change an
+    owner. Raises OSError, also for a symbolic link: root must not follow one that another user made.
     """
-    wanted = _look_up(model)
+    wanted = _wanted_mode(model)
     descriptor = os.open(path, access | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, NEW_LOG_MODE)
-    _imitate(descriptor, *wanted)
+    _set_mode(descriptor, *wanted)
     return descriptor
 
 
 def make_side_folder(log: str, path: str) -> None:
-    """Create the folder at `path` if there is none, with the mode and owner of the log."""
-    mode, *owner = _look_up(log)
+    """Create the folder if there is none, with the mode and owner of the log. Raise OSError."""
+    mode, *owner = _wanted_mode(log)
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _imitate(descriptor, mode | (mode & 0o444) >> 2, *owner)
+        _set_mode(descriptor, mode | (mode & 0o444) >> 2, *owner)
     finally:
         os.close(descriptor)
 
 
 def give_to_owner_of(folder: str, path: str) -> None:
-    """As root, give a new file or folder at `path` to the owner of `folder`; as another user, do nothing."""
+    """As root, give a new file or folder at `path` to the owner of `folder`. As another user, do nothing."""
     if os.geteuid() == 0:
         found = os.stat(folder)
         os.chown(path, found.st_uid, found.st_gid, follow_symlinks=False)
 
 
-def _look_up(model: str) -> tuple[int, int, int]:
-    """Return the mode, user and group that a file should have."""
+def _wanted_mode(model: str) -> tuple[int, int, int]:
+    """Return the mode, user id and group id that a file should have."""
     try:
         found = os.stat(model)
     except FileNotFoundError:
@@ -49,10 +49,10 @@ def _look_up(model: str) -> tuple[int, int, int]:
     return stat.S_IMODE(found.st_mode) & 0o666, found.st_uid, found.st_gid
 
 
-def _imitate(descriptor: int, mode: int, user: int, group: int) -> None:
+def _set_mode(descriptor: int, mode: int, user: int, group: int) -> None:
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink != 1:
-        return  # another name of a file elsewhere, which root must not give away
+        return  # a hard link to a file elsewhere, which root must not give away
     with suppress(OSError):
         if (found.st_uid, found.st_gid) != (user, group):
             os.fchown(descriptor, user if os.geteuid() == 0 else -1, group)

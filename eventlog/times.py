@@ -1,23 +1,23 @@
-"""Times as the log writes them."""
+"""Times as the log writes them: ISO 8601 in UTC, with milliseconds and Z."""
 
 from datetime import UTC, datetime, timedelta
 
 
 def now() -> str:
-    """Return the time in ISO 8601, of UTC, to the millisecond, ending in Z."""
+    """Return the present time."""
     return ago(timedelta())
 
 
 def ago(span: timedelta) -> str:
-    """Return the time that was so long ago, written as `now` does."""
+    """Return the time that was `span` ago."""
     return iso(datetime.now(UTC) - span)
 
 
 def iso(moment: datetime) -> str:
-    """Return a time of UTC, written as `now` does."""
+    """Return a datetime in UTC as the log writes it."""
     return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def age(at: str) -> float:
-    """Return how long ago, in seconds, a time as `now` writes it was; 0 for one to come, as where a clock stepped."""
+    """Return how many seconds ago a time was, or 0 if a clock stepped back since."""
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds())

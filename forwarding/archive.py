@@ -4,7 +4,6 @@ An object's name, {source}/{date received}/{first id}-{last id}.ndjson.gz, and i
 repeat after a crash replaces the same object, so each event is in the archive once.
 """
 
-import json
 import os
 import zlib
 from collections import defaultdict
@@ -16,6 +15,7 @@ from urllib.parse import SplitResult, quote
 import fsspec
 
 from eventlog import StoredEvent
+from eventlog.export_line import export_line
 from eventlog.side_files import give_to_owner_of
 
 from .delivery import Outcome, RetryLater
@@ -123,10 +123,7 @@ def _folder_name(source: str) -> str:
 def _compress(events: Sequence[StoredEvent]) -> bytes:
     """Return the lines that `flask events export` writes, gzipped without a timestamp."""
     compressor = zlib.compressobj(wbits=31)
-    lines = (
-        f'{{"id":{event.id},"source":{json.dumps(event.source)},"event":{event.payload}}}\n'.encode()
-        for event in events
-    )
+    lines = (f"{export_line(event)}\n".encode() for event in events)
     return b"".join([*map(compressor.compress, lines), compressor.flush()])
 
 

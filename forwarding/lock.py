@@ -3,19 +3,17 @@
 The lock is a flock on a file next to the log, which the kernel releases when the process dies.
 """
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 
 from eventlog import NotPossible
-from eventlog.reasons import explain
+from eventlog.error_messages import explain
+from eventlog.file_lock import lock_file
 from eventlog.side_files import open_side_file
 
 TIMEOUT_SECONDS = 0.5  # `discard` holds a lock for a moment
-RETRY_SECONDS = 0.01
 
 
 @contextmanager
@@ -38,7 +36,7 @@ def locked(log_path: str, name: str, timeout: float = TIMEOUT_SECONDS) -> Iterat
     while True:
         file = open_side_file(log_path, path)
         try:
-            _lock(file, deadline)
+            lock_file(file, deadline)
             if _is_at(path, file):  # `discard` may have deleted it between open and lock
                 yield
                 return
@@ -54,16 +52,6 @@ def discard(log_path: str, name: str) -> None:
 
 def _path(log_path: str, name: str) -> str:
     return f"{log_path}-forward-{name}"
-
-
-def _lock(file: int, deadline: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                raise
-            time.sleep(RETRY_SECONDS)
 
 
 def _is_at(path: str, file: int) -> bool:

@@ -43,7 +43,7 @@ def replay(log: EventLog, settings: Config, rejection: StoredRejection, body: by
         for _, item, error in rejected
     ]
     are_new = log.append(events, again)
-    return log.rejections.mark(rejection.id, events), any(are_new)
+    return log.rejections.mark_replayed(rejection.id, events), any(are_new)
 
 
 def _check(checker: Checker, route: str, text: str, settings: Config) -> tuple[list[Event], list[RejectedItem]]:

@@ -1,6 +1,5 @@
 """Collect the metrics of GET /metrics. The log counts events; workers count requests and commits."""
 
-import fcntl
 import itertools
 import logging
 import os
@@ -15,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from eventlog import EventLog, Unavailable
+from eventlog.file_lock import lock_file
 from eventlog.side_files import make_side_folder, open_side_file
 from eventlog.times import age
 
@@ -124,7 +124,7 @@ def _lock_slot(folder: str, slot: int) -> bool:
     """Lock a slot until this process ends, when the kernel releases it. Return whether it was free."""
     descriptor = open_side_file(folder, f"{folder}/{slot}.lock")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(descriptor)
     except BlockingIOError:
         os.close(descriptor)
         return False

@@ -1,15 +1,15 @@
--- Version 1 of the event log. Whatever opens it with SQLite 3.37 or later can read all of it:
--- no JSONB, no function of ours, nothing newer.
+-- Version 1 of the event log. Any program with SQLite 3.37 or later can read all of it: it uses no JSONB, no function
+-- of its own and no newer feature.
 
 CREATE TABLE sources (
     id          TEXT    NOT NULL PRIMARY KEY,  -- the Source ID that senders authenticate with
-    name        TEXT    NOT NULL UNIQUE,       -- what events, counts and commands call it
+    name        TEXT    NOT NULL UNIQUE,       -- how events, counts and commands refer to it
     enabled     INTEGER NOT NULL DEFAULT 1 CHECK (enabled IN (0, 1)),
     created_at  TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE events (
-    id            INTEGER PRIMARY KEY AUTOINCREMENT,  -- in commit order, never used again
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,  -- in commit order, never reused
     source        TEXT NOT NULL,                      -- sources.name
     message_id    TEXT NOT NULL,
     type          TEXT NOT NULL,
@@ -22,7 +22,7 @@ CREATE TABLE events (
     dedupe_key    BLOB NOT NULL UNIQUE                -- 16 bytes that stand for (source, message_id)
 ) STRICT;
 
--- What was refused, kept until somebody mends it.
+-- Rejections, kept until an operator fixes and replays them.
 CREATE TABLE rejected (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     source       TEXT    NOT NULL,
@@ -31,19 +31,19 @@ CREATE TABLE rejected (
     code         TEXT    NOT NULL,
     message      TEXT    NOT NULL,
     errors       TEXT    NOT NULL,            -- a JSON array: field, code, message
-    body         BLOB    NOT NULL,            -- as it was sent, inflated; one item of a batch as its own JSON
-    cut          INTEGER NOT NULL CHECK (cut IN (0, 1)),  -- whether the body is only the beginning of what was sent
+    body         BLOB    NOT NULL,            -- as sent, inflated; an item of a batch as its own JSON
+    cut          INTEGER NOT NULL CHECK (cut IN (0, 1)),  -- whether the body is only the beginning of the one sent
     digest       TEXT    NOT NULL,            -- of the body, in hexadecimal
     times_seen   INTEGER NOT NULL DEFAULT 1,
     UNIQUE (source, digest)
 ) STRICT;
 
--- Updated in the transaction of what they count: received = stored + duplicate + rejected, after any crash.
+-- Updated in the transaction of the rows that they count. So received = stored + duplicate + rejected, after any crash.
 CREATE TABLE counts (
     source    TEXT    NOT NULL,
-    type      TEXT    NOT NULL,  -- '' where it was rejected
+    type      TEXT    NOT NULL,  -- '' if rejected
     outcome   TEXT    NOT NULL CHECK (outcome IN ('stored', 'duplicate', 'rejected')),
-    code      TEXT    NOT NULL,  -- why it was rejected, else ''
+    code      TEXT    NOT NULL,  -- why it was rejected, or ''
     count     INTEGER NOT NULL,
     first_at  TEXT    NOT NULL,
     last_at   TEXT    NOT NULL,

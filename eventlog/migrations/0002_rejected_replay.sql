@@ -1,9 +1,9 @@
--- Version 2: what was refused can be replayed, and its table is bounded.
+-- Version 2: rejections can be replayed, and the size of their table is limited.
 
 ALTER TABLE rejected ADD COLUMN replayed_at TEXT;
 ALTER TABLE rejected ADD COLUMN became INTEGER;  -- events.id of the event that it became, or of a batch's first
 
--- The size of the table rejected, kept by its triggers, since a sum over it would read all of it.
+-- The size of the table rejected, updated by triggers, since a sum would read the whole table.
 CREATE TABLE rejected_size (
     bytes INTEGER NOT NULL
 ) STRICT;
@@ -18,14 +18,14 @@ CREATE TRIGGER rejected_shrinks AFTER DELETE ON rejected BEGIN
     UPDATE rejected_size SET bytes = bytes - length(old.body);
 END;
 
--- Beside what was received, what has gone again: 'removed' events, and 'dropped' rejected bodies that made room for others.
+-- Counts of deleted rows, too: 'removed' events, and 'dropped' rejections.
 ALTER TABLE counts RENAME TO counts_1;
 
 CREATE TABLE counts (
     source    TEXT    NOT NULL,
-    type      TEXT    NOT NULL,  -- '' where it was rejected
+    type      TEXT    NOT NULL,  -- '' if rejected
     outcome   TEXT    NOT NULL CHECK (outcome IN ('stored', 'duplicate', 'rejected', 'removed', 'dropped')),
-    code      TEXT    NOT NULL,  -- why it was rejected, else ''
+    code      TEXT    NOT NULL,  -- why it was rejected, or ''
     count     INTEGER NOT NULL,
     first_at  TEXT    NOT NULL,
     last_at   TEXT    NOT NULL,

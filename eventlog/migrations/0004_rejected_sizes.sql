@@ -1,7 +1,7 @@
--- Version 4: the size of the table rejected is that of whole rows, not of their bodies alone.
+-- Version 4: the size of the table rejected is that of its whole rows, not only of their bodies.
 
--- What a row takes of the file, within a third: its text and its body, its place in the index, and a whole page where
--- no other row fits beside it.
+-- About the bytes that a row takes of the file, within a third: its text and body, its entry in the index, and a whole
+-- page if no other row fits next to it.
 CREATE VIEW rejected_sizes AS
 SELECT id, max(content + 120, iif(content > 2000, 4096, 0)) AS size
 FROM (
@@ -25,7 +25,7 @@ CREATE TRIGGER rejected_deleted BEFORE DELETE ON rejected BEGIN
     UPDATE rejected_size SET bytes = bytes - (SELECT size FROM rejected_sizes WHERE id = old.id);
 END;
 
--- A body that is refused once more has the latest reason: its old size goes, its new one comes.
+-- A body that is rejected again gets the latest reason. Subtract its old size here and add the new one below.
 CREATE TRIGGER rejected_replaced BEFORE UPDATE ON rejected BEGIN
     UPDATE rejected_size SET bytes = bytes - (SELECT size FROM rejected_sizes WHERE id = old.id);
 END;

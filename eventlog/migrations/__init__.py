@@ -1,1 +1,1 @@
-"""The scripts that bring a log from one version of its schema to the next."""
+"""Scripts, each of which migrates a log from one version of its schema to the next."""

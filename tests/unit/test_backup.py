@@ -278,13 +278,13 @@ def test_a_backup_of_a_damaged_log_gets_no_name(many, log, path, tmp_path):
         file.seek(page * 4096 - 16)
         file.write(b"\xff" * 16)
     target = tmp_path / "copy.db"
-    assert "The copy is broken, and was removed: " in run_on(path, "backup", str(target), exit_code=1)
+    assert "The copy is broken and was deleted: " in run_on(path, "backup", str(target), exit_code=1)
     assert not target.exists()
 
 
 def test_a_backup_goes_on_where_others_write_meanwhile(log, many, path, tmp_path, post, monkeypatch):
     """A backup through several transactions would begin anew at each commit."""
-    monkeypatch.setattr("eventlog.backup.STEP", 10)
+    monkeypatch.setattr("eventlog.backup.STEP_PAGES", 10)
     steps = []
 
     def report(done, pages):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import apsw
 import pytest
+from fake_runtime import FakeRuntime
 
 import eventlog
 
@@ -15,9 +16,9 @@ AT = "2015-11-10T00:45:23.412Z"
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 40)
-    monkeypatch.setattr("eventlog.writer.AGAIN_PAGES", 20)
-    monkeypatch.setattr("eventlog.database.FEW_PAGES", 10)
+    monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 40)
+    monkeypatch.setattr("eventlog.checkpoint.RETRY_PAGES", 20)
+    monkeypatch.setattr("eventlog.checkpoint.MAX_LOCKED_PAGES", 10)
 
 
 def nothing():
@@ -80,7 +81,7 @@ class Steps:
 @pytest.fixture
 def steps(disk, log, path):
     steps = Steps(path, disk)
-    log.cooperate(gather=nothing, aside=steps, later=lambda call: call())
+    log.run_on(FakeRuntime(run_blocking=steps))
     return steps
 
 
@@ -116,7 +117,7 @@ def test_nothing_is_copied_before_it_is_due(append, steps, path):
 
 def test_most_is_copied_while_others_write_and_the_rest_while_nobody_does(append, steps, log, path):
     other = eventlog.EventLog(path)
-    other.cooperate(gather=nothing, aside=lambda call: call(), later=lambda call: None)
+    other.run_on(FakeRuntime(start=lambda call: None))
     rounds = iter([3, 1])
     steps.meanwhile = lambda: append(next(rounds, 0), log=other)
     append(2)
@@ -130,9 +131,9 @@ def test_most_is_copied_while_others_write_and_the_rest_while_nobody_does(append
 def test_where_pages_come_as_fast_as_they_are_copied_the_write_ahead_log_begins_anew_none_the_less(
     append, steps, path, monkeypatch
 ):
-    monkeypatch.setattr("eventlog.database.MANY_PAGES", 100)
+    monkeypatch.setattr("eventlog.checkpoint.MAX_WAL_PAGES", 100)
     other = eventlog.EventLog(path)
-    other.cooperate(gather=nothing, aside=lambda call: call(), later=lambda call: None)
+    other.run_on(FakeRuntime(start=lambda call: None))
     rounds = iter([2] * 20)
     steps.meanwhile = lambda: append(next(rounds, 0), log=other)
     append(2)
@@ -145,10 +146,10 @@ def test_where_pages_come_as_fast_as_they_are_copied_the_write_ahead_log_begins_
 
 @pytest.mark.parametrize("cooperates", [True, False])
 def test_a_commit_copies_nothing_itself_where_that_is_done_beside_it(append, log, path, monkeypatch, cooperates):
-    monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 1000)
-    monkeypatch.setattr(log._written, "autocheckpoint", 50)
+    monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 1000)
+    monkeypatch.setattr("eventlog.database.MAX_WAL_PAGES", 50)
     if cooperates:
-        log.cooperate(gather=nothing, aside=lambda call: call(), later=lambda call: call())
+        log.run_on(FakeRuntime())
     with reading(path):
         append(4)
     append()
@@ -158,11 +159,7 @@ def test_a_commit_copies_nothing_itself_where_that_is_done_beside_it(append, log
 
 def test_who_commits_does_not_wait_for_a_copy_that_is_under_way(disk, append, log):
     copying, go_on = threading.Event(), threading.Event()
-    log.cooperate(
-        gather=nothing,
-        aside=lambda call: call(),
-        later=lambda call: threading.Thread(target=call, daemon=True).start(),
-    )
+    log.run_on(FakeRuntime(start=lambda call: threading.Thread(target=call, daemon=True).start()))
     disk.meanwhile = lambda: (copying.set(), go_on.wait())
     append(2)
     copying.wait()
@@ -208,12 +205,14 @@ def test_the_write_ahead_log_begins_anew_whoever_copies_it(append, log, path):
 def test_who_closes_the_log_waits_for_a_checkpoint_and_leaves_one_file(append, log, path):
     copying, go_on, closed = threading.Event(), threading.Event(), threading.Event()
 
-    def aside(call):
+    def run_blocking(call):
         copying.set()
         go_on.wait()
         return call()
 
-    log.cooperate(gather=nothing, aside=aside, later=lambda call: threading.Thread(target=call, daemon=True).start())
+    log.run_on(
+        FakeRuntime(run_blocking=run_blocking, start=lambda call: threading.Thread(target=call, daemon=True).start())
+    )
     append(2)
     copying.wait()
     closing = threading.Thread(target=lambda: (log.close(), closed.set()), daemon=True)

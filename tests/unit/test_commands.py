@@ -61,7 +61,7 @@ def test_every_command_ends_with_a_sentence_where_there_is_no_log(run, group, na
         output = run(group.name, name, *arguments, exit_code=1)
         assert (
             output
-            == f"Error: There is no log at {path}. If it was moved, move it back; create one with: flask sources add NAME\n"
+            == f"Error: There is no log at {path}. If it was moved, move it back. To create one: flask sources add NAME\n"
         )
 
 

@@ -14,7 +14,7 @@ from service import wait_until
 
 import eventlog
 import forwarding
-from eventlog import opening
+from eventlog import schema
 from forwarding import Forwarder, lock
 
 AT = "2015-11-10T00:45:23.412Z"
@@ -108,7 +108,7 @@ def test_every_change_by_a_forwarder_is_bound_to_the_destination_that_it_knows(l
     with pytest.raises(eventlog.NotPossible):
         log.destinations.reserve(old.id, 100)
     log.destinations.note_failure(old.id, "no connection")
-    log.destinations.revive(old.id, [1])
+    log.destinations.delete_dead_letters(old.id, [1])
     assert log.destinations.get("there") == before
     assert log.destinations.count_dead("there") == 1
 
@@ -220,8 +220,8 @@ def upgraded(tmp_path):
     def upgraded(sources, stored):
         path = str(tmp_path / "old.db")
         with pytest.MonkeyPatch.context() as patch:
-            before = opening.MIGRATIONS.index("0005_destination_ids.sql")
-            patch.setattr(opening, "MIGRATIONS", opening.MIGRATIONS[:before])
+            before = schema.MIGRATIONS.index("0005_destination_ids.sql")
+            patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:before])
             eventlog.create(path)
         connection = apsw.Connection(path)
         for name in sources:

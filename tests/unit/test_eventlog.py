@@ -16,11 +16,12 @@ from pathlib import Path
 
 import apsw
 import pytest
+from fake_runtime import FakeRuntime
 
 import eventlog
-from eventlog import opening, pairing
-from eventlog.patience import NAP
+from eventlog import file_identity, schema
 from eventlog.records import Counts
+from eventlog.waiting import RETRY_SECONDS
 
 PROJECT = Path(__file__).parents[2]
 AT = "2015-11-10T00:45:23.412Z"
@@ -104,7 +105,7 @@ def test_counts_remember_the_first_and_the_last_time_though_the_clock_steps_back
 
 def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
     def gather():
-        while log._writer._open.size < 3:
+        while log._writer._open_group.size < 3:
             time.sleep(0.001)
 
     def append(row):
@@ -113,7 +114,7 @@ def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
         except apsw.ConstraintError:
             outcomes[row.message_id] = "refused"
 
-    log.cooperate(gather, aside=lambda call: call(), later=lambda call: call())
+    log.run_on(FakeRuntime(wait_until_idle=gather))
     outcomes = {}
     rows = [event("good"), event("bad", payload=None), event("also good")]
     run_all(*(lambda row=row: append(row) for row in rows))
@@ -140,10 +141,10 @@ def run_all(*calls):
 
 def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
     def gather():
-        while log._writer._open.size < 8:
+        while log._writer._open_group.size < 8:
             time.sleep(0.001)
 
-    log.cooperate(gather, aside=lambda call: call(), later=lambda call: call())
+    log.run_on(FakeRuntime(wait_until_idle=gather))
     run_all(*(lambda client=client: log.append([event(str(client))]) for client in range(8)))
     assert len(transactions) == 1
     assert query("SELECT count(*) FROM events") == [(8,)]
@@ -222,9 +223,7 @@ def test_a_log_that_others_open_and_close_is_waited_for(path, query):
 
 def test_a_full_group_takes_no_further_request(log):
     full = []
-    log.cooperate(
-        gather=lambda: full.append(log._writer._open is None), aside=lambda call: call(), later=lambda call: call()
-    )
+    log.run_on(FakeRuntime(wait_until_idle=lambda: full.append(log._writer._open_group is None)))
     log.append([event(str(number)) for number in range(3999)])
     log.append([event(str(number)) for number in range(4000)])
     assert full == [False, True]
@@ -232,7 +231,7 @@ def test_a_full_group_takes_no_further_request(log):
 
 def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
     aside, naps = [], []
-    log.cooperate(gather=lambda: None, aside=lambda call: aside.append(call()), later=lambda call: call())
+    log.run_on(FakeRuntime(run_blocking=lambda call: aside.append(call())))
     monkeypatch.setattr("time.sleep", naps.append)
     log.append([event("one")])
     assert (aside, naps) == ([], [])
@@ -240,16 +239,16 @@ def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
         [event(str(number)) for number in range(2500)], [rejected(str(number).encode()) for number in range(1000)]
     )
     assert len(aside) == 1
-    assert naps == [NAP] * 3
+    assert naps == [RETRY_SECONDS] * 3
 
 
 @pytest.fixture
 def impatient(monkeypatch):
     """Do not wait whole seconds for what will not come."""
-    monkeypatch.setattr("eventlog.database.PATIENCE", 0.1)
-    monkeypatch.setattr("eventlog.writer.PATIENCE", 0.1)
-    monkeypatch.setattr("eventlog.sources.PATIENCE", 0.1)
-    monkeypatch.setattr("eventlog.opening.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.database.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("eventlog.writer.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("eventlog.sources.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("eventlog.schema.WAIT_SECONDS", 0.1)
 
 
 WRITES = {
@@ -498,14 +497,14 @@ def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
 
 def test_a_wal_that_goes_when_another_process_closes_the_log_is_not_reported(log, path, caplog, monkeypatch):
     log.append([event("a")])
-    used = pairing.files_at(path)
+    used = file_identity.find_files(path)
     log.close()
-    settled, lock = pairing.noted(path), fcntl.flock
-    pairing.note(path, used)  # as if the process that closes it had not come to its note
+    settled, lock = file_identity.read_note(path), fcntl.flock
+    file_identity.write_note(path, used)  # as if the process that closes it had not come to its note
 
     def lock_after_the_note(descriptor, how):
         if how & fcntl.LOCK_EX and os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            pairing.note(path, settled)
+            file_identity.write_note(path, settled)
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", lock_after_the_note)
@@ -617,7 +616,7 @@ def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_i
 def test_a_source_found_before_stays_good_while_the_log_is_gone(log, path, monkeypatch):
     source = log.sources.find("ILoveData123")
     os.rename(path, path + ".away")
-    monkeypatch.setattr("eventlog.sources.FRESH", -1)
+    monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
     assert log.sources.find("ILoveData123") == source
     with pytest.raises(eventlog.Unavailable):
         log.sources.find("Other")
@@ -650,17 +649,17 @@ def test_a_source_is_added_once_and_contradictions_are_refused(log):
 
 
 def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
-    connection = opening.connect(path)
+    connection = schema.connect(path)
     assert connection.pragma("journal_mode") == "wal"
     assert connection.pragma("synchronous") == 2  # FULL
     assert connection.pragma("secure_delete") == 1
-    assert connection.pragma("application_id") == opening.APPLICATION_ID
-    assert connection.pragma("user_version") == len(opening.MIGRATIONS)
+    assert connection.pragma("application_id") == schema.APPLICATION_ID
+    assert connection.pragma("user_version") == len(schema.MIGRATIONS)
 
 
 def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
     path = str(tmp_path / "new.db")
-    for use in (opening.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
+    for use in (schema.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
         with pytest.raises(eventlog.Unusable, match="flask sources add NAME"):
             use(path)
     assert os.listdir(tmp_path) == []
@@ -684,7 +683,7 @@ def test_other_files_are_refused_with_a_sentence(tmp_path, path):
         (foreign, "not a tracklog log"),
         (path, "newer tracklog"),
     ):
-        for use in (lambda file: eventlog.EventLog(file).reader.last_id(), opening.migrate, eventlog.create):
+        for use in (lambda file: eventlog.EventLog(file).reader.last_id(), schema.migrate, eventlog.create):
             with pytest.raises(eventlog.Unusable, match=sentence):
                 use(file)
     with pytest.raises(eventlog.Unusable, match="does not exist"):
@@ -695,13 +694,13 @@ def test_a_log_of_the_version_before_is_migrated_at_start_and_refused_by_workers
     log.append([event("old")])
     script = tmp_path / "next.sql"
     script.write_text("CREATE TABLE added (x ANY) STRICT;")
-    monkeypatch.setattr(opening, "MIGRATIONS", (*opening.MIGRATIONS, str(script)))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, str(script)))
     with pytest.raises(eventlog.Unusable, match="migrate"):
-        opening.connect(path)
+        schema.connect(path)
     log.append([event("from a worker that runs since before")])
-    opening.migrate(path)
-    connection = opening.connect(path)
-    assert connection.pragma("user_version") == len(opening.MIGRATIONS)
+    schema.migrate(path)
+    connection = schema.connect(path)
+    assert connection.pragma("user_version") == len(schema.MIGRATIONS)
     assert connection.execute("SELECT count(*) FROM added, events").fetchall() == [(0,)]
     log.append([event("and after")])
     assert len(log.reader.read_after(0)) == 3

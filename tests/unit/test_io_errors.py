@@ -82,10 +82,10 @@ def disk():
 def checkpoints(request, monkeypatch):
     """Let events be brought from the write-ahead log into the file all the time."""
     if request.param == "while others write":
-        monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 4)
-        monkeypatch.setattr("eventlog.writer.AGAIN_PAGES", 1)
+        monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 4)
+        monkeypatch.setattr("eventlog.checkpoint.RETRY_PAGES", 1)
         return
-    monkeypatch.setattr("eventlog.database.MANY_PAGES", 4)
+    monkeypatch.setattr("eventlog.database.MAX_WAL_PAGES", 4)
 
 
 def append_some(log, acknowledged):

@@ -16,6 +16,7 @@ import apsw
 import click
 import pytest
 from confluent_kafka import Producer
+from fake_runtime import FakeRuntime
 from recording import Recorder
 
 import eventlog
@@ -134,7 +135,7 @@ CALLS = {
     "prove_writable": lambda log: log.prove_writable(1),
     "space": lambda log: log.space(),
     "observe": lambda log: log.observe(lambda seconds, size: None),
-    "cooperate": lambda log: log.cooperate(lambda: None, lambda call: call(), lambda call: call()),
+    "run_on": lambda log: log.run_on(FakeRuntime()),
     "close": lambda log: log.close(),
     "close_if_moved": lambda log: log.close_if_moved(),
     "keep_reserve": lambda log: log.keep_reserve(),
@@ -155,7 +156,7 @@ CALLS = {
     "rejections.get": lambda log: log.rejections.get(1),
     "rejections.last": lambda log: log.rejections.last(1),
     "rejections.ids": lambda log: log.rejections.ids(),
-    "rejections.mark": lambda log: log.rejections.mark(1, [EVENT]),
+    "rejections.mark_replayed": lambda log: log.rejections.mark_replayed(1, [EVENT]),
     "rejections.delete": lambda log: log.rejections.delete([1]),
     "destinations.all": lambda log: log.destinations.all(),
     "destinations.progress": lambda log: log.destinations.progress(),
@@ -169,14 +170,14 @@ CALLS = {
     "destinations.note_failure": lambda log: log.destinations.note_failure(1, "no"),
     "destinations.dead_letters": lambda log: log.destinations.dead_letters("there"),
     "destinations.count_dead": lambda log: log.destinations.count_dead("there"),
-    "destinations.revive": lambda log: log.destinations.revive(1, [1]),
+    "destinations.delete_dead_letters": lambda log: log.destinations.delete_dead_letters(1, [1]),
     "retention.prune": lambda log: log.retention.prune(before="2020", even_undelivered=True),
     "retention.estimate": lambda log: log.retention.estimate("2020", 1),
     "retention.used_bytes": lambda log: log.retention.used_bytes(),
     "people.find": lambda log: log.people.find("1"),
     "people.forget": lambda log: log.people.forget(log.people.find("1")),
 }
-WITHOUT_THE_FILE = {"observe", "cooperate", "close", "close_if_moved", "keep_reserve", "make_room", "space"}
+WITHOUT_THE_FILE = {"observe", "run_on", "close", "close_if_moved", "keep_reserve", "make_room", "space"}
 
 
 def public_methods(thing):
@@ -216,7 +217,7 @@ def test_creating_and_migrating_leave_nothing(leaves_nothing, make_log, situatio
 
 
 def test_a_log_that_cannot_be_made_leaves_nothing_but_an_empty_file_and_its_queue(leaves_nothing, monkeypatch):
-    monkeypatch.setattr("eventlog.opening.MIGRATIONS", ["0001_initial.sql", "missing.sql"])
+    monkeypatch.setattr("eventlog.schema.MIGRATIONS", ["0001_initial.sql", "missing.sql"])
     assert isinstance(leaves_nothing(eventlog.create), Unavailable)
 
 
@@ -240,8 +241,9 @@ def read(path):
 @pytest.fixture
 def impatient(monkeypatch):
     for name, module in list(sys.modules.items()):
-        if name.startswith("eventlog.") and hasattr(module, "PATIENCE"):
-            monkeypatch.setattr(module, "PATIENCE", 0.05)
+        for constant in ("WAIT_SECONDS", "MAX_WAIT_SECONDS"):
+            if name.startswith("eventlog.") and hasattr(module, constant):
+                monkeypatch.setattr(module, constant, 0.05)
 
 
 @pytest.mark.parametrize(("call", "others"), [("append", busy), ("people.forget", busy), ("people.forget", read)])
@@ -276,17 +278,17 @@ def nothing_to_report(done, pages):
 
 
 def test_a_checkpoint_leaves_nothing(leaves_nothing, make_log, monkeypatch):
-    monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 1)
+    monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 1)
     threads = []
 
-    def later(call):
+    def start(call):
         threads.append(threading.Thread(target=call))
         threads[-1].start()
 
     def use(path):
         make_log(path)
         with closing(eventlog.EventLog(path)) as log:
-            log.cooperate(lambda: None, lambda call: call(), later)
+            log.run_on(FakeRuntime(start=start))
             log.append([NEW])
         threads.pop().join()
 

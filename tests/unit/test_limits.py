@@ -157,7 +157,7 @@ def test_depth_is_found_in_a_wide_event():
 
 def test_a_large_body_waits_its_turn_but_not_for_ever(post, log, query, monkeypatch):
     monkeypatch.setattr("ingest.incoming.LARGE_BODY_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr("eventlog.sources.FRESH", -1)
+    monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
     with incoming._large_body:
         status, answer = post("/v1/batch", padded(600 * KIB))
         assert (status, answer["code"]) == (503, "storage_unavailable")

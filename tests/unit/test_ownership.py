@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import eventlog
-from eventlog import access, surroundings
+from eventlog import access, host_checks
 from telemetry import metrics
 
 PROJECT = Path(__file__).parents[2]
@@ -180,14 +180,14 @@ def as_service():
 def refusal(folder):
     """Return what the start says to the service's user."""
     with as_service(), pytest.raises(eventlog.Unusable) as refused:
-        surroundings.check(str(folder / "tracklog.db"))
+        host_checks.check(str(folder / "tracklog.db"))
     return str(refused.value)
 
 
 @needs_root
 def test_the_start_accepts_what_the_service_owns(used):
     with as_service():
-        surroundings.check(str(used / "tracklog.db"))
+        host_checks.check(str(used / "tracklog.db"))
 
 
 @needs_root
@@ -223,7 +223,7 @@ def test_the_command_that_the_start_names_helps(used):
         os.chown(used / f"tracklog.db{end}", 0, 0)
     subprocess.run(refusal(used).partition("Run as root: ")[2], shell=True, check=True)
     with as_service():
-        surroundings.check(str(used / "tracklog.db"))
+        host_checks.check(str(used / "tracklog.db"))
 
 
 @needs_root

@@ -24,7 +24,7 @@ from simulated_disk import cuts
 
 import eventlog
 from config import Config
-from eventlog import opening
+from eventlog import schema
 from forwarding import Forwarder, Outcome, open_deliverer
 from ingest.replay import replay
 
@@ -38,15 +38,15 @@ FORGOTTEN = "somebody-to-forget"
 def small(monkeypatch):
     """Let checkpoints, spells and chunks come often; and spells end by a clock that is the same in each run."""
     clock = count(monotonic(), 0.001)
-    monkeypatch.setattr("eventlog.removal.monotonic", lambda: next(clock))
-    monkeypatch.setattr("eventlog.writer.CHECKPOINT_PAGES", 12)
-    monkeypatch.setattr("eventlog.writer.AGAIN_PAGES", 3)
-    monkeypatch.setattr("eventlog.database.FEW_PAGES", 4)
-    monkeypatch.setattr("eventlog.removal.SPELL", 0.01)
-    monkeypatch.setattr("eventlog.removal.REST", 0)
-    monkeypatch.setattr("eventlog.retention.CHUNK", 10)
-    monkeypatch.setattr("eventlog.erasing.NAP", 0.001)
-    monkeypatch.setattr("eventlog.backup.STEP", 8)
+    monkeypatch.setattr("eventlog.row_deletion.monotonic", lambda: next(clock))
+    monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 12)
+    monkeypatch.setattr("eventlog.checkpoint.RETRY_PAGES", 3)
+    monkeypatch.setattr("eventlog.checkpoint.MAX_LOCKED_PAGES", 4)
+    monkeypatch.setattr("eventlog.row_deletion.DELETE_SECONDS", 0.01)
+    monkeypatch.setattr("eventlog.row_deletion.PAUSE_FACTOR", 0)
+    monkeypatch.setattr("eventlog.retention.CHUNK_ROWS", 10)
+    monkeypatch.setattr("eventlog.page_scrubbing.RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("eventlog.backup.STEP_PAGES", 8)
 
 
 def payload(id):
@@ -136,8 +136,8 @@ class CheckpointsOfCommits(Ingest):
 
     def record(self, place, disk):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("eventlog.writer.CHECKPOINT_PAGES", 1_000_000)
-            patch.setattr("eventlog.database.MANY_PAGES", 12)
+            patch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 1_000_000)
+            patch.setattr("eventlog.database.MAX_WAL_PAGES", 12)
             super().record(place, disk)
 
 
@@ -183,7 +183,7 @@ class Migration:
 
     def record(self, place, disk):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(opening, "MIGRATIONS", opening.MIGRATIONS[:1])
+            patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
             eventlog.create(str(place / "log.db"))
             sender = Sender(place / "log.db", disk)
             for _ in range(4):
@@ -202,7 +202,7 @@ class Migration:
         connection = apsw.Connection(str(place / "log.db"))
         version = connection.pragma("user_version")
         connection.close()
-        newest = len(opening.MIGRATIONS)
+        newest = len(schema.MIGRATIONS)
         assert version == newest or (version == 1 and not noted(notes, "migrated")), "the migration is lost"
         check_log(place / "log.db", notes)
 

@@ -8,7 +8,7 @@ from urllib.parse import quote_from_bytes, quote_plus
 
 import pytest
 
-from eventlog import readings
+from eventlog import body_texts
 from eventlog.people import _pattern
 
 SECRET = b'{"userId": "caf\xc3\xa9/7", "properties": {"text": "' + b"x y z " * 20 + b'"}}'
@@ -52,9 +52,9 @@ BASE64 = base64.b64encode(SECRET)
     ],
 )
 def test_an_id_is_found_however_a_body_is_encoded(body):
-    texts = readings.Readings(body)
+    texts = body_texts.BodyTexts(body)
     assert any(map(_pattern({"café/7"}).search, texts))
-    assert texts.is_whole
+    assert texts.is_complete
     assert not any(map(_pattern({"café/77"}).search, texts))
 
 
@@ -78,8 +78,8 @@ def test_reading_a_hostile_body_takes_no_longer_than_a_few_times_a_plain_one(bod
 
     def seconds(body):
         began = time.process_time()
-        total = sum(map(len, readings.Readings(body)))
-        assert total <= 2 * readings.MAX_BYTES
+        total = sum(map(len, body_texts.BodyTexts(body)))
+        assert total <= 2 * body_texts.MAX_BYTES
         return time.process_time() - began
 
     assert seconds(body) < 60 * seconds(plain)

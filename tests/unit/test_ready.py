@@ -8,7 +8,7 @@ import pytest
 import eventlog
 from app import create_app
 from config import Config
-from eventlog import surroundings
+from eventlog import host_checks
 
 
 def test_it_is_ready_when_a_write_succeeds_and_leaves_nothing(client, log, query):
@@ -26,14 +26,13 @@ def test_it_commits_to_find_out(app, client, monkeypatch):
         def execute(self, statement, *rest):
             return fail() if statement == "COMMIT" else super().execute(statement, *rest)
 
-    monkeypatch.setattr("eventlog.opening.apsw.Connection", Connection)
+    monkeypatch.setattr("eventlog.schema.apsw.Connection", Connection)
     assert client.get("/readyz").status_code == 503
 
 
 @pytest.mark.parametrize("trouble", ["moved", "locked", "full", "foreign"])
 def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
-    monkeypatch.setattr("eventlog.PATIENCE", 0.1)
-    monkeypatch.setattr("eventlog.database.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.database.WAIT_SECONDS", 0.1)
     locker = None
     if trouble == "moved":
         os.rename(path, path + ".away")
@@ -65,10 +64,10 @@ def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
 )
 def test_a_sqlite_that_can_corrupt_a_log_is_refused(version, good):
     if good:
-        surroundings.check_sqlite(version)
+        host_checks.check_sqlite(version)
     else:
-        with pytest.raises(eventlog.Unusable, match=r"Install one that brings 3\.51\.3"):
-            surroundings.check_sqlite(version)
+        with pytest.raises(eventlog.Unusable, match=r"Install an apsw with SQLite 3\.51\.3"):
+            host_checks.check_sqlite(version)
 
 
 MOUNTS = r"""
@@ -89,10 +88,10 @@ me@host: /home/me/far fuse.sshfs rw 0 0
 )  # fmt: skip
 def test_a_network_file_system_is_refused(folder, kind):
     if kind is None:
-        surroundings.check_file_system(folder, MOUNTS)
+        host_checks.check_file_system(folder, MOUNTS)
     else:
         with pytest.raises(eventlog.Unusable, match=f"network file system \\({kind}\\)"):
-            surroundings.check_file_system(folder, MOUNTS)
+            host_checks.check_file_system(folder, MOUNTS)
 
 
 def test_a_whole_log_is_checked(runner, post, path, log):
@@ -115,8 +114,8 @@ def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
     result = runner.invoke(args=["events", "check"])
     assert result.exit_code == 1
     assert result.output.splitlines() == [
-        "There are 1 events track of example, and 5 are counted",
-        f"The table rejected has {kept} bytes, and 3 are counted",
+        "There are 1 track events of example, but 5 are counted",
+        f"The table rejected has {kept} bytes, but 3 are counted",
     ]
 
 
@@ -141,4 +140,4 @@ def test_the_folder_behind_a_symbolic_link_is_checked(tmp_path):
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "elsewhere" / "tracklog.db")
     with pytest.raises(eventlog.Unusable, match="elsewhere does not exist"):
-        surroundings.check(str(link))
+        host_checks.check(str(link))

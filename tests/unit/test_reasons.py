@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 import eventlog
-from eventlog.reasons import explain
+from eventlog.error_messages import explain
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -22,7 +22,7 @@ def append(log):
 @pytest.fixture
 def refusal(log, monkeypatch):
     """Return a function that appends to the log, and returns why it could not."""
-    monkeypatch.setattr("eventlog.writer.PATIENCE", 0.1)
+    monkeypatch.setattr("eventlog.writer.WAIT_SECONDS", 0.1)
 
     def refusal():
         with pytest.raises(eventlog.Unavailable) as refused:
@@ -63,20 +63,22 @@ def test_the_file_is_damaged(log, path):
     with open(path, "r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 4000)
-    with pytest.raises(eventlog.Unavailable, match=f"^{path} is damaged .*Restore a backup; flask events check"):
+    with pytest.raises(
+        eventlog.Unavailable, match=f"^{path} is damaged .*Restore a backup. To list the damage: flask events check"
+    ):
         log.reader.last_id()
 
 
 def test_a_folder_is_at_the_path(tmp_path):
     with pytest.raises(
-        eventlog.Unavailable, match=f"^{tmp_path} is a folder; TRACKLOG_DATABASE must name a file in it"
+        eventlog.Unavailable, match=f"^{tmp_path} is a folder. TRACKLOG_DATABASE must name a file in it"
     ):
         eventlog.EventLog(str(tmp_path)).reader.last_id()
 
 
 @pytest.mark.parametrize("error", [apsw.IOError("disk I/O error"), OSError(5, "Input/output error")])
 def test_the_disk_fails(path, error):
-    assert explain(path, error) == f"The disk of {path} fails ({error}). See what the kernel says: journalctl -k"
+    assert explain(path, error) == f"The disk of {path} fails ({error}). Look at the kernel's log: journalctl -k"
 
 
 def test_the_folder_of_a_backup_is_missing(log, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import eventlog
 from app import create_app
 from config import Config
-from eventlog import opening
+from eventlog import schema
 
 GOOD = {"userId": "1", "event": "Added File", "timestamp": "2015-11-10T00:45:23.412Z"}
 
@@ -168,7 +168,7 @@ def test_rejections_are_deleted_by_id_by_code_or_all(run, refuse, query):
 
 
 def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, query):
-    small = eventlog.EventLog(path, most_rejected_bytes=3000)
+    small = eventlog.EventLog(path, max_rejected_bytes=3000)
 
     def refused(number):
         return eventlog.Rejection(
@@ -205,7 +205,7 @@ def test_room_for_a_large_body_is_made_in_small_transactions(log, path, query, m
         deleted[-1] += (kind, table) == (apsw.SQLITE_DELETE, "rejected")
 
     monkeypatch.setattr(apsw, "connection_hooks", [watch])
-    small = eventlog.EventLog(path, most_rejected_bytes=960_000)
+    small = eventlog.EventLog(path, max_rejected_bytes=960_000)
     sizes = [query("SELECT bytes FROM rejected_size")[0][0]]
     for body_bytes in (950_000, *range(30, 60)):
         small.append([], [rejection(b"x" * body_bytes)])
@@ -254,7 +254,7 @@ def test_the_size_follows_a_row_through_all_that_changes_it(log, query):
 def test_a_log_of_the_version_before_gets_its_sizes_and_serves_its_workers(tmp_path, monkeypatch):
     path = str(tmp_path / "old.db")
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "MIGRATIONS", opening.MIGRATIONS[:3])
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:3])
         eventlog.create(path)
         os.unlink(path + "-queue")  # whose note is of another form in the version before
         old = apsw.Connection(path)

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 import eventlog
-from eventlog import erasing, readings, removal
+from eventlog import body_texts, page_scrubbing, row_deletion
 
 OLD, CUT, YOUNG = "2015-11-10T00:45:23.412Z", "2016-01-01T00:00:00.000Z", "2020-11-10T00:45:23.412Z"
 
@@ -91,7 +91,7 @@ def test_each_event_goes_by_its_own_time_though_the_clock_stepped_back(append, l
 
 
 def test_behind_a_long_stretch_of_young_events_none_is_looked_for(append, log, ids, monkeypatch):
-    monkeypatch.setattr("eventlog.retention.STRETCH", 3)
+    monkeypatch.setattr("eventlog.retention.MAX_SKIPPED_ROWS", 3)
     append(OLD, YOUNG, YOUNG, OLD, YOUNG, YOUNG, YOUNG, OLD)
     assert log.retention.prune(before=CUT).removed == 2
     assert ids() == [2, 3, 5, 6, 7, 8]
@@ -192,8 +192,8 @@ def test_nothing_is_removed_for_its_size_where_dead_letters_are_what_is_too_larg
 def test_what_the_log_takes_without_events_and_refused_bodies_is_known_to_the_page(append, refuse, log):
     append(*[OLD] * 500, padding="x" * 1000)
     refuse(b"x" * 500_000)
-    rest = log.retention.prune(most_bytes=0).rest_bytes
-    pruned = log.retention.prune(most_bytes=rest)
+    rest = log.retention.prune(max_bytes=0).rest_bytes
+    pruned = log.retention.prune(max_bytes=rest)
     assert pruned.removed > 490, "but for those that fit into the first page"
     assert (pruned.dropped, log.retention.used_bytes()) == (1, rest)
 
@@ -344,7 +344,7 @@ def test_a_refused_body_that_cannot_be_read_is_counted_and_goes_if_asked_for(run
     refuse(gzip.compress(bytes(20_000)))
     refuse(b"{}")
     refuse(b'{"a": "' + b"\xff\xfe" * 50)
-    monkeypatch.setattr(readings, "MAX_BYTES", 5000)
+    monkeypatch.setattr(body_texts, "MAX_BYTES", 5000)
     refuse(gzip.compress(b"no " * 5000))
     output = run("forget", "1234", "--yes")
     assert "1 events, 1 rejections, 0 dead letters\n3 rejections cannot be searched; --unreadable" in output
@@ -386,7 +386,7 @@ def test_a_person_is_found_in_a_log_with_a_gap_between_ids(log, append, ids):
 
 def test_nobody_has_a_blank_id(run, refuse, ids):
     refuse(b'{"userId": " "}')
-    assert run("forget", " ", "--yes", exit_code=1) == "Error: Nobody has a blank id\n"
+    assert run("forget", " ", "--yes", exit_code=1) == "Error: A person's id is not blank\n"
     assert ids("rejected") == [1]
 
 
@@ -439,9 +439,9 @@ def test_no_page_has_anything_left_of_rows_that_are_gone(log, path, query):
         )
     for n in range(29):
         ids = [id for (id,) in query("SELECT id FROM events WHERE user_id = ?", person(n))]
-        removal.remove(log._written, "events", ids)
+        row_deletion.delete_rows(log._written, "events", ids)
     assert remains(path)
-    erasing.erase(path)
+    page_scrubbing.scrub(path)
     assert not remains(path)
     content = Path(path).read_bytes() + Path(f"{path}-wal").read_bytes()
     assert [n for n in range(30) if person(n).encode() in content] == [29]
@@ -452,18 +452,18 @@ def test_no_page_has_anything_left_of_rows_that_are_gone(log, path, query):
 def remains(path):
     with closing(apsw.Connection(path)) as connection:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    with erasing._file(path) as file:
-        return list(erasing._remains(file))
+    with page_scrubbing._open_pages(path) as file:
+        return list(page_scrubbing._find_remains(file))
 
 
 def test_who_reads_without_an_end_is_named_as_what_is_in_the_way(append, log, path, monkeypatch, run, ids):
-    monkeypatch.setattr(erasing, "PATIENCE", 0.3)
+    monkeypatch.setattr(page_scrubbing, "MAX_WAIT_SECONDS", 0.3)
     append(OLD, user_id="1234")
     reader = apsw.Connection(path)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM events").fetchall()
     append(OLD, user_id="5")
-    assert "somebody reads or writes" in run("forget", "1234", "--yes", exit_code=1)
+    assert "another process reads or writes" in run("forget", "1234", "--yes", exit_code=1)
     assert ids() == [2]
     reader.close()
     assert remains_of_rows(path)

@@ -29,7 +29,7 @@ def test_every_problem_is_named_and_nothing_is_kept(post, query, body, errors):
 
 
 def test_it_needs_a_key_as_a_call_does(post, log, monkeypatch):
-    monkeypatch.setattr("eventlog.sources.FRESH", -1)
+    monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
     assert post("/v1/validate", TRACK, Authentication=None)[1]["code"] == "missing_write_key"
     assert post("/v1/validate", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[1]["valid"] is True
     assert post("/v1/validate", TRACK, Authentication="Basic ???")[0] == 401

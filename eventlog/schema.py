@@ -1,4 +1,4 @@
-"""Open a log's file: create it, check that it is one, migrate it."""
+"""The log's schema: its migrations, and connections that require its version."""
 
 import os
 from collections.abc import Iterator
@@ -8,25 +8,25 @@ from time import monotonic
 
 import apsw
 
-from . import surroundings
-from .faults import Unavailable, Unusable, sqlite_errors
-from .patience import PATIENCE, patiently
+from . import host_checks
+from .errors import Unavailable, Unusable, sqlite_errors
 from .shared_files import shared_files
+from .waiting import WAIT_SECONDS, retry_until
 from .write_queue import WriteQueue
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 
 _SCRIPTS = resources.files(f"{__package__}.migrations")
 
-#: The schema's history in order: each script leads from one version to the next. Migrations only add,
-#: so that workers of the version before can go on writing while the new ones start.
+#: The schema's history in order: each script leads from one version to the next. After each, workers of the version
+#: before can still write, because they go on while the new ones start.
 MIGRATIONS = tuple(sorted(each.name for each in _SCRIPTS.iterdir() if each.name.endswith(".sql")))
 
 
 def connect(path: str) -> apsw.Connection:
-    """Open the log at `path` for reading and writing; raise Unusable if it is not one of this version.
+    """Open the log at `path` for reading and writing. Raise Unusable if it is not a log of this version.
 
-    SQLite's own errors are the caller's to translate: one that is busy is worth a second try.
+    Raises SQLite's own errors too, so that the caller can retry while the file is locked.
     """
     connection = _open(path)
     with _closed_on_error(connection):
@@ -39,9 +39,9 @@ def connect(path: str) -> apsw.Connection:
 
 
 def can_write(connection: apsw.Connection) -> bool:
-    """Tell whether SQLite has opened all the files for writing; where it could not, it has opened them for reading."""
+    """Return True if SQLite has opened all files for writing. If it cannot, it opens them for reading only."""
     try:
-        connection.execute("BEGIN IMMEDIATE")  # looks at the -wal and the -shm, but not at the file itself
+        connection.execute("BEGIN IMMEDIATE")  # checks the -wal and the -shm, but not the file itself
         connection.execute("ROLLBACK")
     except apsw.ReadOnlyError:
         return False
@@ -51,25 +51,25 @@ def can_write(connection: apsw.Connection) -> bool:
 
 
 def migrate(path: str) -> None:
-    """Bring the log at `path` to this version's schema; raise Unusable if there is none, or none can be kept there."""
-    surroundings.check(path)
+    """Migrate the log at `path` to this version's schema. Raise Unusable if there is none, or it cannot be used."""
+    host_checks.check(path)
     with sqlite_errors(path):
-        require(path)
+        require_file(path)
         _migrate(os.path.realpath(path), may_create=False)
 
 
 def create(path: str) -> None:
-    """Make a log at `path` if there is none, and migrate the one that is there; raise Unusable where none can be."""
-    surroundings.check(path)
+    """Create a log at `path`, or migrate the one that is there. Raise Unusable if it cannot be used."""
+    host_checks.check(path)
     with sqlite_errors(path):
         _migrate(os.path.realpath(path), may_create=True)
 
 
-def require(path: str) -> None:
+def require_file(path: str) -> None:
     """Raise Unusable if there is no file at `path`."""
     if not os.path.exists(path):
         raise Unusable(
-            f"There is no log at {path}. If it was moved, move it back; create one with: flask sources add NAME"
+            f"There is no log at {path}. If it was moved, move it back. To create one: flask sources add NAME"
         )
 
 
@@ -78,18 +78,19 @@ def _open(path: str) -> apsw.Connection:
     with _closed_on_error(connection):
         # A new log and a restored backup are not in WAL mode yet.
         if connection.pragma("journal_mode", "wal") != "wal":
-            raise Unavailable(f"{path} cannot be brought into WAL mode")
+            raise Unavailable(f"{path} cannot be switched to WAL mode")
         connection.pragma("synchronous", "full")
         connection.pragma("secure_delete", True)
         connection.pragma("cache_size", -64 * 1024)  # KiB
-        # Well above the WAL's steady size: one that is cut short has to grow again, and a commit takes twice as long.
-        connection.pragma("journal_size_limit", 128 * 1024 * 1024)
+        # Well above the WAL's usual size: a WAL that was truncated has to grow again, which makes commits take twice as
+        # long.
+        connection.pragma("journal_size_limit", 128 * 1024 * 1024)  # bytes
     return connection
 
 
 @contextmanager
 def _closed_on_error(connection: apsw.Connection) -> Iterator[None]:
-    """Close a connection that failed at once, since those that come after it share what it has opened."""
+    """Close the connection at once if the block fails. Later connections would share its files."""
     try:
         yield
     except BaseException:
@@ -102,10 +103,10 @@ def _is_blank(connection: apsw.Connection) -> bool:
 
 
 def _version(connection: apsw.Connection, path: str) -> int:
-    """The schema version of a log; raises Unusable for any other file."""
+    """Return the schema version of a log. Raise Unusable if the file is not a log, or one of a newer version."""
     if connection.pragma("application_id") != APPLICATION_ID:
         raise Unusable(
-            f"{path} is not a tracklog log; TRACKLOG_DATABASE must name one, or a file that does not exist yet"
+            f"{path} is not a tracklog log. TRACKLOG_DATABASE must name one, or a file that does not exist yet"
         )
     version: int = connection.pragma("user_version")
     if version > len(MIGRATIONS):
@@ -116,7 +117,7 @@ def _version(connection: apsw.Connection, path: str) -> int:
 
 
 def _migrate(path: str, may_create: bool) -> None:
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + WAIT_SECONDS
     files, queue = shared_files(path), WriteQueue(path)
 
     def attempt() -> None:
@@ -131,7 +132,7 @@ def _migrate(path: str, may_create: bool) -> None:
                 files.close(connection)
 
     try:
-        patiently(attempt, deadline)
+        retry_until(deadline, attempt)
     finally:
         queue.close()
 

@@ -1,4 +1,7 @@
-"""Note which -wal and -shm belong to the log: SQLite goes by their names alone, and mixes what does not match."""
+"""The identity of the log's three files, and a note of it on disk.
+
+SQLite finds the -wal and the -shm by their names, and would mix those of two logs.
+"""
 
 import json
 import os
@@ -13,14 +16,14 @@ Identity = tuple[int, int] | None  # device and inode
 
 
 class Files(NamedTuple):
-    """The log's file and the two beside it that its connections share; None for one that is missing."""
+    """The log's file, and the -wal and -shm that its connections share. None stands for a missing file."""
 
     log: Identity = None
     wal: Identity = None
     shm: Identity = None
 
 
-def files_at(path: str) -> Files:
+def find_files(path: str) -> Files:
     """Return the files that are at the path now."""
     return Files(_identity(path), _identity(path + "-wal"), _identity(path + "-shm"))
 
@@ -33,8 +36,8 @@ def _identity(path: str) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def note(path: str, files: Files) -> None:
-    """Note on disk which files are in use. After a power cut, an older note would condemn a newer -wal."""
+def write_note(path: str, files: Files) -> None:
+    """Note on disk which files are in use. Sync it: after a power cut, an older note would reject a newer -wal."""
     with suppress(OSError):
         queue = open_side_file(path, path + "-queue")
         try:
@@ -44,8 +47,8 @@ def note(path: str, files: Files) -> None:
             os.close(queue)
 
 
-def noted(path: str) -> Files:
-    """Return what was noted last; nothing where there is no note."""
+def read_note(path: str) -> Files:
+    """Return the files in the latest note, or no files if there is no note."""
     try:
         with open(path + "-queue", "rb") as queue:
             log, wal, shm = (tuple(each) if each else None for each in json.loads(queue.read(NOTE_BYTES)))

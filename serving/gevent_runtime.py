@@ -1,0 +1,33 @@
+"""gevent's way to run requests, for the event log. Import it after gevent has patched."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import gevent
+from gevent.util import wrap_errors
+
+T = TypeVar("T")
+
+MAX_IDLE_WAIT_SECONDS = 0.02
+
+
+class GeventRuntime:
+    """Requests take turns in one thread. Calls that block run in the threads of gevent's pool."""
+
+    is_cooperative = True
+
+    def wait_until_idle(self) -> None:
+        """Return when no other request is ready. If requests come without a pause, that is never."""
+        with gevent.Timeout(MAX_IDLE_WAIT_SECONDS, False):
+            gevent.idle()
+
+    def run_blocking(self, call: Callable[[], T]) -> T:
+        # Without wrap_errors, gevent prints a traceback of an exception in the pool.
+        outcome = gevent.get_hub().threadpool.apply(wrap_errors(Exception, call))
+        if isinstance(outcome, Exception):
+            raise outcome
+        result: T = outcome
+        return result
+
+    def start(self, call: Callable[[], object]) -> None:
+        gevent.spawn(call)
