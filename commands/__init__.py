@@ -1,6 +1,6 @@
 """Define the commands of Flask's CLI, one file per group or command."""
 
-from . import backup, retention
+from . import backup, redelivery, retention
 from .destinations import destinations
 from .events import events
 from .forward import forward
@@ -10,4 +10,5 @@ from .sources import sources
 GROUPS = [sources, events, rejected, destinations]
 COMMANDS = [*GROUPS, forward]
 
-__all__ = ["COMMANDS", "GROUPS", "backup", "retention"]  # backup and retention register their commands in `events`
+# The last three add their commands to a group.
+__all__ = ["COMMANDS", "GROUPS", "backup", "redelivery", "retention"]

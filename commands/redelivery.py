@@ -1,0 +1,104 @@
+"""Deliver to a destination by hand: flask destinations test | dead | replay."""
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+import click
+
+import forwarding
+from commands.destinations import destinations
+from commands.group import format_minute, get_log, print_table, sanitize
+from eventlog import NotPossible, StoredEvent
+from eventlog.times import now
+
+REPLAY_EVENTS, REPLAY_BYTES = 1000, 10_000_000  # read and delivered at a time
+
+
+@destinations.command()
+@click.argument("name")
+def test(name: str) -> None:
+    """Deliver a test event, which is not stored in the log.
+
+    \b
+    Example:
+      flask destinations test warehouse
+    """
+    id, at = f"test-{uuid4()}", now()
+    payload = (
+        f'{{"type":"track","messageId":"{id}","userId":"tracklog","event":"Destination Tested",'
+        f'"originalTimestamp":"{at}","timestamp":"{at}","receivedAt":"{at}"}}'
+    )
+    sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
+    event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
+    _deliver(name, [event])
+    click.echo(f"Destination {name} accepted the event {id}")
+
+
+@destinations.command()
+@click.argument("name")
+def dead(name: str) -> None:
+    """Show the events that a destination rejected for good, and why.
+
+    \b
+    Example:
+      flask destinations dead warehouse
+    """
+    rows = [
+        (
+            letter.event.id,
+            format_minute(letter.died_at),
+            letter.event.type,
+            letter.attempts,
+            letter.code,
+            letter.message,
+        )
+        for letter in get_log().destinations.dead_letters(name)
+    ]
+    print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows)
+
+
+@destinations.command()
+@click.argument("name")
+@click.option("--dead", "is_dead", is_flag=True, help="Deliver its dead letters.")
+@click.option("--from", "first", metavar="ID", type=int, help="Deliver events from this one.")
+@click.option("--to", "last", metavar="ID", type=int, help="Deliver events up to this one.")
+def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> None:
+    """Deliver dead letters, or a range of the log, once more.
+
+    Dead letters that are accepted are deleted. The position does not change.
+
+    \b
+    Example:
+      flask destinations replay warehouse --dead
+      flask destinations replay warehouse --from 1000 --to 2000
+    """
+    if is_dead == (first is not None or last is not None):
+        raise click.UsageError("Give --dead, or --from and --to")
+    if is_dead:
+        click.echo(
+            f"{_deliver(name, [letter.event for letter in get_log().destinations.dead_letters(name)])} delivered"
+        )
+        return
+    if first is None or last is None:
+        raise click.UsageError("Give both --from and --to")
+    delivered, done = 0, first - 1  # `done` is the id of the last event delivered
+    while events := [
+        event for event in get_log().reader.read_next(done, REPLAY_EVENTS, REPLAY_BYTES) if event.id <= last
+    ]:
+        delivered, done = delivered + _deliver(name, events), events[-1].id
+    click.echo(f"{delivered} delivered")
+
+
+def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
+    """Deliver events regardless of the position, and delete the dead letters among them that are accepted.
+
+    Return how many were accepted. Raises NotPossible if any is rejected.
+    """
+    id = get_log().destinations.get(name).id
+    delivered, dead = forwarding.redeliver(get_log(), name, events)
+    get_log().destinations.delete_dead_letters(id, delivered)
+    if dead:
+        raise NotPossible(
+            f"{len(dead)} of {len(events)} events were rejected, the first as: {sanitize(dead[0].message)}"
+        )
+    return len(delivered)
