@@ -133,7 +133,7 @@ def test_the_picture_of_the_packages_shows_the_floors_that_are_tested():
     floors = [
         set(re.findall(r"^ (\S+)", floor, re.MULTILINE)) for floor in re.split(r"^ ─+$", picture, flags=re.MULTILINE)
     ]
-    assert floors[::-1] == FLOORS
+    assert floors[::-1] == [set(floor) for floor in FLOORS]
 
 
 @pytest.mark.parametrize("end", SIDE_FILES)

@@ -9,14 +9,14 @@ PROJECT = Path(__file__).parents[2]
 
 # Floors, bottom to top: a part imports only from floors below its own.
 FLOORS = [
-    {"eventlog", "config", "errors"},
-    {"parsing", "telemetry"},
-    {"forwarding"},
-    {"schemas"},
-    {"ingest", "serving"},
-    {"routes", "commands", "gunicorn.conf"},
-    {"app"},
-    {"wsgi"},
+    ("eventlog", "config", "errors"),
+    ("parsing", "telemetry"),
+    ("forwarding",),
+    ("schemas",),
+    ("ingest", "serving"),
+    ("routes", "commands", "gunicorn.conf"),
+    ("app",),
+    ("wsgi",),
 ]
 PARTS = {part: floor for floor, parts in enumerate(FLOORS) for part in parts} | {"setup": 0}
 
