@@ -122,7 +122,7 @@ def _error_response(status: int) -> Spec:
 
 
 def _operations() -> dict[str, Spec]:
-    """Return what is sent to each endpoint, and what it answers."""
+    """Return the request and the answers of each endpoint."""
     calls = {
         f"{name}.{name}": _posted(_ref(_name(call)), "Receipt", HEADER_OR_BODY) for name, call in schemas.CALLS.items()
     }

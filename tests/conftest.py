@@ -1,4 +1,4 @@
-"""Which tests run, and what is said of those that do not."""
+"""Mark the system tests, skip the long forms, and sum up the skipped tests."""
 
 import faulthandler
 from collections import Counter

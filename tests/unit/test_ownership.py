@@ -1,4 +1,4 @@
-"""Every file that belongs to the log has the log's mode and owner, whoever ran the command."""
+"""Every file of the log gets the log's mode and owner, also if root runs the command."""
 
 import os
 import stat
