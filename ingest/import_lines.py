@@ -8,7 +8,7 @@ from errors import ApiError
 from eventlog import Event, NotPossible
 from eventlog.sources import check_name
 from eventlog.times import iso
-from ingest.stamping import name_of
+from ingest.stamping import make_event
 from parsing import json_batch, json_text
 from parsing.json_batch import ParsedValue
 from parsing.timestamps import parse_timestamp
@@ -27,10 +27,10 @@ def read_line(line: bytes) -> tuple[int, Event]:
     if not isinstance(source.value, str):
         raise NotPossible("The line needs the name of a source")
     check_name(source.value)
-    return id.value if id.value < MAX_ID else NEXT_ID, _make_event(source.value, *event)
+    return id.value if id.value < MAX_ID else NEXT_ID, _check_event(source.value, *event)
 
 
-def _make_event(source: str, event: Any, text: str) -> Event:
+def _check_event(source: str, event: Any, text: str) -> Event:
     """Return the Event of a payload that a log has stamped. Check it like a call's."""
     if not isinstance(event, dict):
         raise ApiError("event_not_object")
@@ -48,17 +48,7 @@ def _make_event(source: str, event: Any, text: str) -> Event:
             raise NotPossible(f"The event's {name} must be as a log writes it: in UTC, with milliseconds, ending in Z")
     if "messageId" not in call:
         raise NotPossible("The event needs a messageId")
-    return Event(
-        source=source,
-        message_id=call["messageId"],
-        type=schema.call,
-        user_id=call.get("userId"),
-        anonymous_id=call.get("anonymousId"),
-        name=name_of(schema.call, call),
-        timestamp=event["timestamp"],
-        received_at=event["receivedAt"],
-        payload=text,
-    )
+    return make_event(source, schema.call, call, event["timestamp"], event["receivedAt"], text)
 
 
 def _is_stamp(time: Any) -> bool:

@@ -87,7 +87,7 @@ def _read_whole(text: str, read: Callable[[int], tuple[Any, int]]) -> Any:
 
 
 def _read_members(text: str, start: int, read_member: Callable[[int], int]) -> int:
-    """Read the object that begins at `start`; return its end."""
+    """Read the object that begins at `start`, member by member; return its end."""
     if not text.startswith("{", start):
         raise JSONDecodeError("Expecting '{'", text, start)
     return _read_sequence(text, start + 1, "}", read_member)
