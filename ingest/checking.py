@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from marshmallow import ValidationError
 
-import schemas
 from config import Config
 from errors import ApiError, field_error
 from eventlog import Event, Rejection
@@ -19,6 +18,7 @@ from parsing import json_text
 from parsing.json_batch import ParsedValue
 from parsing.json_values import OVERSIZED
 from parsing.timestamps import parse_time_or_none
+from schemas import BATCH, CALLS, UNTYPED, Call
 
 MAX_MESSAGE_ID_LENGTH = 255  # characters
 MAX_ERRORS = 100  # listed for a call, for /v1/validate, and for a batch before each item lists only its first
@@ -70,11 +70,7 @@ class Checker:
         self._yield_control = yield_control
 
     def check_call(
-        self,
-        schema: schemas.Call,
-        item: ParsedValue,
-        defaults: BatchDefaults = NO_DEFAULTS,
-        max_errors: int = MAX_ERRORS,
+        self, schema: Call, item: ParsedValue, defaults: BatchDefaults = NO_DEFAULTS, max_errors: int = MAX_ERRORS
     ) -> Event:
         """Return the Event of a call. Raise ApiError with at most `max_errors` field errors."""
         value, text = item
@@ -91,7 +87,7 @@ class Checker:
         if _is_too_long(value.get("messageId")):
             codes["messageId"] = ["message_id_too_long"]
         if not codes:
-            with suppress(json_text.Unencodable):
+            with suppress(ValueError):  # it is not JSON; its defects tell why
                 return self._stamper.stamp(schema.call, call)
         defects = self._find_defects(value, max_errors)
         defective = {defect["field"] for defect in defects}
@@ -102,7 +98,7 @@ class Checker:
     def check_item(self, item: ParsedValue, defaults: BatchDefaults, max_errors: int = MAX_ERRORS) -> Event:
         """Return the Event of a batch item, which names its type."""
         type = item.value.get("type") if isinstance(item.value, dict) else None
-        schema = schemas.CALLS.get(type.lower(), schemas.UNTYPED) if isinstance(type, str) else schemas.UNTYPED
+        schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
         return self.check_call(schema, item, defaults, max_errors)
 
     def check_batch(self, envelope: Any, max_item_errors: int = MAX_ITEM_ERRORS) -> Checked:
@@ -132,7 +128,7 @@ class Checker:
         if OVERSIZED in (envelope.get("context"), envelope.get("integrations")):
             raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
-            defaults = BatchDefaults(schemas.BATCH.load(envelope))
+            defaults = BatchDefaults(BATCH.load(envelope))
         except ValidationError as error:
             _raise_first(_field_errors(error.messages_dict))
         if defaults.size > self._settings.max_event_bytes:
@@ -174,9 +170,7 @@ def _json_size(text: str) -> int:
 
 
 def _is_too_long(message_id: Any) -> bool:
-    if not isinstance(message_id, (str, int, float)):
-        return False
-    text = str(message_id)
+    text = str(message_id) if isinstance(message_id, (str, int, float)) else ""
     return len(text) > MAX_MESSAGE_ID_LENGTH and bool(text.strip())  # a blank one means absent
 
 

@@ -11,7 +11,7 @@ from eventlog.times import iso
 from ingest.stamping import make_event
 from parsing import json_batch, json_text
 from parsing.json_batch import ParsedValue
-from parsing.timestamps import parse_timestamp
+from parsing.timestamps import parse_time_or_none
 from schemas import CALLS
 
 MAX_ID = 2**53  # larger JSON numbers are not exact in every reader, and would use up the ids
@@ -44,15 +44,9 @@ def _check_event(source: str, event: Any, text: str) -> Event:
     except ValidationError as error:
         raise ApiError(next(iter(error.messages_dict.values()))[0]) from None
     for name in ("timestamp", "receivedAt"):
-        if not _is_stamp(event.get(name)):
+        utc = parse_time_or_none(event.get(name))
+        if utc is None or iso(utc) != event[name]:
             raise NotPossible(f"The event's {name} must be as a log writes it: in UTC, with milliseconds, ending in Z")
     if "messageId" not in call:
         raise NotPossible("The event needs a messageId")
     return make_event(source, schema.call, call, event["timestamp"], event["receivedAt"], text)
-
-
-def _is_stamp(time: Any) -> bool:
-    try:
-        return bool(iso(parse_timestamp(time).utc) == time)
-    except ValueError:
-        return False

@@ -96,10 +96,7 @@ class IncomingRequest:
         return Checker(self.settings, stamper, self.yield_control)
 
     def append(self, events: Sequence[Event], rejections: Sequence[Rejection] = ()) -> list[bool]:
-        """Append to the event log, and note that storage works. Return whether each event is new.
-
-        Raises Unavailable.
-        """
+        """Append to the event log, or raise Unavailable. Return whether each event is new."""
         are_new = self._log.append(events, rejections)
         self._trouble.note_success()
         return are_new
@@ -116,8 +113,7 @@ class IncomingRequest:
 
     def _make_rejection(self, error: ApiError, content: bytes, is_cut: bool = False) -> Rejection:
         assert self.source
-        route = self.request.path.rstrip("/")
-        return make_rejection(self.source.name, self.received_at, route, error, content, is_cut)
+        return make_rejection(self.source.name, self.received_at, self.request.path.rstrip("/"), error, content, is_cut)
 
     def _set_source(self, source: Source | None) -> None:
         self.source = source

@@ -41,10 +41,7 @@ def accept(schema: schemas.Call, *, in_query: bool = False) -> Response:
 
 
 def accept_batch() -> Response:
-    """Store the valid events of the request's batch and its rejected items, in one transaction.
-
-    Answers with the receipt. Raises ApiError if no event is valid.
-    """
+    """Store a batch, rejected items too, in one transaction. Answer with the receipt, or raise ApiError."""
     with IncomingRequest(Body(), key_in_query=True) as incoming:
         try:
             envelope = incoming.parse_batch(incoming.read_text())

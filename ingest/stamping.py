@@ -21,22 +21,20 @@ _last_tick = 0  # the time of the latest messageId made here, in ticks of 1/4096
 
 
 class Stamper:
-    """Stamps the events of one request. `make_message_id` serves those that have no messageId."""
+    """Stamps the events of one request. `make_id` makes the messageId of an event that has none."""
 
-    def __init__(
-        self, source_name: str, received_at: datetime, client: Client, make_message_id: Callable[[], UUID]
-    ) -> None:
+    def __init__(self, source_name: str, received_at: datetime, client: Client, make_id: Callable[[], UUID]) -> None:
         self._source_name = source_name
         self._received_at = received_at
         self._received_at_text = iso(received_at)
         self._client = client
-        self._make_message_id = make_message_id
+        self._make_id = make_id
 
     def stamp(self, type: str, call: dict[str, Any]) -> Event:
-        """Return the Event of a call that its schema has loaded. Raise Unencodable if it is not JSON."""
+        """Return the Event of a call that its schema has loaded. Raise ValueError if it is not JSON."""
         original, timestamp = self._take_times(call)
         if "messageId" not in call:
-            call["messageId"] = str(self._make_message_id())
+            call["messageId"] = str(self._make_id())
         call.pop("writeKey", None)
         self._add_address(call)
         payload = {
@@ -76,12 +74,10 @@ class Stamper:
         return happened.original, iso(happened.utc)
 
 
-def make_event(
-    source_name: str, type: str, call: dict[str, Any], timestamp: str, received_at: str, payload: str
-) -> Event:
+def make_event(source: str, type: str, call: dict[str, Any], timestamp: str, received_at: str, payload: str) -> Event:
     """Return the Event of a call that has a messageId."""
     return Event(
-        source=source_name,
+        source=source,
         message_id=call["messageId"],
         type=type,
         user_id=call.get("userId"),
