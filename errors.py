@@ -57,9 +57,7 @@ CODES = {
 class ApiError(Exception):
     """An answer other than success. The message defaults to the code's text in CODES."""
 
-    def __init__(
-        self, code: str, message: str | None = None, errors: Iterable[dict[str, str]] = (), **details: Any
-    ) -> None:
+    def __init__(self, code: str, message: str = "", errors: Iterable[dict[str, str]] = (), **details: Any) -> None:
         self.code = code
         self.status, default_message = CODES[code]
         self.message = message or default_message

@@ -40,17 +40,14 @@ class Body:
     def _receive(self, request: Request, limit: int, yield_control: Callable[[], None]) -> bytes:
         length = int(request.environ.get("CONTENT_LENGTH") or 0)
         try:
-            # gunicorn ends the stream with the body.
+            # gunicorn ends the stream with the body, and returns fewer bytes than asked for only there.
             read = request.environ["wsgi.input"].read
             max_bytes = MAX_KEPT_BYTES if length > limit else limit + 1
-            sent: bytes = read(min(CHUNK_BYTES, max_bytes))
-            if len(sent) == CHUNK_BYTES:
-                pieces, size = [sent], CHUNK_BYTES
-                while size < max_bytes and (piece := read(min(CHUNK_BYTES, max_bytes - size))):
-                    pieces.append(piece)
-                    size += len(piece)
-                    yield_control()
-                sent = b"".join(pieces)
+            pieces: list[bytes] = [read(min(CHUNK_BYTES, max_bytes))]
+            while len(pieces[-1]) == CHUNK_BYTES:
+                yield_control()
+                pieces.append(read(min(CHUNK_BYTES, max_bytes - CHUNK_BYTES * len(pieces))))
+            sent = b"".join(pieces)
         except Exception as error:  # gunicorn's own kinds: bad chunks, a broken connection
             raise self._cut(b"", "invalid_encoding", f"The body could not be read: {error}") from error
         if length > limit or len(sent) > limit:

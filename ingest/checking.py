@@ -5,24 +5,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any, NamedTuple, TypeAlias
 
 from marshmallow import ValidationError
 
-import schemas
 from config import Config
 from errors import ApiError, field_error
 from eventlog import Event, Rejection
 from eventlog.times import iso
-from ingest.batch_defaults import NO_DEFAULTS, BatchDefaults, json_size
-from ingest.client_address import Client
-from ingest.message_ids import MAX_MESSAGE_ID_LENGTH, make_message_id
 from ingest.stamping import Stamper
 from parsing import json_text
 from parsing.json_batch import ParsedValue
 from parsing.json_values import OVERSIZED
+from parsing.timestamps import parse_time_or_none
+from schemas import BATCH, CALLS, UNTYPED, Call
 
+MAX_MESSAGE_ID_LENGTH = 255  # characters
 MAX_ERRORS = 100  # listed for a call, for /v1/validate, and for a batch before each item lists only its first
 MAX_ITEM_ERRORS = 10  # listed for a batch item
 
@@ -35,31 +33,44 @@ class RejectedItem(NamedTuple):
     error: ApiError
 
 
+Checked: TypeAlias = tuple[list[Event], list[RejectedItem]]
+
+
+class BatchDefaults:
+    """What a batch says once for all of its items. `size` is how many bytes it adds to each."""
+
+    def __init__(self, envelope: dict[str, Any]) -> None:
+        self.objects = {name: envelope[name] for name in ("context", "integrations") if envelope.get(name)}
+        self.sent_at = envelope.get("sentAt") if parse_time_or_none(envelope.get("sentAt")) else None
+        added = self.objects if self.sent_at is None else {**self.objects, "sentAt": self.sent_at}
+        self.size = _json_size(json.dumps(added, ensure_ascii=False)) if added else 0
+
+    def merge_into(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Return an item's value with the defaults for what it lacks."""
+        for name, default in self.objects.items():
+            own = value.get(name)
+            if own is None or own == []:
+                value = {**value, name: default}
+            elif isinstance(own, dict):
+                value = {**value, name: {**default, **own}}
+        if self.sent_at is not None and not parse_time_or_none(value.get("sentAt")):
+            value = {**value, "sentAt": self.sent_at}
+        return value
+
+
+NO_DEFAULTS = BatchDefaults({})
+
+
 class Checker:
-    """Checks the events of one request from one source.
+    """Checks and stamps the events of one request. Calls `yield_control` during long work."""
 
-    `yield_control` is called during long work. `make_id` makes the messageId of an event that has none.
-    """
-
-    def __init__(
-        self,
-        settings: Config,
-        source_name: str,
-        received_at: datetime,
-        client: Client,
-        yield_control: Callable[[], None],
-        make_id: Callable[[], UUID] = make_message_id,
-    ) -> None:
+    def __init__(self, settings: Config, stamper: Stamper, yield_control: Callable[[], None]) -> None:
         self._settings = settings
+        self._stamper = stamper
         self._yield_control = yield_control
-        self._stamper = Stamper(source_name, received_at, client, make_id)
 
     def check_call(
-        self,
-        schema: schemas.Call,
-        item: ParsedValue,
-        defaults: BatchDefaults = NO_DEFAULTS,
-        max_errors: int = MAX_ERRORS,
+        self, schema: Call, item: ParsedValue, defaults: BatchDefaults = NO_DEFAULTS, max_errors: int = MAX_ERRORS
     ) -> Event:
         """Return the Event of a call. Raise ApiError with at most `max_errors` field errors."""
         value, text = item
@@ -76,7 +87,7 @@ class Checker:
         if _is_too_long(value.get("messageId")):
             codes["messageId"] = ["message_id_too_long"]
         if not codes:
-            with suppress(json_text.Unencodable):
+            with suppress(ValueError):  # it is not JSON; its defects tell why
                 return self._stamper.stamp(schema.call, call)
         defects = self._find_defects(value, max_errors)
         defective = {defect["field"] for defect in defects}
@@ -87,14 +98,12 @@ class Checker:
     def check_item(self, item: ParsedValue, defaults: BatchDefaults, max_errors: int = MAX_ERRORS) -> Event:
         """Return the Event of a batch item, which names its type."""
         type = item.value.get("type") if isinstance(item.value, dict) else None
-        schema = schemas.CALLS.get(type.lower(), schemas.UNTYPED) if isinstance(type, str) else schemas.UNTYPED
+        schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
         return self.check_call(schema, item, defaults, max_errors)
 
-    def check_batch(
-        self, envelope: Any, max_item_errors: int = MAX_ITEM_ERRORS
-    ) -> tuple[list[Event], list[RejectedItem]]:
+    def check_batch(self, envelope: Any, max_item_errors: int = MAX_ITEM_ERRORS) -> Checked:
         """Return the events and the rejected items of a batch. Raise ApiError if it is not a batch."""
-        defaults = self.check_envelope(envelope)
+        defaults = self._read_defaults(envelope)
         events, rejected, listed_errors = [], [], 0
         for position, item in enumerate(envelope["batch"]):
             try:
@@ -106,25 +115,22 @@ class Checker:
             self._yield_control()
         return events, rejected
 
-    def check_body(
-        self, value: Any, text: str, max_item_errors: int = MAX_ITEM_ERRORS
-    ) -> tuple[list[Event], list[RejectedItem]]:
+    def check_body(self, value: Any, text: str, max_item_errors: int = MAX_ITEM_ERRORS) -> Checked:
         """Like `check_batch`, for a body that is a batch, or one call that names its type."""
         if isinstance(value, dict) and "batch" in value:
             return self.check_batch(value, max_item_errors)
         return [self.check_item(ParsedValue(value, text), NO_DEFAULTS)], []
 
-    def check_envelope(self, envelope: Any) -> BatchDefaults:
+    def _read_defaults(self, envelope: Any) -> BatchDefaults:
         """Return the defaults of a batch. Raise ApiError if it is not a batch, or too large."""
         if not isinstance(envelope, dict):
             raise ApiError("bad_request", "A batch must be a JSON object")
         if OVERSIZED in (envelope.get("context"), envelope.get("integrations")):
             raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
-            known = schemas.BATCH.load(envelope)
+            defaults = BatchDefaults(BATCH.load(envelope))
         except ValidationError as error:
             _raise_first(_field_errors(error.messages_dict))
-        defaults = BatchDefaults(known.get("context"), known.get("integrations"), envelope.get("sentAt"))
         if defaults.size > self._settings.max_event_bytes:
             raise ApiError("event_too_large", "context and integrations alone are larger than an event may be")
         _raise_first(self._find_defects(defaults.objects, MAX_ERRORS))
@@ -155,14 +161,16 @@ def make_rejection(
 
 def check_size(text: str, limit: int) -> None:
     """Raise ApiError if an event's JSON text has more than `limit` bytes."""
-    if json_size(text) > limit:
+    if _json_size(text) > limit:
         raise ApiError("event_too_large", f"An event may have at most {limit} bytes")
 
 
+def _json_size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def _is_too_long(message_id: Any) -> bool:
-    if not isinstance(message_id, (str, int, float)):
-        return False
-    text = str(message_id)
+    text = str(message_id) if isinstance(message_id, (str, int, float)) else ""
     return len(text) > MAX_MESSAGE_ID_LENGTH and bool(text.strip())  # a blank one means absent
 
 

@@ -8,10 +8,10 @@ from errors import ApiError
 from eventlog import Event, NotPossible
 from eventlog.sources import check_name
 from eventlog.times import iso
-from ingest.stamping import name_of
+from ingest.stamping import make_event
 from parsing import json_batch, json_text
 from parsing.json_batch import ParsedValue
-from parsing.timestamps import parse_timestamp
+from parsing.timestamps import parse_time_or_none
 from schemas import CALLS
 
 MAX_ID = 2**53  # larger JSON numbers are not exact in every reader, and would use up the ids
@@ -27,10 +27,10 @@ def read_line(line: bytes) -> tuple[int, Event]:
     if not isinstance(source.value, str):
         raise NotPossible("The line needs the name of a source")
     check_name(source.value)
-    return id.value if id.value < MAX_ID else NEXT_ID, _make_event(source.value, *event)
+    return id.value if id.value < MAX_ID else NEXT_ID, _check_event(source.value, *event)
 
 
-def _make_event(source: str, event: Any, text: str) -> Event:
+def _check_event(source: str, event: Any, text: str) -> Event:
     """Return the Event of a payload that a log has stamped. Check it like a call's."""
     if not isinstance(event, dict):
         raise ApiError("event_not_object")
@@ -44,25 +44,9 @@ def _make_event(source: str, event: Any, text: str) -> Event:
     except ValidationError as error:
         raise ApiError(next(iter(error.messages_dict.values()))[0]) from None
     for name in ("timestamp", "receivedAt"):
-        if not _is_stamp(event.get(name)):
+        utc = parse_time_or_none(event.get(name))
+        if utc is None or iso(utc) != event[name]:
             raise NotPossible(f"The event's {name} must be as a log writes it: in UTC, with milliseconds, ending in Z")
     if "messageId" not in call:
         raise NotPossible("The event needs a messageId")
-    return Event(
-        source=source,
-        message_id=call["messageId"],
-        type=schema.call,
-        user_id=call.get("userId"),
-        anonymous_id=call.get("anonymousId"),
-        name=name_of(schema.call, call),
-        timestamp=event["timestamp"],
-        received_at=event["receivedAt"],
-        payload=text,
-    )
-
-
-def _is_stamp(time: Any) -> bool:
-    try:
-        return bool(iso(parse_timestamp(time).utc) == time)
-    except ValueError:
-        return False
+    return make_event(source, schema.call, call, event["timestamp"], event["receivedAt"], text)

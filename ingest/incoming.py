@@ -1,10 +1,11 @@
 """One request on its way in: its source, its body, and what is stored for it."""
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import TracebackType
+from time import monotonic
 from typing import Any, Self
 
 from flask import Request, current_app, request
@@ -17,8 +18,7 @@ from ingest.auth import find_source, find_source_in_body
 from ingest.body import Body
 from ingest.checking import Checker, make_rejection
 from ingest.client_address import Client
-from ingest.query import Query
-from ingest.yielder import Yielder
+from ingest.stamping import Stamper, make_message_id
 from parsing import json_batch, json_text
 from parsing.json_batch import ParsedValue
 
@@ -29,18 +29,29 @@ LARGE_BODY_WAIT_SECONDS = 20.0
 _large_body = threading.Lock()
 
 
+class Yielder:
+    """Lets the other requests of the process run. Call it often: it sleeps for 1 ms after each 10 ms of work."""
+
+    WORK_SECONDS = 0.01
+    SLEEP_SECONDS = 0.001  # sleep(0) would not let gevent look at its sockets
+
+    def __init__(self) -> None:
+        self._until = monotonic() + self.WORK_SECONDS
+
+    def __call__(self) -> None:
+        if monotonic() > self._until:
+            time.sleep(self.SLEEP_SECONDS)
+            self._until = monotonic() + self.WORK_SECONDS
+
+
 class IncomingRequest:
-    """The current request.
+    """The current request. `received_at` is in UTC. `source` is None until the key is known."""
 
-    `received_at` is in UTC. `source` is None until the key is known. `text` is set by `read_text`.
-    """
-
-    def __init__(self, body: Body | Query, *, key_in_query: bool = False) -> None:
+    def __init__(self, body: Body, *, key_in_query: bool = False) -> None:
         self.received_at = datetime.now(UTC)
         self.request: Request = request._get_current_object()  # type: ignore[attr-defined]  # of the proxy
         extensions = current_app.extensions
         self.settings: Config = extensions["config"]
-        self.text = ""
         self.yield_control = Yielder()
         self._log: EventLog = extensions["eventlog"]
         self._trouble = extensions["trouble"]
@@ -51,7 +62,7 @@ class IncomingRequest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._is_large:
             _large_body.release()
 
@@ -61,14 +72,13 @@ class IncomingRequest:
             with suppress(ApiError):  # the raw body is kept, but not parsed
                 self._read_body()
             raise ApiError("source_disabled")
-        self.text = json_text.decode(self._read_body())
+        text = json_text.decode(self._read_body())
         self.yield_control()
-        return self.text
+        return text
 
-    def parse_batch(self) -> Any:
-        """Read the body and return its value, the items of its batch as ParsedValues."""
+    def parse_batch(self, text: str) -> Any:
+        """Return the value of the body's text, the items of its batch as ParsedValues."""
         limits = self.settings
-        text = self.read_text()
         return json_batch.parse_batch(text, limits.max_batch_events, limits.max_event_bytes, self.yield_control)
 
     def authenticate_from_body(self, value: Any, items: Sequence[Any] = ()) -> None:
@@ -82,13 +92,11 @@ class IncomingRequest:
         """Return a checker for the events of this request, whose source is known."""
         assert self.source
         client = Client(self.request.environ, self.settings)
-        return Checker(self.settings, self.source.name, self.received_at, client, self.yield_control)
+        stamper = Stamper(self.source.name, self.received_at, client, make_message_id)
+        return Checker(self.settings, stamper, self.yield_control)
 
     def append(self, events: Sequence[Event], rejections: Sequence[Rejection] = ()) -> list[bool]:
-        """Append to the event log, and note that storage works. Return whether each event is new.
-
-        Raises Unavailable.
-        """
+        """Append to the event log, or raise Unavailable. Return whether each event is new."""
         are_new = self._log.append(events, rejections)
         self._trouble.note_success()
         return are_new
@@ -105,8 +113,7 @@ class IncomingRequest:
 
     def _make_rejection(self, error: ApiError, content: bytes, is_cut: bool = False) -> Rejection:
         assert self.source
-        route = self.request.path.rstrip("/")
-        return make_rejection(self.source.name, self.received_at, route, error, content, is_cut)
+        return make_rejection(self.source.name, self.received_at, self.request.path.rstrip("/"), error, content, is_cut)
 
     def _set_source(self, source: Source | None) -> None:
         self.source = source
@@ -114,13 +121,12 @@ class IncomingRequest:
             self.request.environ["tracklog.source"] = source.name  # for log lines
 
     def _read_body(self) -> bytes:
-        limit = self.settings.max_body_bytes
-        if self.source or limit <= MAX_KEYLESS_BYTES:
-            return self._body.read(self.request, limit, self.yield_control, self._claim_size)
+        max_bytes = self.settings.max_body_bytes
+        limit = max_bytes if self.source else min(max_bytes, MAX_KEYLESS_BYTES)
         try:
-            return self._body.read(self.request, MAX_KEYLESS_BYTES, self.yield_control, self._claim_size)
+            return self._body.read(self.request, limit, self.yield_control, self._claim_size)
         except ApiError as error:
-            if error.code != "payload_too_large":
+            if error.code != "payload_too_large" or limit == max_bytes:
                 raise
             message = f"A body of more than {MAX_KEYLESS_BYTES} bytes needs its key in a header or the query"
             raise ApiError("missing_write_key", message) from None

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from flask import Response, current_app
+from flask import Response
 
 import schemas
 from errors import ApiError
-from eventlog import Unavailable
 from ingest.body import Body
-from ingest.checking import MAX_ERRORS, RejectedItem, check_size
+from ingest.checking import MAX_ERRORS, MAX_MESSAGE_ID_LENGTH, RejectedItem, check_size
 from ingest.incoming import IncomingRequest
-from ingest.message_ids import MAX_MESSAGE_ID_LENGTH
 from ingest.query import Query
 from parsing import json_text
 from parsing.json_batch import ParsedValue
@@ -24,73 +22,58 @@ from telemetry import logs
 MAX_REJECTIONS_IN_ANSWER = 1000  # the log keeps all rejections of a batch
 
 
-def accept(schema: schemas.Call) -> Response:
-    """Store the request's one event and answer with its receipt. Raise ApiError if it is rejected."""
-    with IncomingRequest(Body()) as incoming:
-        return _store_call(schema, incoming)
-
-
-def accept_query(schema: schemas.Call) -> Response:
-    """Like `accept`, but read the event from the URL's query."""
-    with IncomingRequest(Query(), key_in_query=True) as incoming:
-        return _store_call(schema, incoming)
-
-
-def _store_call(schema: schemas.Call, incoming: IncomingRequest) -> Response:
-    try:
-        text = incoming.read_text()
-        check_size(text, incoming.settings.max_event_bytes)  # before parsing, which would delay other requests
-        value = json_text.parse(text)
-        incoming.yield_control()
-        incoming.authenticate_from_body(value)
-        event = incoming.make_checker().check_call(schema, ParsedValue(value, text))
-    except ApiError as error:
-        incoming.keep_rejected_body(error)
-        raise
-    (is_new,) = incoming.append([event])
-    receipt = {"success": True, "messageId": event.message_id}
-    return _answer(receipt if is_new else {**receipt, "duplicate": True})
+def accept(schema: schemas.Call, *, in_query: bool = False) -> Response:
+    """Store the request's one event, from its body or query. Answer with the receipt, or raise ApiError."""
+    with IncomingRequest(Query() if in_query else Body(), key_in_query=in_query) as incoming:
+        try:
+            text = incoming.read_text()
+            check_size(text, incoming.settings.max_event_bytes)  # before parsing, which would delay other requests
+            value = json_text.parse(text)
+            incoming.yield_control()
+            incoming.authenticate_from_body(value)
+            event = incoming.make_checker().check_call(schema, ParsedValue(value, text))
+        except ApiError as error:
+            incoming.keep_rejected_body(error)
+            raise
+        (is_new,) = incoming.append([event])
+        receipt = {"success": True, "messageId": event.message_id}
+        return _answer(receipt if is_new else {**receipt, "duplicate": True})
 
 
 def accept_batch() -> Response:
-    """Store the valid events of the request's batch and its rejected items, in one transaction.
-
-    Answers with the receipt. Raises ApiError if no event is valid.
-    """
+    """Store a batch, rejected items too, in one transaction. Answer with the receipt, or raise ApiError."""
     with IncomingRequest(Body(), key_in_query=True) as incoming:
-        return _store_batch(incoming)
-
-
-def _store_batch(incoming: IncomingRequest) -> Response:
-    try:
-        envelope = incoming.parse_batch()
-        incoming.authenticate_from_body(envelope, _item_values(envelope))
-        events, rejected = incoming.make_checker().check_batch(envelope)
-    except ApiError as error:
-        incoming.keep_rejected_body(error)
-        raise
-    stored = sum(incoming.append(events, [incoming.make_item_rejection(each.item, each.error) for each in rejected]))
-    for code, count in Counter(each.error.code for each in rejected).items():
-        logs.log_rejection(code, incoming.request.environ, count)
-    receipt: dict[str, Any] = {
-        "received": len(envelope["batch"]),
-        "stored": stored,
-        "duplicates": len(events) - stored,
-        "rejected": [_describe(each) for each in rejected[:MAX_REJECTIONS_IN_ANSWER]],
-        "rejectedCount": len(rejected),
-    }
-    if not events:
-        raise ApiError("empty_batch_result", **receipt)
-    return _answer({"success": True, **receipt})
+        try:
+            envelope = incoming.parse_batch(incoming.read_text())
+            incoming.authenticate_from_body(envelope, _item_values(envelope))
+            events, rejected = incoming.make_checker().check_batch(envelope)
+        except ApiError as error:
+            incoming.keep_rejected_body(error)
+            raise
+        rejections = [incoming.make_item_rejection(each.item, each.error) for each in rejected]
+        stored = sum(incoming.append(events, rejections))
+        for code, count in Counter(each.error.code for each in rejected).items():
+            logs.log_rejection(code, incoming.request.environ, count)
+        receipt: dict[str, Any] = {
+            "received": len(envelope["batch"]),
+            "stored": stored,
+            "duplicates": len(events) - stored,
+            "rejected": [_describe(each) for each in rejected[:MAX_REJECTIONS_IN_ANSWER]],
+            "rejectedCount": len(rejected),
+        }
+        if not events:
+            raise ApiError("empty_batch_result", **receipt)
+        return _answer({"success": True, **receipt})
 
 
 def validate() -> Response:
     """Answer with every error of the request's call or batch. Store nothing."""
     with IncomingRequest(Body(), key_in_query=True) as incoming:
         try:
-            value = incoming.parse_batch()
+            text = incoming.read_text()
+            value = incoming.parse_batch(text)
             incoming.authenticate_from_body(value, _item_values(value))
-            _, rejected = incoming.make_checker().check_body(value, incoming.text, MAX_ERRORS)
+            _, rejected = incoming.make_checker().check_body(value, text, MAX_ERRORS)
             found = (error for each in rejected for error in _errors_of(each.error, f"batch[{each.position}]"))
             errors = list(islice(found, MAX_ERRORS))
         except ApiError as error:
@@ -98,16 +81,6 @@ def validate() -> Response:
                 raise
             errors = list(islice(_errors_of(error), MAX_ERRORS))
         return _answer({"success": True, "valid": not errors, "errors": errors})
-
-
-def prove_ready() -> None:
-    """Raise ApiError, with the cause, unless an event could be stored now."""
-    extensions = current_app.extensions
-    try:
-        extensions["eventlog"].prove_writable(extensions["config"].min_free_bytes)
-    except Unavailable as failure:
-        raise ApiError("storage_unavailable", str(failure)) from failure
-    extensions["trouble"].note_success()
 
 
 class Receipt(Response):

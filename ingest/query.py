@@ -1,7 +1,6 @@
 """Read an event from a URL's query, for senders that can only request an image."""
 
 import base64
-import binascii
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,17 +8,13 @@ from typing import Any
 from flask import Request
 
 from errors import ApiError
+from ingest.body import Body
 
 MAX_DOTS = 200  # in a field's name; an event may be nested as deeply
 
 
-class Query:
-    """Stands in for a Body: base64 of JSON in `data`, or flat fields whose dots lead into objects."""
-
-    is_cut = False
-
-    def __init__(self) -> None:
-        self.content = b""
+class Query(Body):
+    """Stands in for a body: base64 of JSON in `data`, or flat fields whose dots lead into objects."""
 
     def read(
         self, request: Request, limit: int, yield_control: Callable[[], None], claim_size: Callable[[int], None]
@@ -41,7 +36,7 @@ def _decode(data: str) -> bytes:
     standard = data.replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise ApiError("invalid_encoding", "data must be base64 of JSON") from error
 
 

@@ -7,10 +7,11 @@ from uuid import UUID, uuid5
 
 from config import Config
 from errors import ApiError
-from eventlog import Event, EventLog, NotPossible
+from eventlog import EventLog, NotPossible
 from eventlog.rejections import StoredRejection
-from ingest.checking import Checker, RejectedItem, check_size, make_rejection
+from ingest.checking import Checked, Checker, check_size, make_rejection
 from ingest.client_address import Client
+from ingest.stamping import Stamper
 from parsing import json_batch, json_text
 from parsing.json_batch import ParsedValue
 from schemas import CALLS
@@ -30,8 +31,8 @@ def replay(log: EventLog, settings: Config, rejection: StoredRejection, body: by
     if not source.enabled:
         raise ApiError("source_disabled")
     received_at = datetime.fromisoformat(rejection.received_at)
-    make_id = _id_maker(rejection.digest)
-    checker = Checker(settings, source.name, received_at, Client({}, settings), _do_not_yield, make_id)
+    stamper = Stamper(source.name, received_at, Client({}, settings), _id_maker(rejection.digest))
+    checker = Checker(settings, stamper, _do_not_yield)
     text = json_text.decode(rejection.body if body is None else body)
     events, rejected = _check(checker, rejection.route, text, settings)
     if not events:
@@ -46,7 +47,7 @@ def replay(log: EventLog, settings: Config, rejection: StoredRejection, body: by
     return log.rejections.mark_replayed(rejection.id, events), any(are_new)
 
 
-def _check(checker: Checker, route: str, text: str, settings: Config) -> tuple[list[Event], list[RejectedItem]]:
+def _check(checker: Checker, route: str, text: str, settings: Config) -> Checked:
     """Return the events and the rejected items of a body, which depend on its route."""
     name = route.rpartition("/")[2].lower()
     schema = CALLS.get(name) or SHORT_ROUTES.get(name)

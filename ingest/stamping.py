@@ -1,5 +1,7 @@
 """Turn a valid call into the Event that the log stores: set its type, messageId, times and address."""
 
+import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -13,50 +15,37 @@ from parsing import json_text
 from parsing.timestamps import parse_time_or_none
 
 NAME_FIELDS = {"track": "event", "page": "name", "screen": "name"}  # the field in the log's column `name`
+MAX_TICKS_AHEAD = 4096 * 1000  # a second; if the clock is further behind, it was set back, and ids follow it
 
-
-def name_of(type: str, call: dict[str, Any]) -> str | None:
-    """Return what the log shows as the event's name."""
-    return call.get(NAME_FIELDS[type]) if type in NAME_FIELDS else None
+_last_tick = 0  # the time of the latest messageId made here, in ticks of 1/4096 ms
 
 
 class Stamper:
-    """Stamps the events of one request."""
+    """Stamps the events of one request. `make_id` makes the messageId of an event that has none."""
 
-    def __init__(
-        self, source_name: str, received_at: datetime, client: Client, make_message_id: Callable[[], UUID]
-    ) -> None:
+    def __init__(self, source_name: str, received_at: datetime, client: Client, make_id: Callable[[], UUID]) -> None:
         self._source_name = source_name
         self._received_at = received_at
         self._received_at_text = iso(received_at)
         self._client = client
-        self._make_message_id = make_message_id
+        self._make_id = make_id
 
     def stamp(self, type: str, call: dict[str, Any]) -> Event:
-        """Return the Event of a call that its schema has loaded. Raise Unencodable if it is not JSON."""
+        """Return the Event of a call that its schema has loaded. Raise ValueError if it is not JSON."""
         original, timestamp = self._take_times(call)
-        message_id = call.get("messageId") or str(self._make_message_id())
+        if "messageId" not in call:
+            call["messageId"] = str(self._make_id())
         call.pop("writeKey", None)
         self._add_address(call)
         payload = {
             "type": type,
-            "messageId": message_id,
+            "messageId": call["messageId"],
             **call,
             "originalTimestamp": original,
             "timestamp": timestamp,
             "receivedAt": self._received_at_text,
         }
-        return Event(
-            source=self._source_name,
-            message_id=message_id,
-            type=type,
-            user_id=call.get("userId"),
-            anonymous_id=call.get("anonymousId"),
-            name=name_of(type, call),
-            timestamp=timestamp,
-            received_at=self._received_at_text,
-            payload=json_text.encode(payload),
-        )
+        return make_event(self._source_name, type, call, timestamp, self._received_at_text, json_text.encode(payload))
 
     def _add_address(self, call: dict[str, Any]) -> None:
         """Set context.ip if the client is the user's own device: a web page, or one with context.direct."""
@@ -83,3 +72,32 @@ class Stamper:
             with suppress(OverflowError):  # a correction that leaves the years 1 to 9999 is not applied
                 return happened.original, iso(self._received_at - (sent_at - happened.utc))
         return happened.original, iso(happened.utc)
+
+
+def make_event(source: str, type: str, call: dict[str, Any], timestamp: str, received_at: str, payload: str) -> Event:
+    """Return the Event of a call that has a messageId."""
+    return Event(
+        source=source,
+        message_id=call["messageId"],
+        type=type,
+        user_id=call.get("userId"),
+        anonymous_id=call.get("anonymousId"),
+        name=call.get(NAME_FIELDS[type]) if type in NAME_FIELDS else None,
+        timestamp=timestamp,
+        received_at=received_at,
+        payload=payload,
+    )
+
+
+def make_message_id() -> UUID:
+    """Return a UUID of version 7 that is larger than all before it in this process.
+
+    The 12 bits after the milliseconds are a fraction of a millisecond (RFC 9562, section 6.2, method 3). If two ids
+    have the same tick, the second gets the next tick, so that they have an order. The other 62 bits are random, from
+    the system: workers share no state after a fork.
+    """
+    global _last_tick
+    now = time.time_ns() * 4096 // 1_000_000
+    _last_tick = now if now > _last_tick or now < _last_tick - MAX_TICKS_AHEAD else _last_tick + 1
+    milliseconds, fraction = divmod(_last_tick, 4096)
+    return UUID(int=milliseconds << 80 | 7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62))

@@ -35,10 +35,9 @@ def parse_batch(text: str, max_items: int, max_length: int, yield_control: Calla
     member_numbers = count(1)
     read = partial(read_value, text) if len(text) <= max_length else WindowReader(text, max_length, yield_control).read
 
-    def read_member(at: int) -> int:
+    def read_member(name: str, at: int) -> int:
         if next(member_numbers) > MAX_MEMBERS:
             raise too_many_members()
-        name, at = _read_name(text, at)
         if name == "batch" and text.startswith("[", at):
             items: list[ParsedValue] = []
             members[name] = items
@@ -65,8 +64,7 @@ def parse_members(text: str) -> dict[str, ParsedValue]:
     """Return the members of a JSON object by name. Raise ApiError if the text is not an object."""
     members = {}
 
-    def read_member(at: int) -> int:
-        name, start = _read_name(text, at)
+    def read_member(name: str, start: int) -> int:
         value, end = read_value(text, start)
         members[name] = ParsedValue(value, text[start:end])
         return end
@@ -86,11 +84,11 @@ def _read_whole(text: str, read: Callable[[int], tuple[Any, int]]) -> Any:
     return value
 
 
-def _read_members(text: str, start: int, read_member: Callable[[int], int]) -> int:
-    """Read the object that begins at `start`; return its end."""
+def _read_members(text: str, start: int, read_member: Callable[[str, int], int]) -> int:
+    """Return the end of the object at `start`. `read_member` gets a name and its value's start, and returns its end."""
     if not text.startswith("{", start):
         raise JSONDecodeError("Expecting '{'", text, start)
-    return _read_sequence(text, start + 1, "}", read_member)
+    return _read_sequence(text, start + 1, "}", lambda at: read_member(*_read_name(text, at)))
 
 
 def _read_name(text: str, at: int) -> tuple[str, int]:

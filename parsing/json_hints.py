@@ -43,12 +43,9 @@ def _advice(error: JSONDecodeError) -> str:
     if error.msg == "Expecting ':' delimiter":
         return f"write a colon before {_shown(rest)}"
     if error.msg.startswith("Expecting") and (word := _word(rest)):
-        literal = _LITERALS.get(word[0])
-        return (
-            f"write {literal} instead of {word[0]}"
-            if literal
-            else f'write "{word[0][:MAX_WORD_LENGTH]}" in double quotes'
-        )
+        if word[0] in _LITERALS:
+            return f"write {_LITERALS[word[0]]} instead of {word[0]}"
+        return f'write "{word[0][:MAX_WORD_LENGTH]}" in double quotes'
     return f"{error.msg.removesuffix(' at')}: {_shown(rest)}"
 
 

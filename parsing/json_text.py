@@ -24,24 +24,17 @@ _non_ascii = re.compile(r"[^\x00-\x7f]+")
 Trail: TypeAlias = "tuple[str | int, Trail] | None"
 
 
-class Unencodable(ValueError):
-    """Raised for a value that JSON cannot represent; `find_defects` tells why."""
-
-
 def decode(body: bytes) -> str:
-    """Return the text of a UTF-8 body, without its byte order mark.
-
-    Raises ApiError for another encoding and for too many opening brackets.
-    """
+    """Decode UTF-8, without a byte order mark. Raise ApiError for another encoding or too many brackets."""
     if len(body) > MAX_BRACKETS and body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
         raise ApiError("payload_too_large", f"A body may have at most {MAX_BRACKETS} opening brackets")
     try:
         return body.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
-        line, column = body.count(b"\n", 0, error.start) + 1, error.start - body.rfind(b"\n", 0, error.start)
-        raise ApiError(
-            "invalid_json", f"line {line}, column {column}: the byte 0x{body[error.start]:02x} is not UTF-8"
-        ) from None
+        at = error.start
+        line, column = body.count(b"\n", 0, at) + 1, at - body.rfind(b"\n", 0, at)
+        message = f"line {line}, column {column}: the byte 0x{body[at]:02x} is not UTF-8"
+        raise ApiError("invalid_json", message) from None
 
 
 def parse(text: str) -> Any:
@@ -63,13 +56,10 @@ def too_many_members() -> ApiError:
 
 
 def encode(value: Any) -> str:
-    """Return the value's JSON text. Raise Unencodable if SQLite could not read it."""
-    try:
-        text = _encode(value)
-        if not text.isascii():
-            text.encode()
-    except ValueError as error:
-        raise Unencodable from error
+    """Return the value's JSON text. Raise ValueError if SQLite could not read it; `find_defects` tells why."""
+    text = _encode(value)
+    if not text.isascii():
+        text.encode()
     return text
 
 

@@ -3,12 +3,10 @@
 import re
 from collections.abc import Callable
 from json.decoder import JSONDecodeError, JSONDecoder
-from typing import Any, TypeAlias
+from typing import Any
 
 OVERSIZED: Any = object()  # stands for a value whose text is longer than an event may be; it is not parsed
 LONG_INTEGER = "an integer of more than 4,300 digits"  # the most that int() reads
-
-Match: TypeAlias = Callable[[str, int], re.Match[str] | None]
 
 read_value = JSONDecoder().raw_decode
 
@@ -44,7 +42,8 @@ class WindowReader:
                 if end <= self._safe_end:
                     return value, self._start + end
             except JSONDecodeError as error:
-                if self._is_in_text(error):
+                is_cut = error.pos > self._safe_end or error.msg.startswith("Unterminated string")
+                if self._is_last or not is_cut:
                     raise JSONDecodeError(error.msg, self._text, self._start + error.pos) from None
             except ValueError:
                 raise long_integer_error(self._text, at) from None
@@ -56,11 +55,6 @@ class WindowReader:
         self._window, self._start = self._text[start : start + self._size], start
         self._is_last = start + self._size >= len(self._text)
         self._safe_end = len(self._window) - (0 if self._is_last else self._MARGIN)
-
-    def _is_in_text(self, error: JSONDecodeError) -> bool:
-        """Return True if an error is the text's own, and not caused by the window's end."""
-        is_cut = error.pos > self._safe_end or error.msg.startswith("Unterminated string")
-        return self._is_last or not is_cut
 
 
 def long_integer_error(text: str, at: int) -> JSONDecodeError:
@@ -94,5 +88,5 @@ def _end_of_string(text: str, start: int, yield_control: Callable[[], None]) -> 
     return at + 1 if text.startswith('"', at) else len(text)
 
 
-def _end_of_match(match: Match, text: str, at: int) -> int:
+def _end_of_match(match: Callable[[str, int], re.Match[str] | None], text: str, at: int) -> int:
     return match(text, at).end()  # type: ignore[union-attr]  # each pattern matches an empty text too

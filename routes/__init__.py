@@ -2,5 +2,5 @@
 
 from . import alias, batch, client_metrics, group, identify, ops, page, pixel, screen, track, validate
 
-CALLS = (identify, track, page, screen, group, alias, batch, pixel)
-BLUEPRINTS = [each.blueprint for each in (*CALLS, validate, client_metrics, ops)]
+MODULES = (identify, track, page, screen, group, alias, batch, pixel, validate, client_metrics, ops)
+BLUEPRINTS = [each.blueprint for each in MODULES]

@@ -3,7 +3,8 @@
 from flask import Blueprint, Response, current_app
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from ingest.intake import prove_ready
+from errors import ApiError
+from eventlog import Unavailable
 from serving.openapi import describe
 
 blueprint = Blueprint("ops", __name__)
@@ -18,7 +19,12 @@ def healthz() -> dict[str, str]:
 @blueprint.get("/readyz")
 def readyz() -> dict[str, str]:
     """Prove with a test write that events can be stored now. Answer 503 with the reason if not."""
-    prove_ready()
+    extensions = current_app.extensions
+    try:
+        extensions["eventlog"].prove_writable(extensions["config"].min_free_bytes)
+    except Unavailable as failure:
+        raise ApiError("storage_unavailable", str(failure)) from failure
+    extensions["trouble"].note_success()
     return {"status": "ready"}
 
 

@@ -5,7 +5,7 @@ import base64
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from ingest.intake import accept_query
+from ingest.intake import accept
 from schemas import CALLS, UNTYPED
 
 TRANSPARENT_GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -18,7 +18,7 @@ def pixel(type: str) -> Response:
     """Record the event in the query string. The answer is a transparent GIF of one pixel."""
     if request.method == "HEAD":  # a link checker's request; no image was loaded
         raise MethodNotAllowed(["GET", "OPTIONS"])
-    return accept_query(CALLS.get(type.lower(), UNTYPED))
+    return accept(CALLS.get(type.lower(), UNTYPED), in_query=True)
 
 
 @blueprint.after_request

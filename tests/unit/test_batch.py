@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ingest.yielder import Yielder
+from ingest.incoming import Yielder
 
 
 def item(**fields):
@@ -142,7 +142,7 @@ def test_the_event_limit_counts_what_is_merged_in(app, post):
 
 def test_a_long_batch_lets_others_go_on_while_it_is_inflated_parsed_and_checked(post, monkeypatch):
     calls = []
-    monkeypatch.setattr("ingest.yielder.Yielder.__call__", lambda self: calls.append(sys._getframe(1).f_code.co_name))
+    monkeypatch.setattr("ingest.incoming.Yielder.__call__", lambda self: calls.append(sys._getframe(1).f_code.co_name))
     body = json.dumps({"batch": [item(text="x" * 10_000)] * 100}).encode()
     assert post("/v1/batch", gzip.compress(body), Content_Encoding="gzip")[0] == 200
     assert Counter(calls) == {
@@ -156,7 +156,7 @@ def test_a_long_batch_lets_others_go_on_while_it_is_inflated_parsed_and_checked(
 
 def test_pace_sleeps_for_a_moment_after_every_slice_of_time(monkeypatch):
     naps, now = [], [0.0]
-    monkeypatch.setattr("ingest.yielder.monotonic", lambda: now[0])
+    monkeypatch.setattr("ingest.incoming.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", naps.append)
     yield_control = Yielder()
     for moment in (0.001, 0.009, 0.011, 0.012, 0.020, 0.022):

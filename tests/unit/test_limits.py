@@ -177,7 +177,7 @@ def test_a_large_body_gives_its_turn_back_whatever_becomes_of_it(post, url, body
 
 def test_gzip_data_that_holds_nothing_is_read_in_steps(post, monkeypatch):
     pauses = []
-    monkeypatch.setattr("ingest.yielder.Yielder.__call__", lambda self: pauses.append(1))
+    monkeypatch.setattr("ingest.incoming.Yielder.__call__", lambda self: pauses.append(1))
     packer = zlib.compressobj(wbits=-15)
     data = packer.compress(b"{}") + packer.flush(zlib.Z_FULL_FLUSH)
     body = b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + data + b"\0\0\0\xff\xff" * 400_000

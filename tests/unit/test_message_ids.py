@@ -5,8 +5,8 @@ import time
 from itertools import pairwise
 from uuid import RFC_4122, UUID
 
-from ingest import message_ids
-from ingest.message_ids import make_message_id
+from ingest import stamping
+from ingest.stamping import make_message_id
 
 
 def milliseconds(id):
@@ -25,7 +25,7 @@ def test_many_ids_are_unique_sorted_and_of_now():
 def test_ids_of_a_clock_that_stands_still_are_sorted_and_of_now(monkeypatch):
     """A batch of 25,000 takes seven of the milliseconds after now, where each takes 1/4096 of one."""
     now = time.time_ns() + 3_600_000_000_000
-    monkeypatch.setattr(message_ids, "_last", 0)
+    monkeypatch.setattr(stamping, "_last_tick", 0)
     monkeypatch.setattr("time.time_ns", lambda: now)
     ids = [make_message_id() for _ in range(25_000)]
     assert ids == sorted(set(ids))
@@ -35,7 +35,7 @@ def test_ids_of_a_clock_that_stands_still_are_sorted_and_of_now(monkeypatch):
 def test_ids_follow_a_clock_that_is_set_back(monkeypatch):
     hour = 3_600_000
     make_message_id()
-    monkeypatch.setattr(message_ids, "_last", message_ids._last + hour * 4096)
+    monkeypatch.setattr(stamping, "_last_tick", stamping._last_tick + hour * 4096)
     assert milliseconds(make_message_id()) <= time.time_ns() // 1_000_000
 
 
