@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from parsing.timestamps import parse_time_or_none
+from parsing.timestamps import parse_sent_at
 
 
 class BatchDefaults:
@@ -12,7 +12,7 @@ class BatchDefaults:
     def __init__(self, context: Any = None, integrations: Any = None, sent_at: Any = None) -> None:
         given = {"context": context, "integrations": integrations}
         self.objects = {name: default for name, default in given.items() if default}
-        self.sent_at = sent_at if parse_time_or_none(sent_at) else None
+        self.sent_at = sent_at if parse_sent_at(sent_at) else None
         added = self.objects if self.sent_at is None else {**self.objects, "sentAt": self.sent_at}
         self.size = json_size(json.dumps(added, ensure_ascii=False)) if added else 0
 
@@ -24,7 +24,7 @@ class BatchDefaults:
                 value = {**value, name: default}
             elif isinstance(own, dict):
                 value = {**value, name: {**default, **own}}
-        if self.sent_at is not None and not parse_time_or_none(value.get("sentAt")):
+        if self.sent_at is not None and not parse_sent_at(value.get("sentAt")):
             value = {**value, "sentAt": self.sent_at}
         return value
 
