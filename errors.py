@@ -45,7 +45,7 @@ CODES = {
     "name_not_string": (400, "name must be a string"),
     "category_not_string": (400, "category must be a string"),
     "section_not_string": (400, "section must be a string"),
-    "timestamp_invalid": (400, "A time must be ISO 8601 or an epoch number, within the years 1 to 9999"),
+    "timestamp_invalid": (400, "A time must be ISO 8601, an HTTP date or an epoch number, within the years 1 to 9999"),
     # The service
     "not_found": (404, "No such path"),
     "method_not_allowed": (405, "This path does not accept this method"),

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, pre_load, validates_schema
 
-from parsing.timestamps import Timestamp, parse_timestamp
+from parsing.timestamps import parse_timestamp
 
 OLD_SPELLINGS = {"userID": "userId", "anonymousID": "anonymousId", "groupID": "groupId"}
 
@@ -22,26 +22,40 @@ class Nullable(fields.Field[Any]):
         return missing if value is None or value is missing else self._deserialize(value, attr, data, **kwargs)
 
 
-class Id(Nullable):
-    """A string, or a number that is converted to a string; blank means absent."""
+class TextOrNumber(Nullable):
+    """A string, or a number that is converted to a string."""
 
-    default_error_messages = {
-        "required": "id_required",
-        "invalid": "id_not_string",
-        "nul": "id_invalid",
-        "infinite": "invalid_number",
-    }
+    default_error_messages = {"infinite": "invalid_number"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.make_error("invalid")
         if isinstance(value, float) and not math.isfinite(value):
             raise self.make_error("infinite")
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return json.dumps(value)
-        if not isinstance(value, str):
-            raise self.make_error("invalid")
-        if "\0" in value:
+        return json.dumps(value)
+
+
+class Id(TextOrNumber):
+    """An id; blank means absent."""
+
+    default_error_messages = {"required": "id_required", "invalid": "id_not_string", "nul": "id_invalid"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if "\0" in text:
             raise self.make_error("nul")
-        return value if value.strip() else missing
+        return text if text.strip() else missing
+
+
+class EventName(TextOrNumber):
+    """The name of a tracked action; an empty one means absent."""
+
+    default_error_messages = {"required": "event_not_defined", "invalid": "event_not_string"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return super()._deserialize(value, attr, data, **kwargs) or missing
 
 
 class Text(Nullable):
@@ -53,15 +67,6 @@ class Text(Nullable):
         if not isinstance(value, str):
             raise self.make_error("invalid", field=self.name)
         return value
-
-
-class EventName(Text):
-    """A string; an empty one means absent."""
-
-    default_error_messages = {"required": "event_not_defined"}
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        return super()._deserialize(value, attr, data, **kwargs) or missing
 
 
 class Object(Nullable):
@@ -78,11 +83,13 @@ class Object(Nullable):
 
 
 class Time(Nullable):
-    """A time: ISO 8601, or the epoch in seconds or milliseconds."""
+    """A time in any of the forms that `parse_timestamp` reads; blank means absent."""
 
     default_error_messages = {"invalid": "timestamp_invalid"}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Timestamp:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if is_blank(value):
+            return missing
         try:
             return parse_timestamp(value)
         except ValueError:

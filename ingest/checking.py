@@ -17,7 +17,7 @@ from ingest.stamping import Stamper
 from parsing import json_text
 from parsing.json_batch import ParsedValue
 from parsing.json_values import OVERSIZED
-from parsing.timestamps import parse_time_or_none
+from parsing.timestamps import parse_sent_at
 from schemas import BATCH, CALLS, UNTYPED, Call
 
 MAX_MESSAGE_ID_LENGTH = 255  # characters
@@ -41,7 +41,7 @@ class BatchDefaults:
 
     def __init__(self, envelope: dict[str, Any]) -> None:
         self.objects = {name: envelope[name] for name in ("context", "integrations") if envelope.get(name)}
-        self.sent_at = envelope.get("sentAt") if parse_time_or_none(envelope.get("sentAt")) else None
+        self.sent_at = envelope.get("sentAt") if parse_sent_at(envelope.get("sentAt")) else None
         added = self.objects if self.sent_at is None else {**self.objects, "sentAt": self.sent_at}
         self.size = _json_size(json.dumps(added, ensure_ascii=False)) if added else 0
 
@@ -53,7 +53,7 @@ class BatchDefaults:
                 value = {**value, name: default}
             elif isinstance(own, dict):
                 value = {**value, name: {**default, **own}}
-        if self.sent_at is not None and not parse_time_or_none(value.get("sentAt")):
+        if self.sent_at is not None and not parse_sent_at(value.get("sentAt")):
             value = {**value, "sentAt": self.sent_at}
         return value
 

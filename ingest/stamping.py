@@ -12,7 +12,7 @@ from eventlog import Event
 from eventlog.times import iso
 from ingest.client_address import Client
 from parsing import json_text
-from parsing.timestamps import parse_time_or_none
+from parsing.timestamps import parse_sent_at
 
 NAME_FIELDS = {"track": "event", "page": "name", "screen": "name"}  # the field in the log's column `name`
 MAX_TICKS_AHEAD = 4096 * 1000  # a second; if the clock is further behind, it was set back, and ids follow it
@@ -67,7 +67,7 @@ class Stamper:
         happened = original or timestamp
         if not happened:
             return self._received_at_text, self._received_at_text
-        sent_at = parse_time_or_none(call.get("sentAt"))
+        sent_at = parse_sent_at(call.get("sentAt"))
         if sent_at:
             with suppress(OverflowError):  # a correction that leaves the years 1 to 9999 is not applied
                 return happened.original, iso(self._received_at - (sent_at - happened.utc))

@@ -1,21 +1,51 @@
-"""Parse a client's time: ISO 8601 in all the forms that clients write, or an epoch number."""
+"""Parse a client's time: ISO 8601 and the dates of mail and HTTP, as clients write them, or an epoch number."""
 
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MIN_MILLISECONDS = 1e11  # an epoch number from here on is in milliseconds (1973); in seconds it would be the year 5138
+MIN_SENT_AT = datetime(1990, 1, 1, tzinfo=UTC)  # an earlier sentAt comes from a clock that was never set
+MIN_CENTURY_19_YEAR = 50  # of a year of two digits, as in RFC 2822: 49 is 2049, 50 is 1950
 
-# Clients write one-digit months and days, a blank for the T, any fraction, and any offset or none.
-_ISO_8601 = re.compile(
-    r"(\d{4})-(\d{1,2})-(\d{1,2})"
-    r"(?:[Tt ](\d{2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?"
-    r"(?:[Zz]|([+-])(\d{2}):?(\d{2})?)?)?",
-    re.ASCII,
-)
-_EPOCH_TEXT = re.compile(r"\d{9,20}(\.\d+)?", re.ASCII)
+# An epoch number tells its unit by its size. In seconds, 1e11 would be the year 5138; in milliseconds it is 1973.
+MIN_MILLISECONDS, MIN_MICROSECONDS, MIN_NANOSECONDS = 10**11, 10**14, 10**17
+
+_EPOCH_TEXT = re.compile(r"(?!\d{14}(?!\d))\d{9,21}(?:\.\d+)?", re.ASCII)  # 8 and 14 digits are a date
+
+_COMMON_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z", re.ASCII)
+
+_compile = partial(re.compile, flags=re.ASCII | re.IGNORECASE | re.VERBOSE)
+_OFFSET = r"[+-]\d{2}(?::?\d{2})?"
+_FRACTION = r"(?:[.,](?P<fraction>\d+))?"
+_ISO_ZONE = rf"[ ]?(?P<zone>Z|{_OFFSET})?(?:\[[^\[\]]{{1,64}}\]){{0,4}}"  # Java and RFC 9557 add names in brackets
+_match_extended = _compile(rf"""
+    (?P<year>\d{{4}})-(?P<month>\d{{1,2}})-(?P<day>\d{{1,2}})
+    (?:[T ](?P<hour>\d{{1,2}}):(?P<minute>\d{{2}})(?::(?P<second>\d{{2}}){_FRACTION})?{_ISO_ZONE})?
+""").fullmatch
+_match_basic = _compile(rf"""
+    (?P<year>\d{{4}})(?P<month>\d{{2}})(?P<day>\d{{2}})
+    (?:[T ]?(?P<hour>\d{{2}})(?P<minute>\d{{2}})(?:(?P<second>\d{{2}}){_FRACTION})?{_ISO_ZONE})?
+""").fullmatch
+
+# RFC 2822, and the three forms of RFC 9110, section 5.6.7. The day's name is not compared with the date.
+_DAY_NAME = r"(?:[a-z]{3,9},?[ ]{1,4})?"
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = rf"(?P<month>{'|'.join(_MONTHS)})"
+_CLOCK = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?"
+_match_mail = _compile(rf"""
+    {_DAY_NAME}(?P<day>\d{{1,2}})[ -]{{1,4}}{_MONTH}[ -]{{1,4}}(?P<year>\d{{4}}|\d{{2}})[ ]{{1,4}}
+    {_CLOCK}[ ]{{0,4}}(?P<zone>{_OFFSET}|[a-z]{{1,3}})?(?:[ ]{{0,4}}\([^()]{{0,64}}\))?
+""").fullmatch
+_match_asctime = _compile(rf"""
+    {_DAY_NAME}{_MONTH}[ ]{{1,4}}(?P<day>\d{{1,2}})[ ]{{1,4}}{_CLOCK}[ ]{{1,4}}(?P<year>\d{{4}})
+""").fullmatch
+
+# RFC 2822, section 4.3, in hours
+_ZONES = {"Z": 0, "UT": 0, "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5}
+_ZONES |= {"MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
 
 
 class Timestamp(NamedTuple):
@@ -28,9 +58,7 @@ class Timestamp(NamedTuple):
 def parse_timestamp(value: Any) -> Timestamp:
     """Return the Timestamp that `value` stands for. Raise ValueError unless it is in the years 1 to 9999."""
     try:
-        if isinstance(value, str) and not _EPOCH_TEXT.fullmatch(value):
-            return Timestamp(value, _parse_iso_8601(value))
-        return Timestamp(value, _parse_epoch(value))
+        return Timestamp(value, _parse_text(value.strip()) if isinstance(value, str) else _parse_epoch(value))
     except (OverflowError, TypeError) as error:
         raise ValueError("not a time") from error
 
@@ -43,24 +71,67 @@ def parse_time_or_none(value: Any) -> datetime | None:
     return None
 
 
-def _parse_iso_8601(text: str) -> datetime:
-    found = _ISO_8601.fullmatch(text)
-    if not found:
-        raise ValueError("not ISO 8601")
-    *parts, fraction, sign, offset_hours, offset_minutes = found.groups("0")
-    year, month, day, hour, minute, second = map(int, parts)
-    local = datetime(year, month, day, hour, minute, second, int(fraction[:6].ljust(6, "0")), tzinfo=UTC)
-    if sign == "0":
-        return local
-    if int(offset_hours) > 23 or int(offset_minutes) > 59:
-        raise ValueError("not an offset from UTC")
-    offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
-    return local - offset if sign == "+" else local + offset
+def parse_sent_at(value: Any) -> datetime | None:
+    """Like `parse_time_or_none`, but return None for the time of a clock that was never set too."""
+    sent_at = parse_time_or_none(value)
+    return sent_at if sent_at and sent_at >= MIN_SENT_AT else None
 
 
-def _parse_epoch(value: str | int | float) -> datetime:
-    if isinstance(value, bool):
+def _parse_text(text: str) -> datetime:
+    if _COMMON_FORM.fullmatch(text):
+        with suppress(ValueError):  # Python does not read second 60 or hour 24
+            return datetime.fromisoformat(text)  # 1 us, where the tolerant patterns take 5
+    if _EPOCH_TEXT.fullmatch(text):
+        return _parse_epoch(float(text) if "." in text else int(text))
+    for match in (_match_extended, _match_basic, _match_mail, _match_asctime):
+        if found := match(text):
+            return _make_utc(**found.groupdict())
+    raise ValueError("not a time")
+
+
+def _parse_epoch(number: int | float) -> datetime:
+    if isinstance(number, bool):
         raise TypeError("a boolean is not a number")
-    number = float(value) if isinstance(value, str) else value
-    unit = "milliseconds" if abs(number) >= MIN_MILLISECONDS else "seconds"
-    return EPOCH + timedelta(**{unit: number})
+    size = abs(number)
+    if size < MIN_MILLISECONDS:
+        return EPOCH + timedelta(seconds=number)
+    if size < MIN_MICROSECONDS:
+        return EPOCH + timedelta(milliseconds=number)
+    return EPOCH + timedelta(microseconds=number if size < MIN_NANOSECONDS else number // 1000)
+
+
+def _make_utc(
+    year: str,
+    month: str,
+    day: str,
+    hour: str | None,
+    minute: str | None,
+    second: str | None,
+    fraction: str | None = None,
+    zone: str | None = None,
+) -> datetime:
+    """Return the time in UTC. 24:00:00 is the next day, and second 60 the next minute's second 0."""
+    full_year = int(year) if len(year) == 4 else int(year) + (1900 if int(year) >= MIN_CENTURY_19_YEAR else 2000)
+    month_number = int(month) if month.isdigit() else 1 + _MONTHS.index(month.lower())
+    midnight = datetime(full_year, month_number, int(day), tzinfo=UTC)
+    hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
+    since_midnight = timedelta(
+        hours=hours, minutes=minutes, seconds=seconds, microseconds=int((fraction or "")[:6].ljust(6, "0"))
+    )
+    if minutes > 59 or seconds > 60 or (hours > 23 and since_midnight != timedelta(days=1)):
+        raise ValueError("not a time of day")
+    return midnight + since_midnight - _parse_zone(zone or "Z")
+
+
+def _parse_zone(zone: str) -> timedelta:
+    """Return how far a zone is ahead of UTC. Raise ValueError if its name is unknown."""
+    if zone[0] not in "+-":
+        hours = _ZONES.get(zone.upper())
+        if hours is None:
+            raise ValueError("not a zone")
+        return timedelta(hours=hours)
+    hours, minutes = int(zone[1:3]), int(zone[3:].removeprefix(":") or 0)
+    if hours > 23 or minutes > 59:
+        raise ValueError("not an offset from UTC")
+    ahead = timedelta(hours=hours, minutes=minutes)
+    return ahead if zone[0] == "+" else -ahead

@@ -37,7 +37,7 @@ SCALAR: Spec = {"type": ["string", "number", "null"]}
 FIELD_TYPES: dict[type[Field[Any]], Spec] = {
     schemas.Id: SCALAR,
     schemas.Text: TEXT,
-    schemas.EventName: TEXT,
+    schemas.EventName: SCALAR,
     schemas.Object: {"type": ["object", "array", "null"], "maxItems": 0},
     schemas.Time: SCALAR | {"format": "date-time"},
     schemas.Type: TEXT,
@@ -45,7 +45,7 @@ FIELD_TYPES: dict[type[Field[Any]], Spec] = {
 }
 # Fields of every body; none of them can make it invalid.
 COMMON_FIELDS = {
-    "sentAt": {"description": "The sender's clock when it sent the request; ignored if it cannot be read."},
+    "sentAt": {"description": "The sender's clock when it sent; ignored if it cannot be read or is before 1990."},
     "writeKey": {"description": "The Source ID, if no header names it; never stored."},
 }
 

@@ -122,6 +122,17 @@ def test_a_blank_message_id_means_that_the_server_makes_one_in_order_of_time(pos
             "2015-11-10T00:45:23Z",
         ),
         ({"timestamp": "2015-11-10T00:45:23Z", "sentAt": None}, "2015-11-10T00:45:23.000Z", "2015-11-10T00:45:23Z"),
+        # A clock that was never set does not correct a time; one that is set to 1990 or later does.
+        (
+            {"timestamp": "2015-11-10T00:45:23Z", "sentAt": "1970-01-01T00:00:09Z"},
+            "2015-11-10T00:45:23.000Z",
+            "2015-11-10T00:45:23Z",
+        ),
+        (
+            {"timestamp": "2015-11-10T00:45:23Z", "sentAt": "1989-12-31T23:59:59.999Z"},
+            "2015-11-10T00:45:23.000Z",
+            "2015-11-10T00:45:23Z",
+        ),
         # A correction that leaves the years 1 to 9999 is none.
         ({"timestamp": "0001-01-02", "sentAt": "9999-12-31"}, "0001-01-02T00:00:00.000Z", "0001-01-02"),
         # It was forwarded, and corrected before.
@@ -219,3 +230,34 @@ def test_a_blank_message_id_is_absent_however_long(post):
     status, answer = post("/v1/track", {"userId": "1", "event": "e", "messageId": " " * 300})
     assert status == 200
     assert answer["messageId"].strip()
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (404, "404"),
+        (0, "0"),
+        (-1.5, "-1.5"),
+        (1e22, "1e+22"),
+        (10**40, "1" + "0" * 40),
+        (" ", " "),
+    ],
+)
+def test_a_number_as_event_becomes_its_text(post, stored, query, event, text):
+    assert post("/v1/track", {"userId": "1", "event": event})[0] == 200
+    assert stored()[0]["event"] == text
+    assert query("SELECT name FROM events") == [(text,)]
+
+
+@pytest.mark.parametrize("field", ["timestamp", "originalTimestamp", "sentAt"])
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_time_is_absent(post, stored, field, blank):
+    assert post("/v1/track", {"userId": "1", "event": "e", field: blank})[0] == 200
+    (event,) = stored()
+    assert event["timestamp"] == event["originalTimestamp"] == event["receivedAt"]
+
+
+def test_a_blank_time_leaves_the_other_one_to_count(post, stored):
+    times = {"originalTimestamp": "", "timestamp": "2015-11-10T00:45:23.412Z"}
+    post("/v1/track", {"userId": "1", "event": "e", **times})
+    assert stored()[0]["timestamp"] == stored()[0]["originalTimestamp"] == "2015-11-10T00:45:23.412Z"

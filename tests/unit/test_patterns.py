@@ -44,7 +44,7 @@ PIECES = {
     "no ASCII": "é",
     "ASCII and not": "éa",
 }
-BEGINNINGS = ("", '"', "2015-11-10T00:45:23.", "[", "x")
+BEGINNINGS = ("", '"', "2015-11-10T00:45:23.", "10 Nov 2015 00:45:23 (", "[", "x")
 CHARACTERS = 65_536
 MOST_TIMES = 200  # the time of looking at each character once; a pattern in square time takes some 10,000 times it
 FLOOR = 0.1  # seconds, below which a time is noise

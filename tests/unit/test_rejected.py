@@ -145,7 +145,7 @@ def test_rejections_are_listed_until_they_are_replayed(run, refuse, log):
 
 
 def test_a_rejection_is_shown_with_its_reasons_and_raw_to_the_byte(run, refuse, runner):
-    body = b'{"event": 5, "\xc3\xa9\\u001b": "\x1b"}'.replace(b"\x1b", b"x")
+    body = b'{"event": {}, "\xc3\xa9\\u001b": "\x1b"}'.replace(b"\x1b", b"x")
     id = refuse("/v1/track", body)
     shown = run("show", id)
     assert "event: event_not_string: event must be a string" in shown
