@@ -4,6 +4,8 @@ import pytest
 from nginx import Nginx
 from service import SOURCE_ID, Service, need
 
+collect_ignore = ["clients"]  # the libraries there bring tests of their own
+
 
 @pytest.fixture
 def service(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 from service import SOURCE_ID, need, wait_until
@@ -19,18 +20,22 @@ DRIVERS = {
 }
 
 
-class Library:
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+class Driver:
     """A driver from clients/ at work, and the lines of JSON that it has printed so far."""
 
-    def __init__(self, name, url, *arguments):
-        command = DRIVERS[name]
+    def __init__(self, *command, **environment):
         if command[0] == "node":
             need("node")
             need("tests/system/clients/node_modules")
-        environment = os.environ | {"NO_PROXY": "127.0.0.1", "CHROMIUM": shutil.which("chromium") or ""}
+        environment = os.environ | {"NO_PROXY": "127.0.0.1", "CHROMIUM": shutil.which("chromium") or ""} | environment
         self.lines = []
         self.process = subprocess.Popen(
-            [*command, url, SOURCE_ID, *arguments],
+            command,
             cwd=CLIENTS,
             env=environment,
             stdin=subprocess.PIPE,
@@ -69,6 +74,13 @@ class Library:
         """Wait until the word has been said so often, and return the lines."""
         wait_until(lambda: len(self.said(word)) >= number or self.process.poll() is not None)
         return self.said(word)
+
+
+class Library(Driver):
+    """A driver that makes the calls that its arguments name, and prints what it made and what was answered."""
+
+    def __init__(self, name, url, *arguments):
+        super().__init__(*DRIVERS[name], url, SOURCE_ID, *arguments)
 
     def made(self):
         """Return the calls that the library took, by messageId."""

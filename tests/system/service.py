@@ -30,6 +30,7 @@ INSTALL = {
     "script": "apt install bsdutils",
     "setpriv": "apt install util-linux",
     "systemd-analyze": "apt install systemd",
+    "tests/system/clients/java/jars": "mvn --file tests/system/clients/java dependency:copy-dependencies",
     "tests/system/clients/node_modules": "npm ci --prefix tests/system/clients",
     "tests/system/kafka/jars": "mvn --file tests/system/kafka dependency:copy-dependencies",
     "the right to mount a file system": "run the tests as root",
@@ -45,9 +46,14 @@ def wait_until(condition, seconds=30):
     return result
 
 
+def is_here(part):
+    """Return whether a program or a folder of the checkout is there."""
+    return shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir()
+
+
 def need(part):
     """Skip the test if a program or a folder of the checkout is missing. In CI, fail it."""
-    if not (shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir()):
+    if not is_here(part):
         lack(part)
 
 

@@ -4,12 +4,12 @@ import json
 import re
 import sqlite3
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import urlsplit
 
 import pytest
-from library import CLIENTS, Library
+from library import CLIENTS, Library, QuietHandler
 from service import need, wait_until
 
 LIBRARIES = ["astronomer", "segment_python", "analytics_node", "analytics_next", "analytics_next, batching"]
@@ -21,11 +21,6 @@ def endpoint(request):
     """Return the URL of a running tracklog."""
     fixture = {"direct": "running", "nginx": "nginx"}[request.param]
     return f"http://127.0.0.1:{request.getfixturevalue(fixture).port}"
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from service import BIN, PROJECT, SOURCE_ID, Service, free_port, need, wait_unti
 DOCUMENTS = [
     "README.md",
     "docs/api.md",
+    "docs/clients.md",
     "docs/forward.md",
     "docs/maintain.md",
     "docs/monitor.md",
