@@ -45,10 +45,10 @@ class Library(NamedTuple):
 
     def row(self):
         """Return the library's row in docs/clients.md."""
-        at_restart = "loses nothing"
+        tries = [tries_as_text(number) for number in (self.tries_at_400, self.tries_at_401, self.tries_at_503)]
         unconnected = "waits" if self.waits else "loses the event"
-        tries = (tries_as_text(number) for number in (self.tries_at_400, self.tries_at_401, self.tries_at_503))
-        return f"| {self.registry} `{self.package}` {self.version} | {' | '.join((self.setting, *tries, at_restart, unconnected))} |"
+        name = f"{self.registry} `{self.package}` {self.version}"
+        return f"| {' | '.join((name, self.setting, *tries, 'loses nothing', unconnected))} |"
 
 
 def tries_as_text(number):
@@ -145,12 +145,9 @@ class Collector(Service):
 def collector(tmp_path_factory):
     collector = Collector(tmp_path_factory.mktemp("collector"))
     collector.environment |= {"TRACKLOG_ACCESS_LOG": "on", "TRACKLOG_TRUSTED_PROXIES": "1"}
+    keys = [library.key for library in LIBRARIES]
     with ThreadPoolExecutor(2) as pool:
-        list(
-            pool.map(
-                lambda library: collector.flask("sources", "add", library.key, "--source-id", library.key), LIBRARIES
-            )
-        )
+        list(pool.map(lambda key: collector.flask("sources", "add", key, "--source-id", key), keys))
     collector.listening = socket.create_server(("127.0.0.1", 0))
     collector.restart()
     yield collector
