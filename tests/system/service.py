@@ -32,6 +32,7 @@ INSTALL = {
     "systemd-analyze": "apt install systemd",
     "tests/system/clients/java/jars": "mvn --file tests/system/clients/java dependency:copy-dependencies",
     "tests/system/clients/node_modules": "npm ci --prefix tests/system/clients",
+    "tests/system/clients/python/installed": "make tests/system/clients/python/installed",
     "tests/system/kafka/jars": "mvn --file tests/system/kafka dependency:copy-dependencies",
     "the right to mount a file system": "run the tests as root",
 }
@@ -47,8 +48,8 @@ def wait_until(condition, seconds=30):
 
 
 def is_here(part):
-    """Return whether a program or a folder of the checkout is there."""
-    return shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir()
+    """Return whether a program, or a path in the checkout, is there."""
+    return shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).exists()
 
 
 def need(part):

@@ -57,8 +57,8 @@ def tries_as_text(number):
 
 def python(package, version, module, setting, **behaviour):
     driver = (sys.executable, "drive.py", module)
-    own = f"tests/system/clients/python/{package}-{version}"
-    needs = (own,) if (PROJECT / f"{own}.txt").exists() else ()
+    has_folder = (CLIENTS / "python" / f"{package}-{version}.txt").exists()
+    needs = ("tests/system/clients/python/installed",) if has_folder else ()
     return Library("PyPI", package, version, setting, driver, needs, **behaviour)
 
 
