@@ -89,11 +89,10 @@ def post_worker_init(worker: Worker) -> None:
     gc.freeze()  # objects made so far live as long as the process
     # A full collection visits every object of the bodies in memory. It can stop all requests for up to a second.
     gc.set_threshold(700, 10, 10_000)
-    if worker.cfg.worker_class_str != "gevent":
-        return
-    from serving.gevent_runtime import GeventRuntime  # not before gevent has patched
+    if worker.cfg.worker_class_str == "gevent":
+        from serving.gevent_runtime import GeventRuntime  # not before gevent has patched
 
-    log.run_on(GeventRuntime())
+        log.run_on(GeventRuntime())
 
 
 def close_moved_log(log: eventlog.EventLog) -> None:

@@ -104,7 +104,7 @@ class WorkerMetrics:
         )
 
     def count_commit(self, seconds: float, events: int) -> None:
-        """Count a group commit of so many events."""
+        """Count a group commit of `events` events and rejections, which took `seconds`."""
         self._commit_seconds.observe(seconds)
         self._group_events.observe(events)
 
