@@ -1,4 +1,4 @@
-"""gevent's way to run requests, for the event log. Import it after gevent has patched."""
+"""Run the event log under gevent. Import this module after gevent has patched."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,7 +17,7 @@ class GeventRuntime:
     is_cooperative = True
 
     def wait_until_idle(self) -> None:
-        """Return when no other request is ready. If requests come without a pause, that is never."""
+        """Return when no other request is ready, or after 20 ms."""
         with gevent.Timeout(MAX_IDLE_WAIT_SECONDS, False):
             gevent.idle()
 
