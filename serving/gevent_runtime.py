@@ -17,9 +17,8 @@ class GeventRuntime:
     is_cooperative = True
 
     def wait_until_idle(self) -> None:
-        """Return when no other request is ready, or after 20 ms."""
         with gevent.Timeout(MAX_IDLE_WAIT_SECONDS, False):
-            gevent.idle()
+            gevent.idle()  # never returns if requests come without a pause
 
     def run_blocking(self, call: Callable[[], T]) -> T:
         # Without wrap_errors, gevent prints a traceback of an exception in the pool.

@@ -20,7 +20,6 @@ LOCAL_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECAS
 #: True if the current request contains no SQL other than that of metadata.yaml.
 has_shipped_sql = ContextVar("has_shipped_sql", default=False)
 
-
 AsgiApp = Callable[[dict[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Awaitable[None]]
 
 
