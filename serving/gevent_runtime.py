@@ -1,4 +1,4 @@
-"""gevent's way to run requests, for the event log. Import it after gevent has patched."""
+"""Run the event log under gevent. Import this module after gevent has patched."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,9 +17,8 @@ class GeventRuntime:
     is_cooperative = True
 
     def wait_until_idle(self) -> None:
-        """Return when no other request is ready. If requests come without a pause, that is never."""
         with gevent.Timeout(MAX_IDLE_WAIT_SECONDS, False):
-            gevent.idle()
+            gevent.idle()  # never returns if requests come without a pause
 
     def run_blocking(self, call: Callable[[], T]) -> T:
         # Without wrap_errors, gevent prints a traceback of an exception in the pool.

@@ -28,23 +28,15 @@ class StorageTrouble:
         self._failures += 1
         if self._failures == 1:
             self._first_failed_at = self._last_failed_at
-            fields = {
-                "event": "storage_trouble",
-                "destination": self._destination,
-                "reason": str(failure),
-                "request_id": request_id,
-            }
-            logger.error("storage unavailable: %s", failure, extra=fields)
+            fields = {"destination": self._destination, "reason": str(failure), "request_id": request_id}
+            logger.error("storage unavailable: %s", failure, extra={"event": "storage_trouble", **fields})
 
     def note_success(self) -> None:
         """Log the end of the trouble, if there was one and it is over."""
         if self._failures and monotonic() - self._last_failed_at > self._quiet_seconds:
             failures, self._failures = self._failures, 0
             seconds = round(monotonic() - self._first_failed_at, 3)
-            fields = {
-                "event": "storage_recovered",
-                "destination": self._destination,
-                "seconds": seconds,
-                "refused": None if self._destination else failures,
-            }
-            logger.warning("storage available again after %s seconds", seconds, extra=fields)
+            refused = None if self._destination else failures
+            message = "storage available again after %s seconds"
+            fields = {"destination": self._destination, "seconds": seconds, "refused": refused}
+            logger.warning(message, seconds, extra={"event": "storage_recovered", **fields})

@@ -60,16 +60,36 @@ def test_every_route_is_documented(app):
 
 
 def logged_events():
-    """Return the events that the source logs, each with all fields that it is given in a dictionary with it."""
+    """Return the events that the source logs, each with the fields that it is given in a dictionary with it."""
     events = {}
     for path in [*PROJECT.glob("*.py"), *(path for name in PACKAGES for path in (PROJECT / name).glob("*.py"))]:
         text = path.read_text()
-        for node in ast.walk(ast.parse(text)) if "extra=" in text else ():
-            if isinstance(node, ast.Dict) and "event" in (keys := [ast.literal_eval(key) for key in node.keys if key]):
-                event = node.values[keys.index("event")]
-                if isinstance(event, ast.Constant):
-                    events.setdefault(event.value, set()).update(keys)
-    return {event: fields - {"event"} for event, fields in events.items()}
+        functions = nodes(ast.parse(text), ast.FunctionDef) if "extra=" in text else []
+        returned = {each.name: node.value for each in functions for node in nodes(each, ast.Return)}
+        for function in functions:
+            assigned = {ast.unparse(node.targets[0]): node.value for node in nodes(function, ast.Assign)}
+            for node in nodes(function, ast.Dict):
+                values = {
+                    key.value: value
+                    for key, value in zip(node.keys, node.values, strict=True)
+                    if isinstance(key, ast.Constant)
+                }
+                if isinstance(event := values.get("event"), ast.Constant):
+                    fields = fields_of(node, returned | assigned) - {"event"}
+                    events.setdefault(event.value, set()).update(fields)
+    return events
+
+
+def nodes(tree, kind):
+    return [node for node in ast.walk(tree) if isinstance(node, kind)]
+
+
+def fields_of(node, named):
+    """Return the keys of a dictionary, with those of each variable or function in `named` that it unpacks."""
+    fields = set()
+    for key, value in zip(node.keys, node.values, strict=True):
+        fields |= {key.value} if key else fields_of(named[getattr(value, "func", value).id], named)
+    return fields
 
 
 def test_every_log_event_is_documented_with_its_fields():
