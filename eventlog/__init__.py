@@ -15,7 +15,7 @@ from .backup import back_up
 from .checkpoint import Checkpointer
 from .database import Database
 from .destinations import DeadLetter, Destination, Destinations
-from .errors import DiskFull, NotPossible, Unavailable, Unusable
+from .errors import Damaged, DiskFull, Missing, NotPossible, Unavailable, Unusable
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent
 from .records import Counts, Event, Rejection, import_events
@@ -29,11 +29,13 @@ from .writer import Writer
 
 __all__ = [
     "Count",
+    "Damaged",
     "DeadLetter",
     "Destination",
     "DiskFull",
     "Event",
     "EventLog",
+    "Missing",
     "NotPossible",
     "Person",
     "Pruned",

@@ -24,8 +24,6 @@ def explain(path: str, error: Exception) -> str:
     if isinstance(error, BlockingIOError):  # raised by flock, or by eventlog with a message
         busy = f"Other processes have been writing to {path} for seconds. Find them with: fuser {path}-queue"
         return busy if error.errno else str(error)
-    if isinstance(error, apsw.CorruptError):
-        return f"{path} is damaged ({error}). Restore a backup. To list the damage: flask events check"
     if _errno(error) in TOO_MANY_FILES or (isinstance(error, apsw.CantOpenError) and _lacks_descriptors()):
         return f"{path} cannot be opened: too many files are open. Raise the limit: LimitNOFILE=, or ulimit -n"
     if isinstance(error, apsw.IOError) or _errno(error) == errno.EIO:

@@ -19,13 +19,19 @@ class DiskFull(Unavailable):
     """The disk of the log has no room for more."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            f"The disk of {path} is full. Delete other files, or old events with: flask events prune --older-than AGE"
-        )
+        super().__init__(f"The disk of {path} is full")
+
+
+class Damaged(Unavailable):
+    """SQLite found an error in the log's file."""
 
 
 class Unusable(Unavailable):
     """The file at the path cannot be used as the log. The message says what to do about it."""
+
+
+class Missing(Unusable):
+    """There is no file at the path."""
 
 
 class NotPossible(Exception):
@@ -41,5 +47,7 @@ def sqlite_errors(path: str) -> Iterator[None]:
         raise
     except apsw.NotADBError as error:
         raise Unusable(f"{path} is not a SQLite database. TRACKLOG_DATABASE must name a tracklog log") from error
+    except apsw.CorruptError as error:
+        raise Damaged(f"{path} is damaged ({error})") from error
     except (apsw.Error, OSError) as error:
         raise DiskFull(path) if is_full(error) else Unavailable(explain(path, error)) from error

@@ -9,7 +9,7 @@ from time import monotonic
 import apsw
 
 from . import host_checks
-from .errors import Unavailable, Unusable, sqlite_errors
+from .errors import Missing, Unavailable, Unusable, sqlite_errors
 from .shared_files import shared_files
 from .waiting import WAIT_SECONDS, retry_until
 from .write_queue import WriteQueue
@@ -66,11 +66,9 @@ def create(path: str) -> None:
 
 
 def require_file(path: str) -> None:
-    """Raise Unusable if there is no file at `path`."""
+    """Raise Missing if there is no file at `path`."""
     if not os.path.exists(path):
-        raise Unusable(
-            f"There is no log at {path}. If it was moved, move it back. To create one: flask sources add NAME"
-        )
+        raise Missing(f"There is no log at {path}")
 
 
 def _open(path: str) -> apsw.Connection:
