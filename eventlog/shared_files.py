@@ -8,6 +8,7 @@ other files. And it opens other files only while no process has the log open: ea
 file.
 """
 
+import fcntl
 import logging
 import os
 import threading
@@ -21,8 +22,8 @@ import apsw
 
 from .errors import Unavailable
 from .file_identity import Files, Identity, find_files, read_note, write_note
-from .file_lock import lock_file, share_lock
 from .side_files import open_side_file
+from .waiting import lock_file
 
 WAL_VERSIONS = b"\x02\x02"  # bytes 18 and 19 of a log in WAL mode: SQLite's read and write versions
 RENEW_SECONDS = 0.25  # between two reads of the note
@@ -148,7 +149,12 @@ class SharedFiles:
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._close_descriptor = finalize(self, os.close, self._descriptor)  # a log may be dropped without a close
         try:
-            is_in_use = self._share_log()
+            try:
+                lock_file(self._descriptor)
+                is_in_use = False
+            except BlockingIOError:
+                self._share_lock()
+                is_in_use = True
             # Look only now: a process that closes the log changes both before it releases its lock.
             found, known = find_files(self.path), read_note(self.path)
             if not is_in_use:
@@ -161,14 +167,9 @@ class SharedFiles:
             self._release()
             raise
 
-    def _share_log(self) -> bool:
-        """Lock the log's file, exclusively if possible. Return whether other processes use it."""
-        try:
-            lock_file(self._descriptor)
-        except BlockingIOError:
-            share_lock(self._descriptor)
-            return True
-        return False
+    def _share_lock(self) -> None:
+        """Lock the log's file together with other processes. Raise BlockingIOError if one holds it exclusively."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _check_files(self, found: Files, known: Files) -> None:
         """Check that the -wal and -shm are the log's, which no process has open. Delete an old -shm."""
@@ -202,7 +203,7 @@ class SharedFiles:
         if found != read_note(self.path):
             write_note(self.path, found)
         self._opened = found
-        share_lock(self._descriptor)
+        self._share_lock()
 
     def _release(self) -> None:
         self._close_descriptor()

@@ -1,5 +1,6 @@
 """Bounded waits for locks, in which other requests of the process go on."""
 
+import fcntl
 import time
 from collections.abc import Callable
 from time import monotonic
@@ -26,3 +27,11 @@ def retry_until(deadline: float, attempt: Callable[[], T]) -> T:
             if monotonic() >= deadline:
                 raise
             time.sleep(RETRY_SECONDS)
+
+
+def lock_file(descriptor: int, deadline: float = 0.0) -> None:
+    """Lock an open file exclusively. Raise BlockingIOError if another process holds it until `deadline`.
+
+    The kernel releases the lock when the process dies or closes the file.
+    """
+    retry_until(deadline, lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))

@@ -1,11 +1,12 @@
 """The queue in which all processes that write to the log wait for their turn."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .file_lock import lock_file, unlock_file
 from .side_files import open_side_file
+from .waiting import lock_file
 
 
 class WriteQueue:
@@ -16,20 +17,19 @@ class WriteQueue:
 
     def __init__(self, log: str) -> None:
         self._log = log
-        self._path = log + "-queue"
         self._descriptor: int | None = None
 
     @contextmanager
     def turn(self, deadline: float) -> Iterator[None]:
         """Hold the lock until the block ends. Raise BlockingIOError if another process has it until `deadline`."""
         if self._descriptor is None:
-            self._descriptor = open_side_file(self._log, self._path, os.O_RDONLY)
+            self._descriptor = open_side_file(self._log, self._log + "-queue", os.O_RDONLY)
         descriptor = self._descriptor
         lock_file(descriptor, deadline)
         try:
             yield
         finally:
-            unlock_file(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file. The next turn opens it again."""

@@ -10,8 +10,8 @@ from time import monotonic
 
 from eventlog import NotPossible
 from eventlog.error_messages import explain
-from eventlog.file_lock import lock_file
 from eventlog.side_files import open_side_file
+from eventlog.waiting import lock_file
 
 TIMEOUT_SECONDS = 0.5  # `discard` holds a lock for a moment
 
