@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 
 from .errors import Unavailable, sqlite_errors
-from .runtime import Runtime, ThreadRuntime
+from .runtime import Runtime
 from .schema import can_write, connect, require_file
 from .shared_files import shared_files
 from .waiting import WAIT_SECONDS, retry_until
@@ -30,7 +30,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.runtime: Runtime = ThreadRuntime()
+        self.runtime = Runtime()
         #: Pages of 4 KiB that were in the WAL but not yet in the file after the latest commit.
         self.wal_pages = 0
         self.queue = WriteQueue(path)
