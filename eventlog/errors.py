@@ -1,14 +1,18 @@
 """The errors that the log raises, and the translation of SQLite's errors into them."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import apsw
 
-from .error_messages import explain, is_full
+from .access import why_denied
 
 #: Errors that the row itself causes. All others that SQLite reports are about the file, the disk or a lock.
 ROW_ERRORS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
+TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)  # in the process, on the machine
+LOG_DESCRIPTORS = 4  # that opening a log takes: the file, its -wal, its -shm, its folder
 
 
 class Unavailable(Exception):
@@ -50,4 +54,45 @@ def sqlite_errors(path: str) -> Iterator[None]:
     except apsw.CorruptError as error:
         raise Damaged(f"{path} is damaged ({error})") from error
     except (apsw.Error, OSError) as error:
-        raise DiskFull(path) if is_full(error) else Unavailable(explain(path, error)) from error
+        raise DiskFull(path) if _is_full(error) else Unavailable(explain(path, error)) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Return True if the disk or the quota is full."""
+    is_shm = getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE  # SQLite has no FullError for it
+    return isinstance(error, apsw.FullError) or is_shm or _errno(error) in (errno.ENOSPC, errno.EDQUOT)
+
+
+def explain(path: str, error: Exception) -> str:
+    """Return what an error of apsw or the system means for the log at `path`."""
+    if isinstance(error, apsw.BusyError):
+        return f"Another process holds a lock on {path}. Find it with: fuser {path}"
+    if isinstance(error, BlockingIOError):  # raised by flock, or by eventlog with a message
+        busy = f"Other processes have been writing to {path} for seconds. Find them with: fuser {path}-queue"
+        return busy if error.errno else str(error)
+    if _errno(error) in TOO_MANY_FILES or (isinstance(error, apsw.CantOpenError) and _lacks_descriptors()):
+        return f"{path} cannot be opened: too many files are open. Raise the limit: LimitNOFILE=, or ulimit -n"
+    if isinstance(error, apsw.IOError) or _errno(error) == errno.EIO:
+        return f"The disk of {path} fails ({error}). Look at the kernel's log: journalctl -k"
+    if os.path.isdir(path):
+        return f"{path} is a folder. TRACKLOG_DATABASE must name a file in it"
+    # The message of any failure of SQLite's backup is "not an error".
+    return why_denied(path) or f"{path}: {type(error).__name__ if str(error) == 'not an error' else error}"
+
+
+def _errno(error: Exception) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _lacks_descriptors() -> bool:
+    """Return True if too few descriptors are left to open a log. SQLite does not report that itself."""
+    opened: list[int] = []
+    try:
+        for _ in range(LOG_DESCRIPTORS):
+            opened.append(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as failure:
+        return failure.errno in TOO_MANY_FILES
+    finally:
+        for each in opened:
+            os.close(each)
+    return False

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 
 from eventlog import NotPossible
-from eventlog.error_messages import explain
+from eventlog.errors import explain
 from eventlog.side_files import open_side_file
 from eventlog.waiting import lock_file
 

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 import eventlog
-from eventlog.error_messages import explain
+from eventlog.errors import explain
 from telemetry.storage_trouble import StorageTrouble, explain_failure
 
 AT = "2015-11-10T00:45:23.412Z"
