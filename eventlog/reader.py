@@ -1,5 +1,6 @@
 """Read the log's events in commit order, and its counts."""
 
+import json
 from typing import NamedTuple
 
 from .database import Database
@@ -18,6 +19,13 @@ class StoredEvent(NamedTuple):
     timestamp: str
     received_at: str
     payload: str  # JSON
+
+    def export_line(self) -> str:
+        """Return the event as a line of an export, without its line break: {"id", "source", "event"}, in JSON.
+
+        The payload is copied as it is stored, to the letter.
+        """
+        return f'{{"id":{self.id},"source":{json.dumps(self.source)},"event":{self.payload}}}'
 
 
 class Count(NamedTuple):
