@@ -24,6 +24,7 @@ from .retention import Pruned, Retention
 from .runtime import Runtime
 from .schema import create, migrate
 from .shared_files import shared_files
+from .side_files import size_of
 from .sources import Source, Sources
 from .writer import Writer
 
@@ -158,11 +159,4 @@ class EventLog:
     def space(self) -> Space:
         """Return what the log takes of its disk, and what is free there. Raise OSError if its folder is missing."""
         free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
-        return Space(_size(self.path), _size(self.path + "-wal"), reserve.size_of(self.path), free)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except FileNotFoundError:
-        return 0
+        return Space(size_of(self.path), size_of(self.path + "-wal"), size_of(self.path + "-reserve"), free)

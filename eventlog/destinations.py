@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from .database import Database
@@ -115,18 +116,15 @@ class Destinations:
 
     def pause(self, name: str, paused: bool) -> None:
         """Stop or resume deliveries."""
-        if not self._update("paused = :paused WHERE name = :name", name=name, paused=paused):
-            raise _no_destination(name)
+        self._update("paused = :paused", name=name, paused=paused)
 
     def set_url(self, name: str, url: str) -> None:
         """Deliver to another URL from now on, and clear the last error."""
-        if not self._update("url = :url, last_error = NULL WHERE name = :name", name=name, url=url):
-            raise _no_destination(name)
+        self._update("url = :url, last_error = NULL", name=name, url=url)
 
     def reserve(self, id: int, last: int) -> None:
         """Note where the next object ends, before it is written. A retry then writes the same object."""
-        if not self._update("reserved = :last WHERE id = :id", id=id, last=last):
-            raise NotPossible("The destination was removed")
+        self._update("reserved = :last", id=id, last=last)
 
     def advance(self, id: int, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> None:
         """Move the position: all events up to it are delivered, skipped or dead. Idempotent except for the counts.
@@ -148,7 +146,7 @@ class Destinations:
                 {"id": id, "position": position, "delivered": delivered, "now": now()},
             ).fetchall()
             if not names:
-                raise NotPossible("The destination was removed")
+                raise _no_destination()
             for letter in dead:
                 connection.execute(
                     f"""
@@ -166,12 +164,9 @@ class Destinations:
 
     def note_failure(self, id: int, error: str) -> None:
         """Note a failed attempt. Do nothing if the destination was removed in the meantime."""
-        self._update(
-            "failures = failures + 1, last_error = :error, last_error_at = :now WHERE id = :id",
-            id=id,
-            error=error,
-            now=now(),
-        )
+        changes = "failures = failures + 1, last_error = :error, last_error_at = :now"
+        with suppress(NotPossible):
+            self._update(changes, id=id, error=error, now=now())
 
     def dead_letters(self, name: str) -> list[DeadLetter]:
         """Return a destination's dead letters in the order of their events."""
@@ -198,11 +193,13 @@ class Destinations:
                     (event_id, id),
                 )
 
-    def _update(self, changes: str, **values: str | int) -> bool:
-        """Change one destination, by SET and WHERE in SQL. Return False if there is none."""
+    def _update(self, changes: str, *, id: int | None = None, name: str | None = None, **values: str | int) -> None:
+        """Change the destination with this id or name, by assignments in SQL."""
         with self._written.transaction() as connection:
-            connection.execute(f"UPDATE destinations SET {changes}", values)
-            return bool(connection.changes())
+            bindings = {"id": id, "name": name, **values}
+            connection.execute(f"UPDATE destinations SET {changes} WHERE id = :id OR name = :name", bindings)
+            if not connection.changes():
+                raise _no_destination(name)
 
     def _select(self, condition: str, *bindings: str) -> list[Destination]:
         rows = self._read.read(
@@ -219,5 +216,5 @@ class Destinations:
         ]
 
 
-def _no_destination(name: str) -> NotPossible:
-    return NotPossible(f"There is no destination {name!r}")
+def _no_destination(name: str | None = None) -> NotPossible:
+    return NotPossible(f"There is no destination {name!r}" if name else "The destination was removed")

@@ -85,7 +85,10 @@ class SharedFiles:
                 if found[: len(expected)] != expected or None in found:
                     raise BlockingIOError(_in_use(self.path))
                 if is_first:
-                    self._share(found)
+                    if found != read_note(self.path):
+                        write_note(self.path, found)
+                    self._opened = found
+                    self._share_lock()
             except BaseException:
                 if connection is not None:
                     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -198,12 +201,6 @@ class SharedFiles:
                 f"{self.path}-wal and -shm belong to the log that was here before. Move them to that log, "
                 f"or restart every process that has it open"
             )
-
-    def _share(self, found: Files) -> None:
-        if found != read_note(self.path):
-            write_note(self.path, found)
-        self._opened = found
-        self._share_lock()
 
     def _release(self) -> None:
         self._close_descriptor()
