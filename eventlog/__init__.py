@@ -129,7 +129,8 @@ class EventLog:
     def import_events(self, events: Sequence[tuple[int, Event]]) -> list[bool]:
         """Append events of another log, each with its id there. Return whether each is new; raise as `append` does.
 
-        An event keeps its id if that is above all ids that were ever used in this log.
+        An event keeps its id if that is above all ids that this log has ever used, since readers ask for events above
+        their cursor. Otherwise it gets the next id.
         """
         counts = Counts()
         with self._written.transaction() as connection:

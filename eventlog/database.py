@@ -13,8 +13,7 @@ from .errors import Unavailable, sqlite_errors
 from .runtime import Runtime
 from .schema import can_write, connect, require_file
 from .shared_files import shared_files
-from .waiting import WAIT_SECONDS, retry_until
-from .write_queue import WriteQueue
+from .waiting import WAIT_SECONDS, WriteQueue, retry_until
 
 MAX_FAST_ROWS = 200  # changed rows whose commit takes a few milliseconds
 MAX_WAL_PAGES = 24_000  # about 100 MB

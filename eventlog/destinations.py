@@ -147,20 +147,19 @@ class Destinations:
             ).fetchall()
             if not names:
                 raise _no_destination()
-            for letter in dead:
-                connection.execute(
-                    f"""
-                    INSERT INTO dead_letters (destination, {_EVENT_COLUMNS}, code, message, attempts, died_at)
-                    SELECT {", ".join("?" * (len(StoredEvent._fields) + 5))}
-                    WHERE EXISTS (SELECT 1 FROM events WHERE id = ?)
-                    ON CONFLICT (destination, event_id) DO UPDATE SET
-                        code = excluded.code,
-                        message = excluded.message,
-                        attempts = attempts + excluded.attempts,
-                        died_at = excluded.died_at
-                    """,
-                    (names[0][0], *letter.event, *letter[1:], letter.event.id),
-                )
+            connection.executemany(
+                f"""
+                INSERT INTO dead_letters (destination, {_EVENT_COLUMNS}, code, message, attempts, died_at)
+                SELECT {", ".join("?" * (len(StoredEvent._fields) + 5))}
+                WHERE EXISTS (SELECT 1 FROM events WHERE id = ?)
+                ON CONFLICT (destination, event_id) DO UPDATE SET
+                    code = excluded.code,
+                    message = excluded.message,
+                    attempts = attempts + excluded.attempts,
+                    died_at = excluded.died_at
+                """,
+                [(names[0][0], *letter.event, *letter[1:], letter.event.id) for letter in dead],
+            )
 
     def note_failure(self, id: int, error: str) -> None:
         """Note a failed attempt. Do nothing if the destination was removed in the meantime."""
@@ -186,12 +185,11 @@ class Destinations:
     def delete_dead_letters(self, id: int, event_ids: Sequence[int]) -> None:
         """Delete dead letters of these events, which were delivered after all."""
         with self._written.transaction() as connection:
-            for event_id in event_ids:
-                connection.execute(
-                    "DELETE FROM dead_letters WHERE event_id = ?"
-                    " AND destination = (SELECT name FROM destinations WHERE id = ?)",
-                    (event_id, id),
-                )
+            connection.executemany(
+                "DELETE FROM dead_letters WHERE event_id = ?"
+                " AND destination = (SELECT name FROM destinations WHERE id = ?)",
+                [(event_id, id) for event_id in event_ids],
+            )
 
     def _update(self, changes: str, *, id: int | None = None, name: str | None = None, **values: str | int) -> None:
         """Change the destination with this id or name, by assignments in SQL."""
@@ -205,14 +203,9 @@ class Destinations:
         rows = self._read.read(
             f"SELECT {', '.join(Destination._fields)} FROM destinations {condition} ORDER BY name", bindings
         )
-        found = [Destination(*row) for row in rows]
         return [
-            each._replace(
-                types=tuple(json.loads(str(each.types))),
-                sources=tuple(json.loads(str(each.sources))),
-                paused=bool(each.paused),
-            )
-            for each in found
+            Destination(id, name, url, tuple(json.loads(types)), tuple(json.loads(sources)), bool(paused), *progress)
+            for id, name, url, types, sources, paused, *progress in rows
         ]
 
 

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import apsw
 
@@ -86,13 +86,10 @@ def _errno(error: Exception) -> int | None:
 
 def _lacks_descriptors() -> bool:
     """Return True if too few descriptors are left to open a log. SQLite does not report that itself."""
-    opened: list[int] = []
     try:
-        for _ in range(LOG_DESCRIPTORS):
-            opened.append(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+        with ExitStack() as opened:
+            for _ in range(LOG_DESCRIPTORS):
+                opened.enter_context(open(os.devnull))
     except OSError as failure:
         return failure.errno in TOO_MANY_FILES
-    finally:
-        for each in opened:
-            os.close(each)
     return False

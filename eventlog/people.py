@@ -116,19 +116,15 @@ class People:
     def _find_rejections(self, ids: Iterable[str]) -> tuple[list[int], list[int]]:
         """Return the rejections that mention one of the ids, and those that cannot be decoded."""
         mentions, found, unread = _pattern(ids).search, [], []
-        for id, body in self._read_rejections():
-            texts = BodyTexts(body)
-            if mentions(body) or any(map(mentions, texts)):
-                found.append(id)
-            elif not texts.is_complete:
-                unread.append(id)
+        id = 0
+        while rows := self._read.read("SELECT id, body FROM rejected WHERE id > ? ORDER BY id LIMIT 8", (id,)):
+            for id, body in rows:
+                texts = BodyTexts(body)
+                if mentions(body) or any(map(mentions, texts)):
+                    found.append(id)
+                elif not texts.is_complete:
+                    unread.append(id)
         return found, unread
-
-    def _read_rejections(self) -> Iterator[tuple[int, bytes]]:
-        cursor = 0
-        while rows := self._read.read("SELECT id, body FROM rejected WHERE id > ? ORDER BY id LIMIT 8", (cursor,)):
-            yield from rows
-            cursor = rows[-1][0]
 
     def _clear_errors(self, ids: Iterable[str]) -> None:
         """Clear the last error of each destination where it mentions one of the ids."""

@@ -65,18 +65,16 @@ class Counts:
         self.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
 
     def write(self, connection: apsw.Connection) -> None:
-        for key, values in self._counted.items():
-            connection.execute(
-                """
-                INSERT INTO counts (source, type, outcome, code, count, first_at, last_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (source, type, outcome, code) DO UPDATE SET
-                    count = count + excluded.count,
-                    first_at = min(first_at, excluded.first_at),
-                    last_at = max(last_at, excluded.last_at)
-                """,
-                key + values,
-            )
+        connection.executemany(
+            """
+            INSERT INTO counts (source, type, outcome, code, count, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (source, type, outcome, code) DO UPDATE SET
+                count = count + excluded.count,
+                first_at = min(first_at, excluded.first_at),
+                last_at = max(last_at, excluded.last_at)
+            """,
+            [key + values for key, values in self._counted.items()],
+        )
 
 
 def write_events(connection: apsw.Connection, events: Sequence[Event], counts: Counts) -> list[bool]:
@@ -90,11 +88,7 @@ def write_events(connection: apsw.Connection, events: Sequence[Event], counts: C
 
 
 def import_events(connection: apsw.Connection, events: Sequence[tuple[int, Event]], counts: Counts) -> list[bool]:
-    """Insert events that have an id in another log. Return for each whether it is new.
-
-    An event keeps its id if that is above all ids that this log has ever used, since readers ask for events above
-    their cursor. Otherwise it gets the next id.
-    """
+    """See EventLog.import_events."""
     are_new = []
     for id, event in events:
         key = dedupe_key(event.source, event.message_id)

@@ -80,23 +80,20 @@ class Retention:
 
     def _rest_bytes(self) -> int:
         """Return the bytes the log would use without events and rejections. It reads all other pages."""
-        return int(
-            self._read.read(
-                """
-                WITH trees AS (
-                    SELECT name, tbl_name IN ('events', 'rejected') AS is_removable
-                    FROM sqlite_schema WHERE rootpage > 0
-                    UNION ALL SELECT 'sqlite_schema', false
-                )
-                SELECT sum(iif(
-                    is_removable,
-                    page_size,  -- an empty tree keeps its first page
-                    (SELECT pgsize FROM dbstat WHERE dbstat.name = trees.name AND aggregate = 1)
-                ))
-                FROM trees, pragma_page_size
-                """
-            )[0][0]
-        )
+        query = """
+            WITH trees AS (
+                SELECT name, tbl_name IN ('events', 'rejected') AS is_removable
+                FROM sqlite_schema WHERE rootpage > 0
+                UNION ALL SELECT 'sqlite_schema', false
+            )
+            SELECT sum(iif(
+                is_removable,
+                page_size,  -- an empty tree keeps its first page
+                (SELECT pgsize FROM dbstat WHERE dbstat.name = trees.name AND aggregate = 1)
+            ))
+            FROM trees, pragma_page_size
+        """
+        return int(self._read.read(query)[0][0])
 
     def _received_at(self, id: int) -> str:
         """Return when the event with this id or the next was received, or 'Z', which sorts last."""

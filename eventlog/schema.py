@@ -10,8 +10,7 @@ import apsw
 from . import host_checks
 from .errors import Missing, Unavailable, Unusable, sqlite_errors
 from .shared_files import shared_files
-from .waiting import WAIT_SECONDS, retry_until
-from .write_queue import WriteQueue
+from .waiting import WAIT_SECONDS, WriteQueue, retry_until
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 

@@ -77,9 +77,9 @@ class SharedFiles:
         """
         with self._lock:
             is_first = not self._connections
-            expected = self._lock_log() if is_first else self._opened
             connection = None
             try:
+                expected = self._lock_log() if is_first else self._opened
                 connection = connect()
                 found = find_files(self.path)
                 if found[: len(expected)] != expected or None in found:
@@ -131,9 +131,9 @@ class SharedFiles:
 
     def close_if_moved(self) -> None:
         """Close all connections that no request uses, if the files were moved."""
-        if self._connections and self.are_in_place():
+        if self.are_in_place():
             self.renew_note()
-        elif self._connections:
+        else:
             for user in list(self._users):
                 user.close_if_moved()
 
@@ -152,23 +152,19 @@ class SharedFiles:
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._close_descriptor = finalize(self, os.close, self._descriptor)  # a log may be dropped without a close
         try:
-            try:
-                lock_file(self._descriptor)
-                is_in_use = False
-            except BlockingIOError:
-                self._share_lock()
-                is_in_use = True
-            # Look only now: a process that closes the log changes both before it releases its lock.
-            found, known = find_files(self.path), read_note(self.path)
-            if not is_in_use:
-                self._check_files(found, known)
-                return found[:1]
-            if found != known:
-                raise BlockingIOError(_in_use(self.path))
-            return known
-        except BaseException:
-            self._release()
-            raise
+            lock_file(self._descriptor)
+            is_in_use = False
+        except BlockingIOError:
+            self._share_lock()
+            is_in_use = True
+        # Look only now: a process that closes the log changes both before it releases its lock.
+        found, known = find_files(self.path), read_note(self.path)
+        if not is_in_use:
+            self._check_files(found, known)
+            return found[:1]
+        if found != known:
+            raise BlockingIOError(_in_use(self.path))
+        return known
 
     def _share_lock(self) -> None:
         """Lock the log's file together with other processes. Raise BlockingIOError if one holds it exclusively."""
