@@ -51,9 +51,6 @@ __all__ = [
 ]
 
 
-MAX_REJECTED_BYTES = 1024 * 1024 * 1024
-
-
 class Space(NamedTuple):
     """Bytes of the log's files, and free bytes on their disk. The reserve is 0 if there is none."""
 
@@ -69,7 +66,7 @@ class EventLog:
     It keeps at most `max_rejected_bytes` of rejections, and deletes the oldest above that.
     """
 
-    def __init__(self, path: str, max_rejected_bytes: int = MAX_REJECTED_BYTES) -> None:
+    def __init__(self, path: str, max_rejected_bytes: int = 1024 * 1024 * 1024) -> None:
         self.path = path = os.path.realpath(path)
         self._written = Database(path)
         self._read = Database(path)  # a second connection, to find sources while a group is committed

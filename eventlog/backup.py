@@ -23,24 +23,19 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
     if not os.path.isdir(os.path.dirname(target)):
         raise NotPossible(f"The folder {os.path.dirname(target)} does not exist. Create it first")
     try:
-        with sqlite_errors(target):
-            return _back_up(database, target, report)
+        with sqlite_errors(target), TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
+            unfinished = os.path.join(folder, "log")
+            os.close(open_side_file(database.path, unfinished))  # SQLite would create it with the mode of the umask
+            last = _copy(database, unfinished, target, report)
+            _verify(unfinished, last)
+            _sync(unfinished)
+            try:
+                os.link(unfinished, target)
+            except FileExistsError:
+                raise NotPossible(f"{target} exists already") from None
+            _sync(os.path.dirname(target))
     except DiskFull:  # reading takes no room, so it is the disk of the copy
         raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
-
-
-def _back_up(database: Database, target: str, report: Callable[[int, int], object]) -> int:
-    with TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
-        unfinished = os.path.join(folder, "log")
-        os.close(open_side_file(database.path, unfinished))  # SQLite would create it with the mode of the umask
-        last = _copy(database, unfinished, target, report)
-        _verify(unfinished, last)
-        _sync(unfinished)
-        try:
-            os.link(unfinished, target)
-        except FileExistsError:
-            raise NotPossible(f"{target} exists already") from None
-        _sync(os.path.dirname(target))
     return last
 
 

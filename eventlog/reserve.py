@@ -24,12 +24,12 @@ MIN_DISK_RATIO = 4  # a small disk is at least this many times as large as its r
 def require_room(connection: apsw.Connection, database: Database) -> None:
     """Raise DiskFull if committing this transaction of `database` would leave no room to delete rows."""
     path = database.path
-    free, _ = _measure_disk(path)
+    free, wanted = _measure_disk(path)
     has_reserve = size_of(path + "-reserve") > 0
     if has_reserve and free >= database.wal_pages * PAGE_BYTES + MAX_BYTES:
         return  # the usual case; the exact figure takes longer
     growth = connection.pragma("page_count") * PAGE_BYTES - os.path.getsize(path)
-    if growth > 0 and not (free >= growth if has_reserve else _create(path)):
+    if growth > 0 and not (free >= growth if has_reserve else _create(path, free, wanted)):
         raise DiskFull(path)
 
 
@@ -46,9 +46,8 @@ def make_room(database: Database) -> None:
             checkpoint(database)
 
 
-def _create(path: str) -> bool:
+def _create(path: str, free: int, wanted: int) -> bool:
     """Create the reserve if half its size stays free next to it. Return False if the disk has too little room."""
-    free, wanted = _measure_disk(path)
     if free < wanted + wanted // 2:
         return False
     try:
