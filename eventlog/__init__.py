@@ -28,28 +28,6 @@ from .side_files import size_of
 from .sources import Source, Sources
 from .writer import Writer
 
-__all__ = [
-    "Count",
-    "Damaged",
-    "DeadLetter",
-    "Destination",
-    "DiskFull",
-    "Event",
-    "EventLog",
-    "Missing",
-    "NotPossible",
-    "Person",
-    "Pruned",
-    "Rejection",
-    "Source",
-    "StoredEvent",
-    "StoredRejection",
-    "Unavailable",
-    "Unusable",
-    "create",
-    "migrate",
-]
-
 
 class Space(NamedTuple):
     """Bytes of the log's files, and free bytes on their disk. The reserve is 0 if there is none."""

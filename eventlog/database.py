@@ -1,4 +1,4 @@
-"""The log over one connection, which opens itself and recovers from errors."""
+"""Connections to the log, which open themselves and recover from errors."""
 
 import os
 import threading
@@ -157,3 +157,11 @@ class Database:
                 retry_until(deadline, lambda: self._files.checkpoint_moved_file(connection))
         self._files.close(connection)
         self._connection = None
+
+
+class Tables:
+    """Tables of the log, read over one connection and written over another, so that no read waits for a commit."""
+
+    def __init__(self, read: Database, written: Database) -> None:
+        self._read = read
+        self._written = written

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from .database import Database
+from .database import Tables
 from .errors import NotPossible
 from .reader import StoredEvent, oldest_after
 from .times import now
@@ -54,16 +54,12 @@ class DeadLetter(NamedTuple):
 _EVENT_COLUMNS = ", ".join("event_id" if column == "id" else column for column in StoredEvent._fields)
 
 
-class Destinations:
+class Destinations(Tables):
     """The log's tables of destinations and dead letters.
 
     An operator uses a destination's name. A forwarder uses its id, so that it never changes another destination that
     was added under the same name. Methods raise NotPossible if there is no such destination.
     """
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def all(self) -> list[Destination]:
         """Return all destinations by name."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .body_texts import BodyTexts
-from .database import Database
+from .database import Tables
 from .errors import NotPossible
 from .page_scrubbing import scrub
 from .row_deletion import delete_rows
@@ -28,12 +28,8 @@ class Person(NamedTuple):
     unread: list[int]  # rejections that cannot be decoded, so they may mention the person
 
 
-class People:
+class People(Tables):
     """The people that the events are about. No index has their ids, so a search reads the whole log a few times."""
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def find(self, id: str) -> Person:
         """Return everything about the person with this id. Raise NotPossible for a blank id.

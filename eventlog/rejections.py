@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .database import Database
+from .database import Tables
 from .errors import NotPossible
 from .records import Event, dedupe_key
 from .row_deletion import delete_rows
@@ -33,12 +33,8 @@ _MATCHES = """
 """
 
 
-class Rejections:
+class Rejections(Tables):
     """The log's table of rejections."""
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def get(self, id: int) -> StoredRejection:
         """Return the rejection with this id. Raise NotPossible if there is none."""

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .database import Database
+from .database import Tables
 from .row_deletion import USED_BYTES, delete_rows
 
 MAX_SKIPPED_ROWS = 100_000  # stop after as many consecutive rows that are newer than the cut-off
@@ -29,12 +29,8 @@ class Pruned(NamedTuple):
     rest_bytes: int = 0  # of everything else, if that alone is above the limit; then no row was deleted for its size
 
 
-class Retention:
+class Retention(Tables):
     """Deletes the log's oldest rows."""
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def prune(
         self,

@@ -131,9 +131,9 @@ class SharedFiles:
 
     def close_if_moved(self) -> None:
         """Close all connections that no request uses, if the files were moved."""
-        if self.are_in_place():
+        if self._connections and self.are_in_place():
             self.renew_note()
-        else:
+        elif self._connections:
             for user in list(self._users):
                 user.close_if_moved()
 
