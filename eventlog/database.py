@@ -37,7 +37,7 @@ class Database:
         self._can_write = False
         self._in_use = threading.Lock()
         self._files = shared_files(path)
-        self._files.add_user(self)
+        self._files.users.add(self)
 
     def read(
         self, query: str, bindings: dict[str, Any] | tuple[Any, ...] = (), wait_seconds: float = WAIT_SECONDS

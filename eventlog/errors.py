@@ -22,9 +22,6 @@ class Unavailable(Exception):
 class DiskFull(Unavailable):
     """The disk of the log has no room for more."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"The disk of {path} is full")
-
 
 class Damaged(Unavailable):
     """SQLite found an error in the log's file."""
@@ -54,34 +51,32 @@ def sqlite_errors(path: str) -> Iterator[None]:
     except apsw.CorruptError as error:
         raise Damaged(f"{path} is damaged ({error})") from error
     except (apsw.Error, OSError) as error:
-        raise DiskFull(path) if _is_full(error) else Unavailable(explain(path, error)) from error
+        if _is_full(error):
+            raise DiskFull(f"The disk of {path} is full") from error
+        raise Unavailable(explain(path, error)) from error
 
 
 def _is_full(error: Exception) -> bool:
-    """Return True if the disk or the quota is full."""
     is_shm = getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE  # SQLite has no FullError for it
-    return isinstance(error, apsw.FullError) or is_shm or _errno(error) in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, apsw.FullError) or is_shm or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def explain(path: str, error: Exception) -> str:
     """Return what an error of apsw or the system means for the log at `path`."""
+    number = getattr(error, "errno", None)
     if isinstance(error, apsw.BusyError):
         return f"Another process holds a lock on {path}. Find it with: fuser {path}"
     if isinstance(error, BlockingIOError):  # raised by flock, or by eventlog with a message
         busy = f"Other processes have been writing to {path} for seconds. Find them with: fuser {path}-queue"
-        return busy if error.errno else str(error)
-    if _errno(error) in TOO_MANY_FILES or (isinstance(error, apsw.CantOpenError) and _lacks_descriptors()):
+        return busy if number else str(error)
+    if number in TOO_MANY_FILES or (isinstance(error, apsw.CantOpenError) and _lacks_descriptors()):
         return f"{path} cannot be opened: too many files are open. Raise the limit: LimitNOFILE=, or ulimit -n"
-    if isinstance(error, apsw.IOError) or _errno(error) == errno.EIO:
+    if isinstance(error, apsw.IOError) or number == errno.EIO:
         return f"The disk of {path} fails ({error}). Look at the kernel's log: journalctl -k"
     if os.path.isdir(path):
         return f"{path} is a folder. TRACKLOG_DATABASE must name a file in it"
     # The message of any failure of SQLite's backup is "not an error".
     return why_denied(path) or f"{path}: {type(error).__name__ if str(error) == 'not an error' else error}"
-
-
-def _errno(error: Exception) -> int | None:
-    return error.errno if isinstance(error, OSError) else None
 
 
 def _lacks_descriptors() -> bool:

@@ -3,17 +3,15 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import apsw
 
-from .waiting import RETRY_SECONDS
+from .waiting import RETRY_SECONDS, T
 
 # Rejections that one transaction deletes at most, in about 10 ms.
 MAX_DROPPED_ROWS, MAX_DROPPED_BYTES = 250, 1024 * 1024
 ROWS_PER_PAUSE = 1000  # written in a few milliseconds, then other requests of the process run
-
-T = TypeVar("T")
 
 
 class Event(NamedTuple):

@@ -30,7 +30,7 @@ def require_room(connection: apsw.Connection, database: Database) -> None:
         return  # the usual case; the exact figure takes longer
     growth = connection.pragma("page_count") * PAGE_BYTES - os.path.getsize(path)
     if growth > 0 and not (free >= growth if has_reserve else _create(path, free, wanted)):
-        raise DiskFull(path)
+        raise DiskFull(f"The disk of {path} is full")
 
 
 def make_room(database: Database) -> None:

@@ -34,8 +34,7 @@ def connect(path: str, *, is_migrated: bool = True) -> apsw.Connection:
         connection.pragma("synchronous", "full")
         connection.pragma("secure_delete", True)
         connection.pragma("cache_size", -64 * 1024)  # KiB
-        # Well above the WAL's usual size: a WAL that was truncated has to grow again, which makes commits take twice as
-        # long.
+        # Well above the WAL's usual size: after it was truncated, it has to grow again, which doubles a commit's time.
         connection.pragma("journal_size_limit", 128 * 1024 * 1024)  # bytes
         if is_migrated and (version := _version(connection, path)) < len(MIGRATIONS):
             raise Unusable(
@@ -73,10 +72,6 @@ def require_file(path: str) -> None:
     """Raise Missing if there is no file at `path`."""
     if not os.path.exists(path):
         raise Missing(f"There is no log at {path}")
-
-
-def _is_blank(connection: apsw.Connection) -> bool:
-    return connection.pragma("application_id") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
 
 
 def _version(connection: apsw.Connection, path: str) -> int:
@@ -117,7 +112,8 @@ def _migrate(path: str, may_create: bool) -> None:
 
 def _run_scripts(connection: apsw.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    version = 0 if _is_blank(connection) else _version(connection, path)
+    has_tables = connection.execute("SELECT count(*) FROM sqlite_schema").get > 0
+    version = _version(connection, path) if has_tables or connection.pragma("application_id") else 0
     for script in MIGRATIONS[version:]:
         connection.execute(_SCRIPTS.joinpath(script).read_text())
     connection.pragma("application_id", APPLICATION_ID)

@@ -4,8 +4,7 @@ A log's file, its -wal and its -shm are one unit, but SQLite finds the last two 
 deleted or replaced while the log is in use, the next connection opens another file in its place. The two connections
 then do not see each other's writes. Within one process SQLite even mixes them: it keeps one -shm per log file for as
 long as any connection has that file open. So a process closes every connection that it has before it opens one to
-other files. And it opens other files only while no process has the log open: each holds a shared lock on the log's
-file.
+other files. It opens other files only while no process has the log open: each holds a shared lock on the log.
 """
 
 import fcntl
@@ -44,7 +43,7 @@ class SharedFiles:
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._users: WeakSet[User] = WeakSet()
+        self.users: WeakSet[User] = WeakSet()
         self._connections: set[apsw.Connection] = set()
         self._opened = Files()
         self._renew_at = 0.0
@@ -52,9 +51,6 @@ class SharedFiles:
         # https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
         self._descriptor = -1
         self._close_descriptor: Callable[[], object] = lambda: None
-
-    def add_user(self, user: User) -> None:
-        self._users.add(user)
 
     def are_in_place(self) -> bool:
         """Return True if the files that this process has open are those at the path."""
@@ -134,7 +130,7 @@ class SharedFiles:
         if self._connections and self.are_in_place():
             self.renew_note()
         elif self._connections:
-            for user in list(self._users):
+            for user in list(self.users):
                 user.close_if_moved()
 
     def renew_note(self) -> None:

@@ -45,8 +45,7 @@ class Writer:
         else:
             with group.done:  # its opener releases it within a bounded time, whatever happens
                 pass
-        failure = request.failure or group.failure
-        if failure:
+        if failure := request.failure or group.failure:
             raise failure
         if group.dropped_bytes:
             self._drop_rejected(rejected)

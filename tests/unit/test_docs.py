@@ -65,7 +65,9 @@ def logged_events():
     for path in [*PROJECT.glob("*.py"), *(path for name in PACKAGES for path in (PROJECT / name).glob("*.py"))]:
         text = path.read_text()
         for node in ast.walk(ast.parse(text)) if "extra=" in text else ():
-            if isinstance(node, ast.Dict) and "event" in (keys := [ast.literal_eval(key) for key in node.keys if key]):
+            if isinstance(node, ast.Dict) and "event" in (
+                keys := [key.value for key in node.keys if isinstance(key, ast.Constant)]
+            ):
                 event = node.values[keys.index("event")]
                 if isinstance(event, ast.Constant):
                     events.setdefault(event.value, set()).update(keys)

@@ -72,7 +72,10 @@ def test_the_file_is_damaged(log, path):
 @pytest.mark.parametrize(
     ("failure", "reason"),
     [
-        (eventlog.DiskFull("x"), "The disk of x is full. Delete other files, or old events with: flask events prune"),
+        (
+            eventlog.DiskFull("The disk of x is full"),
+            "The disk of x is full. Delete other files, or old events with: flask events prune",
+        ),
         (eventlog.Missing("There is no log at x"), "There is no log at x. If it was moved, move it back. To create"),
         (eventlog.Unavailable("x is busy"), "x is busy"),
     ],
