@@ -17,6 +17,7 @@ from config import Config
 from serving import gunicorn_patches
 from serving.gunicorn_logger import Logger
 from telemetry import logs
+from telemetry.storage_trouble import explain_failure
 
 settings = Config.from_environment()
 
@@ -47,7 +48,7 @@ def on_starting(server: Arbiter) -> None:
     try:
         eventlog.migrate(settings.database)
     except eventlog.Unavailable as failure:
-        sys.exit(str(failure))
+        sys.exit(explain_failure(failure))
     shutil.rmtree(metrics_folder, ignore_errors=True)  # the counts of the workers before
     os.register_at_fork(after_in_parent=deliver_stop_signals)
 

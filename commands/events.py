@@ -8,7 +8,6 @@ import click
 
 from commands.group import TERMINAL_COLUMNS, LogGroup, format_minute, get_log, print_table, sanitize
 from eventlog import Count, StoredEvent
-from eventlog.export_line import export_line
 from schemas import CALLS
 
 POLL_SECONDS = 0.25
@@ -104,7 +103,7 @@ def export() -> None:
     with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
         while written < last and (chunk := reader.read_after(written, MAX_EVENTS_PER_READ)):
             for event in chunk:
-                click.echo(export_line(event))
+                click.echo(event.export_line())
             progress.update(chunk[-1].id - written)
             written = chunk[-1].id
 

@@ -10,6 +10,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from eventlog import EventLog, NotPossible, Unavailable
+from telemetry.storage_trouble import explain_failure
 
 TERMINAL_COLUMNS = 80
 
@@ -34,7 +35,7 @@ def report_failures() -> Iterator[None]:
         named = f"{failure.filename}: " if failure.filename else ""
         raise click.ClickException(f"{named}{failure.strerror or failure}") from failure
     except (Unavailable, NotPossible) as failure:
-        raise click.ClickException(sanitize(str(failure))) from failure
+        raise click.ClickException(sanitize(explain_failure(failure))) from failure
 
 
 class SanitizingFormatter(logging.Formatter):

@@ -15,7 +15,6 @@ from urllib.parse import SplitResult, quote
 import fsspec
 
 from eventlog import StoredEvent
-from eventlog.export_line import export_line
 from eventlog.side_files import give_to_owner_of
 
 from .delivery import Outcome, RetryLater
@@ -123,7 +122,7 @@ def _folder_name(source: str) -> str:
 def _compress(events: Sequence[StoredEvent]) -> bytes:
     """Return the lines that `flask events export` writes, gzipped without a timestamp."""
     compressor = zlib.compressobj(wbits=31)
-    lines = (f"{export_line(event)}\n".encode() for event in events)
+    lines = (f"{event.export_line()}\n".encode() for event in events)
     return b"".join([*map(compressor.compress, lines), compressor.flush()])
 
 

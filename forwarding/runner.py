@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from eventlog import Destination, EventLog, NotPossible, Unavailable
+from telemetry.storage_trouble import explain_failure
 
 from .forwarder import Forwarder
 from .secrets import make_redactor
@@ -85,7 +86,9 @@ class _Run:
             self._reopen_at = monotonic() + REOPEN_SECONDS
             logger.error("%s", failure, extra={"event": "forwarder_refused", "destination": name, "count": 1})
         except Unavailable as failure:
-            logger.error("%s", failure, extra={"event": "forwarder_refused", "destination": name, "count": 1})
+            logger.error(
+                "%s", explain_failure(failure), extra={"event": "forwarder_refused", "destination": name, "count": 1}
+            )
         except Exception:
             self._reopen_at = monotonic() + REOPEN_SECONDS
             fault = make_redactor(self._destination.url)(traceback.format_exc())

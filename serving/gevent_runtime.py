@@ -1,17 +1,16 @@
 """Run the event log under gevent. Import this module after gevent has patched."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import gevent
 from gevent.util import wrap_errors
 
-T = TypeVar("T")
+from eventlog.runtime import Runtime, T
 
 MAX_IDLE_WAIT_SECONDS = 0.02
 
 
-class GeventRuntime:
+class GeventRuntime(Runtime):
     """Requests take turns in one thread. Calls that block run in the threads of gevent's pool."""
 
     is_cooperative = True

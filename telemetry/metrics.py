@@ -13,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from eventlog import EventLog, Unavailable
-from eventlog.file_lock import lock_file
 from eventlog.side_files import make_side_folder, open_side_file
 from eventlog.times import age
+from eventlog.waiting import lock_file
 
 logger = logging.getLogger("tracklog.metrics")
 

@@ -1,9 +1,9 @@
 """A runtime whose methods a test chooses."""
 
-from eventlog.runtime import ThreadRuntime
+from eventlog.runtime import Runtime
 
 
-class FakeRuntime(ThreadRuntime):
+class FakeRuntime(Runtime):
     """Cooperative, as gevent's is; a method that is not given does what a thread's does."""
 
     is_cooperative = True

@@ -10,7 +10,8 @@ import apsw
 import pytest
 
 import eventlog
-from eventlog.error_messages import explain
+from eventlog.errors import explain
+from telemetry.storage_trouble import StorageTrouble, explain_failure
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -63,10 +64,26 @@ def test_the_file_is_damaged(log, path):
     with open(path, "r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 4000)
-    with pytest.raises(
-        eventlog.Unavailable, match=f"^{path} is damaged .*Restore a backup. To list the damage: flask events check"
-    ):
+    with pytest.raises(eventlog.Damaged, match=f"^{path} is damaged ") as damaged:
         log.reader.last_id()
+    assert explain_failure(damaged.value).endswith(". Restore a backup. To list the damage: flask events check")
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (
+            eventlog.DiskFull("The disk of x is full"),
+            "The disk of x is full. Delete other files, or old events with: flask events prune",
+        ),
+        (eventlog.Missing("There is no log at x"), "There is no log at x. If it was moved, move it back. To create"),
+        (eventlog.Unavailable("x is busy"), "x is busy"),
+    ],
+)
+def test_the_log_line_of_a_trouble_has_the_remedy(failure, reason, caplog):
+    StorageTrouble().note_failure(failure)
+    assert caplog.messages[0].startswith(f"storage unavailable: {reason}")
+    assert caplog.records[0].reason.startswith(reason)
 
 
 def test_a_folder_is_at_the_path(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 FORMS = {
-    "threads": "from eventlog.runtime import ThreadRuntime as Runtime",
+    "threads": "from eventlog.runtime import Runtime",
     "gevent": "import gevent.monkey; gevent.monkey.patch_all()\n"
     "from serving.gevent_runtime import GeventRuntime as Runtime",
 }
