@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlencode
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .delivery import DeliveryRejected, RetryLater
+from .delivery import DeliveryRejected, RetryLater, Unbuffered
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds, for each step of a POST
 MAX_POST_SECONDS = 120.0  # from connecting to the end of the answer
@@ -45,8 +45,9 @@ class Poster:
         self._aborted = threading.Event()
         # Busy connections, with their deadline and socket. A connection may lose its socket before it is closed.
         self._busy: dict[Any, tuple[float, socket.socket | None]] = {}
-        pool = _HttpsPool if scheme == "https" else _HttpPool
+        pool = urllib3.HTTPSConnectionPool if scheme == "https" else urllib3.HTTPConnectionPool
         self._pool = pool(url.host, url.port, maxsize=MAX_CONNECTIONS, timeout=TIMEOUT, watch=self._watch)
+        self._pool.ConnectionCls = _WatchedHttps if scheme == "https" else _WatchedHttp
         self._deadline_thread = threading.Thread(target=self._cut_overdue, daemon=True)
         self._deadline_thread.start()
 
@@ -109,6 +110,20 @@ class Poster:
                     _cut(sock)
 
 
+class PostingDeliverer(Unbuffered):
+    """Base of deliverers that post to one URL."""
+
+    def __init__(self, poster: Poster) -> None:
+        self._poster = poster
+
+    def abort(self) -> bool:
+        self._poster.abort()
+        return True
+
+    def close(self) -> None:
+        self._poster.close()
+
+
 class _Watched:
     """Mixed into urllib3's connections: calls `watch` when one connects or sends."""
 
@@ -126,20 +141,12 @@ class _Watched:
         super().request(*arguments, **options)  # type: ignore[misc]
 
 
-class HttpConnection(_Watched, HTTPConnection):
+class _WatchedHttp(_Watched, HTTPConnection):
     pass
 
 
-class HttpsConnection(_Watched, HTTPSConnection):
+class _WatchedHttps(_Watched, HTTPSConnection):
     pass
-
-
-class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = HttpConnection
-
-
-class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = HttpsConnection
 
 
 def _cut(sock: socket.socket | None) -> None:

@@ -13,8 +13,8 @@ from zlib import crc32
 
 from eventlog import StoredEvent
 
-from .delivery import Outcome, Unbuffered
-from .http import MAX_ERROR_CHARACTERS, Poster, parse_object, rejection
+from .delivery import Outcome
+from .http import MAX_ERROR_CHARACTERS, Poster, PostingDeliverer, parse_object, rejection
 from .threads import run_in_thread
 
 MAX_POST_EVENTS = 1000  # an answer lists at most as many rejections
@@ -31,13 +31,14 @@ def from_url(parts: SplitResult, options: dict[str, str]) -> "Segment":
     return Segment(key, options.pop("gzip", "") == "true", Poster(parts, options))
 
 
-class Segment(Unbuffered):
+class Segment(PostingDeliverer):
     """Posts over several lanes at a time. A user's events use one lane, which keeps their order."""
 
     max_events = LANES * POSTS_PER_LANE * MAX_POST_EVENTS
     max_bytes = LANES * POSTS_PER_LANE * MAX_POST_BYTES
 
     def __init__(self, key: str, compress: bool, poster: Poster) -> None:
+        super().__init__(poster)
         self._headers = {
             "Authorization": "Basic " + b64encode(f"{key}:".encode()).decode(),
             "Content-Type": "application/json",
@@ -45,7 +46,6 @@ class Segment(Unbuffered):
         if compress:
             self._headers["Content-Encoding"] = "gzip"
         self._compress = compress
-        self._poster = poster
         # By event id: None, or code and message of a rejection. If one lane fails, the others are not repeated.
         self._outcomes: dict[int, tuple[str, str] | None] = {}
 
@@ -60,13 +60,6 @@ class Segment(Unbuffered):
             lane.result()
         outcomes = [self._outcomes.pop(event.id) for event in events]
         return Outcome({index: why for index, why in enumerate(outcomes) if why})
-
-    def abort(self) -> bool:
-        self._poster.abort()
-        return True
-
-    def close(self) -> None:
-        self._poster.close()
 
     def _deliver_lane(self, lane: Sequence[StoredEvent]) -> None:
         for batch in _batches(lane):

@@ -84,11 +84,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _expand(text: str) -> str:
-    return secrets.VARIABLE.sub(_variable_value, text)
-
-
-def _variable_value(found: re.Match[str]) -> str:
     try:
-        return os.environ[found[1]]
-    except KeyError:
-        raise NotPossible(f"The environment has no {found[1]}, which the URL needs") from None
+        return secrets.VARIABLE.sub(lambda found: os.environ[found[1]], text)
+    except KeyError as missing:
+        raise NotPossible(f"The environment has no {missing.args[0]}, which the URL needs") from None

@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, quote, unquote
 
 from eventlog import StoredEvent
 
-from .delivery import Outcome, Unbuffered
-from .http import Poster, rejection
+from .delivery import Outcome
+from .http import Poster, PostingDeliverer, rejection
 
 _SAFE = "!#$%&'()*+,/:;=?@[]^`{|}~ "  # allowed in a header; other characters are percent-encoded
 
@@ -20,15 +20,15 @@ def from_url(parts: SplitResult, options: dict[str, str]) -> "Webhook":
     return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), Poster(parts, options))
 
 
-class Webhook(Unbuffered):
+class Webhook(PostingDeliverer):
     """Posts one event at a time."""
 
     max_events = 1
     max_bytes = 1
 
     def __init__(self, secret: str, poster: Poster) -> None:
+        super().__init__(poster)
         self._secret = secret.encode()
-        self._poster = poster
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         for event in events:
@@ -40,10 +40,3 @@ class Webhook(Unbuffered):
             if answer.status >= 300:
                 raise rejection(answer)
         return Outcome()
-
-    def abort(self) -> bool:
-        self._poster.abort()
-        return True
-
-    def close(self) -> None:
-        self._poster.close()

@@ -11,7 +11,7 @@ from recording import Recorder
 import eventlog
 from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, find_kind, open_deliverer, redact_url
 from forwarding import forward as run_forwarders
-from forwarding.backoff import delay
+from forwarding.attempts import delay
 
 AT = "2015-11-10T00:45:23.412Z"
 
