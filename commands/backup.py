@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -60,7 +61,7 @@ def import_events(file: BinaryIO) -> None:
     """
     eventlog.create(current_app.extensions["config"].database)
     get_log().keep_reserve()
-    is_shown = file.name != "<stdin>" and file.seekable()
+    is_shown = sys.stderr.isatty() and file.name != "<stdin>" and file.seekable()
     size = os.fstat(file.fileno()).st_size if is_shown else 0
     stored = duplicates = 0
     with show_progress("Importing", size, is_shown) as progress:

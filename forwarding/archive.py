@@ -18,7 +18,7 @@ from eventlog import StoredEvent
 from eventlog.export_line import export_line
 from eventlog.side_files import give_to_owner_of
 
-from .delivery import Outcome, RetryLater
+from .delivery import Deliverer, Outcome, RetryLater
 from .urls import ARCHIVE
 
 DEFAULT_MAX_BYTES = 16 * 1024 * 1024  # of payloads in an object
@@ -74,7 +74,7 @@ class Place(Protocol):
         """
 
 
-class Archive:
+class Archive(Deliverer):
     """Writes an object for each source and date of a batch."""
 
     max_events = MAX_EVENTS
@@ -164,7 +164,6 @@ class Remote:
         self._connected: tuple[Any, str] | None = None
 
     def put(self, name: str, content: bytes) -> None:
-        """Store an object."""
         if self._connected is None:
             self._connected = fsspec.url_to_fs(self._url, skip_instance_cache=True, **self._options)
         files, root = self._connected

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlencode
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .delivery import DeliveryRejected, RetryLater, Unbuffered
+from .delivery import Deliverer, DeliveryRejected, RetryLater
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds, for each step of a POST
 MAX_POST_SECONDS = 120.0  # from connecting to the end of the answer
@@ -110,7 +110,7 @@ class Poster:
                     _cut(sock)
 
 
-class PostingDeliverer(Unbuffered):
+class PostingDeliverer(Deliverer):
     """Base of deliverers that post to one URL."""
 
     def __init__(self, poster: Poster) -> None:

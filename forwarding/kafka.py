@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from eventlog import StoredEvent
 
-from .delivery import DeliveryRejected, Outcome, RetryLater, Unbuffered
+from .delivery import Deliverer, DeliveryRejected, Outcome, RetryLater
 
 ACKNOWLEDGE_SECONDS = 10.0  # for a whole batch, before the attempt counts as failed
 POLL_SECONDS = 0.2  # between two checks for `abort`
@@ -61,7 +61,7 @@ def from_url(parts: SplitResult, options: dict[str, str]) -> "Kafka":
         raise ValueError(str(error)) from error
 
 
-class Kafka(Unbuffered):
+class Kafka(Deliverer):
     """Produces batches. An unacknowledged batch stays in the producer, and a retry only waits for it."""
 
     max_events = 2000
