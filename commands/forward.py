@@ -18,7 +18,6 @@ from telemetry import logs
 @click.option("--once", is_flag=True, help="Deliver the backlog, then exit: with 1 if any event is left or dead.")
 @click.option(
     "--give-up-after",
-    "hours",
     metavar="HOURS",
     type=float,
     default=24,
@@ -26,7 +25,7 @@ from telemetry import logs
     help="Look for one bad event after this many hours of 5xx.",
 )
 @with_appcontext
-def forward(names: tuple[str, ...], once: bool, hours: float) -> None:
+def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
     """Deliver events to all destinations, or to those named, until stopped.
 
     Serves a destination that is added later within a second. Only one forwarder at a time delivers to a
@@ -58,7 +57,7 @@ def forward(names: tuple[str, ...], once: bool, hours: float) -> None:
                     progress.update(advanced)
 
             is_done = forwarding.forward(
-                get_log().path, names, stop=stop, once=once, give_up_after=hours * 3600, report=report
+                get_log().path, names, stop=stop, once=once, give_up_after=give_up_after * 3600, report=report
             )
         if not once:
             logs.stop()

@@ -1,6 +1,5 @@
 """POST over a connection that stays open, and interpret the answer."""
 
-import json
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -31,8 +30,8 @@ class Answer(NamedTuple):
     retry_after: float | None  # seconds
 
 
-class Poster:
-    """Posts to one URL, without the key or secret before its @. Threads may share it."""
+class Poster(Deliverer):
+    """Base of deliverers that post to one URL, without the key or secret before its @."""
 
     def __init__(self, parts: SplitResult, options: Mapping[str, str]) -> None:
         scheme = parts.scheme.removeprefix("webhook+")
@@ -52,7 +51,10 @@ class Poster:
         self._deadline_thread.start()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Return the answer of a success or a rejection. Raises RetryLater for a 408, 429, 5xx or no whole answer."""
+        """Return the answer of a success or a rejection. Several threads may call it.
+
+        Raises RetryLater for a 408, 429, 5xx or no whole answer.
+        """
         began = monotonic()
         try:
             answer = self._post(body, headers)
@@ -64,14 +66,13 @@ class Poster:
             raise RetryLater(describe(answer), answer.retry_after, is_server_fault=answer.status >= 500)
         return answer
 
-    def abort(self) -> None:
-        """Cut all connections. Nothing is sent from now on, and every `post` raises RetryLater."""
+    def abort(self) -> bool:
         self._aborted.set()
         for _, sock in list(self._busy.values()):
             _cut(sock)
+        return True
 
     def close(self) -> None:
-        """Cut all connections, and release them."""
         self.abort()
         self._deadline_thread.join()
         self._pool.close()
@@ -108,20 +109,6 @@ class Poster:
                 if monotonic() >= due:
                     self._busy.pop(connection, None)
                     _cut(sock)
-
-
-class PostingDeliverer(Deliverer):
-    """Base of deliverers that post to one URL."""
-
-    def __init__(self, poster: Poster) -> None:
-        self._poster = poster
-
-    def abort(self) -> bool:
-        self._poster.abort()
-        return True
-
-    def close(self) -> None:
-        self._poster.close()
 
 
 class _Watched:
@@ -164,15 +151,6 @@ def rejection(answer: Answer) -> DeliveryRejected:
 def describe(answer: Answer) -> str:
     """Return the status and the beginning of the body, as an error message."""
     return f"{answer.status} {answer.body[:MAX_ERROR_CHARACTERS].decode(errors='replace').strip()}"
-
-
-def parse_object(answer: Answer) -> Mapping[str, Any]:
-    """Return the answer's JSON object, or an empty one if it has none."""
-    try:
-        value = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _retry_after(answer: urllib3.BaseHTTPResponse) -> float | None:

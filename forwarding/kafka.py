@@ -47,7 +47,6 @@ REJECTIONS = {
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "Kafka":
-    """Return a deliverer. Raises ValueError if the URL or an option is not valid."""
     topic = parts.path.strip("/")
     if not topic or "/" in topic:
         raise ValueError("it names no topic, as in kafka://broker:9092/topic")

@@ -37,13 +37,11 @@ SHOWN_ARCHIVE_OPTIONS = {"bytes", "seconds"}
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without its user part, and only with options that are known to be harmless.
-
-    Of an ambiguous URL, return only the scheme.
-    """
+    """Return a URL with only its harmless options and no user part; of an ambiguous URL, only the scheme."""
     parts = split(url)
     if parts is None:
-        return f"{_scheme(url)}://{REDACTED}"
+        scheme = re.match(r"[a-z][a-z0-9+.-]{0,30}(?=://)", url)
+        return f"{scheme[0] if scheme else REDACTED}://{REDACTED}"
     user, at, host = parts.netloc.rpartition("@")
     shown_user = user if VARIABLE.fullmatch(user) else REDACTED
     options = parse_qsl(parts.query, keep_blank_values=True)
@@ -73,11 +71,6 @@ def split(url: str) -> SplitResult | None:
     is_clear = url.startswith(f"{parts.scheme}://") and url.isprintable() and "#" not in url
     is_split = " " not in parts.netloc + parts.query and "@" not in parts.path + parts.query
     return parts if is_clear and is_split else None
-
-
-def _scheme(url: str) -> str:
-    scheme = url.partition("://")[0]
-    return scheme if re.fullmatch(r"[a-z][a-z0-9+.-]{0,30}", scheme) and "://" in url else REDACTED
 
 
 def _is_shown(scheme: str, name: str, value: str) -> bool:

@@ -11,7 +11,8 @@ from eventlog import NotPossible
 from . import secrets
 from .delivery import Deliverer
 
-# A kind is the name of its module here, and of its extra in setup.cfg if it needs a package.
+# A kind is the name of its module here, and of its extra in setup.cfg if it needs a package. The module's from_url
+# returns a deliverer for the split URL and its options. It raises ValueError if they are not valid.
 KIND_BY_SCHEME = {
     "http": "segment",
     "https": "segment",

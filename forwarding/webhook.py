@@ -10,24 +10,23 @@ from urllib.parse import SplitResult, quote, unquote
 from eventlog import StoredEvent
 
 from .delivery import Outcome
-from .http import Poster, PostingDeliverer, rejection
+from .http import Poster, rejection
 
 _SAFE = "!#$%&'()*+,/:;=?@[]^`{|}~ "  # allowed in a header; other characters are percent-encoded
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "Webhook":
-    """Return a deliverer. Raises ValueError if the URL names no host."""
-    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), Poster(parts, options))
+    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), parts, options)
 
 
-class Webhook(PostingDeliverer):
+class Webhook(Poster):
     """Posts one event at a time."""
 
     max_events = 1
     max_bytes = 1
 
-    def __init__(self, secret: str, poster: Poster) -> None:
-        super().__init__(poster)
+    def __init__(self, secret: str, parts: SplitResult, options: dict[str, str]) -> None:
+        super().__init__(parts, options)
         self._secret = secret.encode()
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
@@ -36,7 +35,7 @@ class Webhook(PostingDeliverer):
             headers = {"Content-Type": "application/json", "Idempotency-Key": quote(event.message_id, safe=_SAFE)}
             if self._secret:
                 headers["X-Signature"] = f"sha256={hmac.digest(self._secret, body, 'sha256').hex()}"
-            answer = self._poster.post(body, headers)
+            answer = self.post(body, headers)
             if answer.status >= 300:
                 raise rejection(answer)
         return Outcome()
