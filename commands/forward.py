@@ -13,7 +13,7 @@ from commands.group import get_log, print_warnings, report_failures, show_progre
 from telemetry import logs
 
 
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--once", is_flag=True, help="Deliver the backlog, then exit: with 1 if any event is left or dead.")
 @click.option(
@@ -21,7 +21,6 @@ from telemetry import logs
     metavar="HOURS",
     type=float,
     default=24,
-    show_default=True,
     help="Look for one bad event after this many hours of 5xx.",
 )
 @with_appcontext

@@ -105,7 +105,6 @@ class Archive(Deliverer):
 
 
 def _group(events: Sequence[StoredEvent]) -> Iterator[tuple[str, list[StoredEvent]]]:
-    """Yield the name and the events of each object: one for each source and date."""
     groups = defaultdict(list)
     for event in events:
         groups[event.source, event.received_at[:10]].append(event)
@@ -133,7 +132,6 @@ class Folder:
         self._root = root
 
     def put(self, name: str, content: bytes) -> None:
-        """Store an object. Return when its file and folders are synced to disk."""
         source, date, file_name = name.split("/")
         folders = [self._root, f"{self._root}/{source}", f"{self._root}/{source}/{date}"]
         for folder in folders[1:]:

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlencode
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .delivery import Deliverer, DeliveryRejected, RetryLater
+from .delivery import Deliverer, RetryLater
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds, for each step of a POST
 MAX_POST_SECONDS = 120.0  # from connecting to the end of the answer
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 
 class Poster(Deliverer):
-    """Base of deliverers that post to one URL, without the key or secret before its @."""
+    """Base of deliverers that post to one URL, without the key or secret before its @. Threads may share it."""
 
     def __init__(self, parts: SplitResult, options: Mapping[str, str]) -> None:
         scheme = parts.scheme.removeprefix("webhook+")
@@ -51,10 +51,7 @@ class Poster(Deliverer):
         self._deadline_thread.start()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Return the answer of a success or a rejection. Several threads may call it.
-
-        Raises RetryLater for a 408, 429, 5xx or no whole answer.
-        """
+        """Return the answer of a success or a rejection. Raises RetryLater for a 408, 429, 5xx or no whole answer."""
         began = monotonic()
         try:
             answer = self._post(body, headers)
@@ -141,11 +138,6 @@ def _cut(sock: socket.socket | None) -> None:
     if sock is not None:
         with suppress(OSError):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS, so that no closing message can block
-
-
-def rejection(answer: Answer) -> DeliveryRejected:
-    """Return the exception for an answer that rejects the events."""
-    return DeliveryRejected(str(answer.status), describe(answer))
 
 
 def describe(answer: Answer) -> str:

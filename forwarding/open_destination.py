@@ -43,9 +43,8 @@ def find(log: EventLog, name: str) -> Destination:
 class OpenDestination:
     """A destination while events are delivered to it.
 
-    It stays bound to the row and the URL that were opened: `reload`, `reserve` and `advance` raise Removed if the
-    destination was removed, and `reload` raises Interrupted if its URL has changed. They raise Unavailable as the
-    log does.
+    It stays bound to the row and the URL that were opened. If the row was deleted, `reload`, `reserve` and `advance`
+    raise Removed. If the URL has changed, `reload` raises Interrupted. All raise Unavailable as the log does.
     """
 
     def __init__(self, log: EventLog, row: Destination, deliverer: Deliverer, stop: threading.Event) -> None:

@@ -33,7 +33,7 @@ def forward(
     Returns when `stop` is set, or with `once` as soon as nothing can be delivered. Return True if nothing is left to
     deliver to any of them. `give_up_after` is in seconds. The threads call `report`, see Forwarder.
     """
-    open_forwarder = partial(Forwarder, stop=stop, once=once, give_up_after=give_up_after, report=report)
+    make_forwarder = partial(Forwarder, stop=stop, once=once, give_up_after=give_up_after, report=report)
     log = EventLog(path)
     runs: dict[str, _Run] = {}
     try:
@@ -46,7 +46,7 @@ def forward(
                 destinations = []
             for destination in destinations:
                 if destination.name not in runs or (not once and runs[destination.name].is_over(destination)):
-                    runs[destination.name] = _Run(path, destination, open_forwarder)
+                    runs[destination.name] = _Run(path, destination, make_forwarder)
             if once:
                 break
             stop.wait(LIST_SECONDS)
@@ -60,11 +60,11 @@ def forward(
 class _Run:
     """Runs a destination's forwarder once, in a thread."""
 
-    def __init__(self, path: str, destination: Destination, open_forwarder: Callable[..., Forwarder]) -> None:
+    def __init__(self, path: str, destination: Destination, make_forwarder: Callable[..., Forwarder]) -> None:
         self.is_done = False  # True if nothing was left to deliver
         self._path = path
         self._destination = destination
-        self._open_forwarder = open_forwarder
+        self._make_forwarder = make_forwarder
         self._reopen_at = 0.0  # by the monotonic clock
         self.thread = threading.Thread(target=self._deliver, name=destination.name)
         self.thread.start()
@@ -78,7 +78,7 @@ class _Run:
     def _deliver(self) -> None:
         log, name = EventLog(self._path), self._destination.name
         try:
-            self.is_done = self._open_forwarder(log, name).run()
+            self.is_done = self._make_forwarder(log, name).run()
         except (NotPossible, Unavailable) as failure:
             if isinstance(failure, NotPossible):
                 self._reopen_at = monotonic() + REOPEN_SECONDS

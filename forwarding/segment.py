@@ -14,8 +14,8 @@ from zlib import crc32
 
 from eventlog import StoredEvent
 
-from .delivery import Outcome
-from .http import MAX_ERROR_CHARACTERS, Poster, rejection
+from .delivery import DeliveryRejected, Outcome
+from .http import MAX_ERROR_CHARACTERS, Poster, describe
 from .threads import run_in_thread
 
 MAX_POST_EVENTS = 1000  # an answer lists at most as many rejections
@@ -81,7 +81,7 @@ class Segment(Poster):
             return first | {index + middle: why for index, why in self._post_batch(payloads[middle:]).items()}
         rejected = _read_rejected(answer.body, len(payloads))
         if answer.status >= 300 and len(rejected) < len(payloads):
-            raise rejection(answer)
+            raise DeliveryRejected(str(answer.status), describe(answer))
         return rejected
 
 

@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, quote, unquote
 
 from eventlog import StoredEvent
 
-from .delivery import Outcome
-from .http import Poster, rejection
+from .delivery import DeliveryRejected, Outcome
+from .http import Poster, describe
 
 _SAFE = "!#$%&'()*+,/:;=?@[]^`{|}~ "  # allowed in a header; other characters are percent-encoded
 
@@ -37,5 +37,5 @@ class Webhook(Poster):
                 headers["X-Signature"] = f"sha256={hmac.digest(self._secret, body, 'sha256').hex()}"
             answer = self.post(body, headers)
             if answer.status >= 300:
-                raise rejection(answer)
+                raise DeliveryRejected(str(answer.status), describe(answer))
         return Outcome()
