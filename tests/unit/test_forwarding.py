@@ -11,7 +11,7 @@ from recording import Recorder
 import eventlog
 from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, find_kind, open_deliverer, redact_url
 from forwarding import forward as run_forwarders
-from forwarding.backoff import delay
+from forwarding.attempts import delay
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -380,7 +380,7 @@ def test_a_secret_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "a/b+c&d#e")
     kind = open_deliverer("https://${SECRET_KEY}@host/v1/batch?a=${SECRET_KEY}")
     assert kind._headers["Authorization"] == "Basic " + base64.b64encode(b"a/b+c&d#e:").decode()
-    assert kind._poster.url == "https://host/v1/batch?a=a%2Fb%2Bc%26d%23e"
+    assert kind.url == "https://host/v1/batch?a=a%2Fb%2Bc%26d%23e"
     assert find_kind("archive+s3://bucket/prefix") == "archive"
 
 
