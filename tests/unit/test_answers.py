@@ -13,21 +13,18 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import urllib3
+from factories import event, events, stored_event
 from receiver import answer, black_hole, receiving
 from service import wait_until
 
 import eventlog
 from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, http, open_deliverer
 
-AT = "2015-11-10T00:45:23.412Z"
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
-def events(number):
-    return [
-        eventlog.StoredEvent(n, "example", str(n), "track", "1", None, "e", AT, AT, json.dumps({"messageId": str(n)}))
-        for n in range(1, number + 1)
-    ]
+def stored(number):
+    return [stored_event(n) for n in range(1, number + 1)]
 
 
 @contextmanager
@@ -67,10 +64,10 @@ def members(connection, _):
 @pytest.mark.parametrize("serve", [endless, bomb])
 def test_an_answer_is_read_up_to_64_KiB(start_of_url, serve):
     with receiving(serve) as port, opened(f"{start_of_url}127.0.0.1:{port}/in") as kind:
-        kind.deliver(events(1))  # what it needs once
+        kind.deliver(stored(1))  # what it needs once
         tracemalloc.start()
         try:
-            assert kind.deliver(events(1)) == Outcome()
+            assert kind.deliver(stored(1)) == Outcome()
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -99,7 +96,7 @@ def test_an_answer_has_a_time_by_which_it_must_be_whole(start_of_url, monkeypatc
         opened(f"{start_of_url}127.0.0.1:{port}/in") as kind,
         pytest.raises(RetryLater, match="no whole answer"),
     ):
-        kind.deliver(events(1))
+        kind.deliver(stored(1))
 
 
 def test_a_connection_is_used_again_but_not_after_an_answer_that_was_cut():
@@ -110,7 +107,7 @@ def test_a_connection_is_used_again_but_not_after_an_answer_that_was_cut():
         connection.sendall(answer(200, next(bodies)))
 
     with receiving(serve) as port, opened(f"webhook+http://127.0.0.1:{port}/in") as kind:
-        kind.deliver(events(5))
+        kind.deliver(stored(5))
     first, second = connections[0], connections[-1]
     assert connections == [first, first, first, second, second]
     assert first != second
@@ -124,7 +121,7 @@ def test_an_answer_that_is_odd_is_still_one(body):
         connection.sendall(answer(200, body))
 
     with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(events(3)) == Outcome()
+        assert kind.deliver(stored(3)) == Outcome()
 
 
 def judging(connection, request):
@@ -142,7 +139,7 @@ def judging(connection, request):
 def test_a_list_of_refused_events_that_is_too_long_to_be_read_is_asked_for_in_parts():
     """A thousand refused events have an answer of some 200 KB."""
     with receiving(judging) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        refused = kind.deliver(events(1000)).rejected
+        refused = kind.deliver(stored(1000)).rejected
     assert refused == {index: ("id_required", str(index + 1)) for index in range(0, 1000, 2)}
 
 
@@ -154,7 +151,7 @@ def test_a_page_that_is_answered_to_a_batch_is_no_list_that_was_cut():
         connection.sendall(answer(200, b"<html>" + bytes(100_000)))
 
     with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(events(1000)) == Outcome()
+        assert kind.deliver(stored(1000)) == Outcome()
     assert len(posts) == 1
 
 
@@ -170,7 +167,7 @@ def test_an_error_shows_no_more_than_its_beginning(start_of_url, status, outcome
         opened(f"{start_of_url}127.0.0.1:{port}/in") as kind,
         pytest.raises(outcome, match=f"^{status} x+$") as raised,
     ):
-        kind.deliver(events(1))
+        kind.deliver(stored(1))
     assert len(str(raised.value)) < 400
 
 
@@ -198,7 +195,7 @@ def receiver(way):
 @pytest.mark.parametrize("way", [silent, drip_head, drip_body, refusing, failing, "black hole"])
 @pytest.mark.parametrize("start", ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:"])
 def test_a_forwarder_stops_soon_whatever_its_destination_does(log, way, start):
-    log.append([eventlog.Event("example", str(n), "track", str(n), None, "e", AT, AT, "{}") for n in range(20_000)])
+    log.append([event(n, user_id=str(n)) for n in range(20_000)])
     stop, ended = threading.Event(), threading.Event()
 
     def forward():
@@ -227,7 +224,7 @@ def test_what_is_under_way_has_a_moment_to_be_noted_before_it_ends(log):
         time.sleep(0.3)
         connection.sendall(answer(200))
 
-    log.append([eventlog.Event("example", str(n), "track", str(n), None, "e", AT, AT, "{}") for n in range(3)])
+    log.append(events(3))
     with receiving(serve) as port:
         log.destinations.add("there", f"webhook+http://127.0.0.1:{port}/in", [], [], 0)
         Forwarder(log, "there", stop=stop).run()
@@ -238,7 +235,7 @@ def test_what_is_under_way_has_a_moment_to_be_noted_before_it_ends(log):
 @pytest.mark.parametrize("start", ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:"])
 def test_a_forwarder_that_has_ended_leaves_no_thread_and_no_socket(log, way, start, monkeypatch):
     monkeypatch.setattr(http, "TIMEOUT", urllib3.Timeout(connect=1, read=60))
-    log.append([eventlog.Event("example", str(n), "track", str(n), None, "e", AT, AT, "{}") for n in range(500)])
+    log.append([event(n, user_id=str(n)) for n in range(500)])
     stop = threading.Event()
     with receiver(way) as port:
         log.destinations.add("there", f"{start}{port}/in", [], ["example"], 0)

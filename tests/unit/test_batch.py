@@ -7,12 +7,9 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
+from factories import item
 
 from ingest.yielder import Yielder
-
-
-def item(**fields):
-    return {"type": "track", "userId": "1", "event": "Added File"} | fields
 
 
 def test_one_bad_event_never_refuses_its_batch(post, stored):

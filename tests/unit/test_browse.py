@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from factories import AT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ SECRETS = {
     "a": ("KeyOne", "BodyOne", "https://UrlOne@host", "ErrorOne"),
     "b": ("lock2", "corpus2 is longer", "kafka://b/2", "2"),
 }
-AT = "2015-11-10T00:45:23.412Z"
 
 
 @pytest.fixture(scope="module")

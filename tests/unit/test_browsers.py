@@ -5,13 +5,13 @@ import json
 import os
 
 import pytest
+from factories import AUTHENTICATION
 
 from app import create_app
 from config import Config
 from routes.pixel import TRANSPARENT_GIF
 
 PAGE = {"userId": "1", "name": "Home"}
-BASIC = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
 ORIGIN = {"Origin": "https://shop.example"}
 
 
@@ -49,9 +49,9 @@ def test_a_preflight_allows_on_every_route_what_the_page_asks_for_without_a_key(
 @pytest.mark.parametrize(
     ("url", "headers", "status"),
     [
-        ("/v1/page", BASIC, 200),
+        ("/v1/page", AUTHENTICATION, 200),
         ("/v1/page", {}, 401),
-        ("/v1/track", BASIC, 400),
+        ("/v1/track", AUTHENTICATION, 400),
         ("/v1/nothing", {}, 404),
         ("/v1/m", {}, 200),
     ],
@@ -66,7 +66,7 @@ def test_a_page_may_read_every_answer(client, log, url, headers, status):
 
 
 def test_who_is_no_page_is_told_nothing_of_cors(client, log):
-    response = client.post("/v1/page", data=json.dumps(PAGE), headers=BASIC)
+    response = client.post("/v1/page", data=json.dumps(PAGE), headers=AUTHENTICATION)
     assert not [name for name, _ in response.headers if name.startswith("Access-Control") or name == "Vary"]
     assert "Access-Control-Allow-Origin" not in client.get("/healthz", headers=ORIGIN).headers
 
@@ -161,7 +161,7 @@ def test_a_pixel_tells_by_its_status_what_is_wrong_and_it_is_kept(client, log, q
 
 def test_a_pixel_of_a_log_that_is_gone_says_when_to_try_again(client, log, path):
     os.rename(path, path + ".away")
-    response = get_pixel(client, "/v1/pixel/track?userId=1&event=e", 503, headers=BASIC)
+    response = get_pixel(client, "/v1/pixel/track?userId=1&event=e", 503, headers=AUTHENTICATION)
     assert int(response.headers["Retry-After"]) > 0
 
 
@@ -207,7 +207,7 @@ def test_the_address_of_a_users_own_device_is_kept_where_the_event_has_none(
     ],
 )
 def test_the_address_is_seen_through_trusted_proxies_only(client_with, log, stored, proxies, forwarded, seen):
-    headers = BASIC | ORIGIN | ({"X-Forwarded-For": forwarded} if forwarded else {})
+    headers = AUTHENTICATION | ORIGIN | ({"X-Forwarded-For": forwarded} if forwarded else {})
     address = "127.0.0.1" if forwarded else ""  # a unix socket's
     client = client_with(trusted_proxies=proxies)
     client.post("/v1/page", data=json.dumps(PAGE), headers=headers, environ_overrides={"REMOTE_ADDR": address})
@@ -226,5 +226,7 @@ def test_the_address_is_seen_through_trusted_proxies_only(client_with, log, stor
 )
 def test_as_much_of_an_address_is_kept_as_the_policy_says(client_with, log, stored, policy, address, kept):
     client = client_with(ip_policy=policy)
-    client.post("/v1/page", data=json.dumps(PAGE), headers=BASIC | ORIGIN, environ_overrides={"REMOTE_ADDR": address})
+    client.post(
+        "/v1/page", data=json.dumps(PAGE), headers=AUTHENTICATION | ORIGIN, environ_overrides={"REMOTE_ADDR": address}
+    )
     assert stored()[0].get("context") == ({"ip": kept} if kept else None)

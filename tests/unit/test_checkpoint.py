@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 import apsw
 import pytest
+from factories import event
 from fake_runtime import FakeRuntime
 
 import eventlog
-
-AT = "2015-11-10T00:45:23.412Z"
 
 
 @pytest.fixture(autouse=True)
@@ -92,9 +91,7 @@ def append(log):
 
     def append(times=1, log=log):
         for _ in range(times):
-            payload = f'"{"x" * 80_000}"'
-            id = str(next(numbers))
-            log.append([eventlog.Event("example", id, "track", "1", None, "Posted", AT, AT, payload)])
+            log.append([event(next(numbers), payload=f'"{"x" * 80_000}"')])
 
     return append
 

@@ -19,16 +19,6 @@ def commands():
     return [(group, name) for group in GROUPS for name in group.commands]
 
 
-@pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0):
-        result = runner.invoke(args=arguments)
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
-
-
 @pytest.mark.parametrize(("group", "name"), commands())
 def test_every_command_has_help_with_an_example_and_fits_the_terminal(run, group, name):
     text = run(group.name, name, "--help")

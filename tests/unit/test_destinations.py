@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 import apsw
 import pytest
+from factories import AT, dead_letters, event, events
 from receiver import answer, black_hole, receiving
 from recording import Recorder
 from service import wait_until
@@ -16,23 +17,6 @@ import eventlog
 import forwarding
 from eventlog import schema
 from forwarding import Forwarder, lock
-
-AT = "2015-11-10T00:45:23.412Z"
-
-
-def event(number, source="example"):
-    payload = json.dumps({"messageId": str(number)})
-    return eventlog.Event(source, str(number), "track", "1", None, "e", AT, AT, payload)
-
-
-@pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0):
-        result = runner.invoke(args=arguments)
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
 
 
 class Meanwhile(Recorder):
@@ -54,7 +38,7 @@ class Meanwhile(Recorder):
 @pytest.fixture
 def forward(log):
     """Return a function that forwards to `there` once by a kind."""
-    log.append([event(n) for n in range(1, 101)])
+    log.append(events(100))
     log.destinations.add("there", "webhook+http://old", [], [], 0)
 
     def forward(kind):
@@ -101,7 +85,7 @@ def test_every_change_by_a_forwarder_is_bound_to_the_destination_that_it_knows(l
     again()
     before = log.destinations.get("there")
     assert before.id != old.id
-    log.destinations.advance(before.id, 1, 0, [eventlog.DeadLetter(log.reader.read_after(0)[0], "400", "no", 1, AT)])
+    log.destinations.advance(before.id, 1, 0, dead_letters(log.reader.read_after(0)[:1]))
     before = log.destinations.get("there")
     with pytest.raises(eventlog.NotPossible):
         log.destinations.advance(old.id, 100, 100)
@@ -123,7 +107,7 @@ def test_an_id_is_never_used_again(log):
 
 
 def test_another_url_keeps_the_position_and_the_filters(log, run):
-    log.append([event(n) for n in range(1, 11)])
+    log.append(events(10))
     run("destinations", "add", "there", "https://OLD@old.example/v1/batch", "--type", "track", "--from", "5")
     run("destinations", "pause", "there")
     before = log.destinations.get("there")
@@ -152,7 +136,7 @@ def test_another_url_must_be_one_of_the_same_kind(log, run, url, sentence):
 
 
 def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, run):
-    log.append([event(1), event(2, "other")])
+    log.append([event(1), event(2, source="other")])
     received = []
 
     def serve(connection, request):
@@ -161,7 +145,7 @@ def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, 
 
     with receiving(serve) as port:
         log.destinations.add("there", f"webhook+http://127.0.0.1:{port}/", [], ["example"], 0)
-        dead = [eventlog.DeadLetter(each, "400", "no", 1, AT) for each in log.reader.read_after(0)]
+        dead = dead_letters(log.reader.read_after(0))
         log.destinations.advance(log.destinations.get("there").id, 2, 0, dead)
         assert run("destinations", "replay", "there", "--dead") == "1 delivered\n"
     assert received == ["1"]
@@ -170,7 +154,7 @@ def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, 
 
 def test_the_list_and_the_metrics_show_the_same_backlog(log, run, client):
     """Also when an event in the middle was deleted."""
-    log.append([event(1), event(2), event(3)._replace(user_id="2"), event(4)])
+    log.append([event(1), event(2), event(3, user_id="2"), event(4)])
     run("destinations", "add", "there", "webhook+http://nowhere", "--from", "2")
     log.people.forget(log.people.find("2"))
     _, row = run("destinations", "list").splitlines()[:2]
@@ -197,7 +181,7 @@ def test_a_source_that_is_added_later_does_not_share_the_key(log, run):
     with receiving(serve) as port:
         run("destinations", "add", "there", f"http://KEY@127.0.0.1:{port}/v1/batch")
         log.sources.add("later")
-        log.append([event(1), event(1, "later")])
+        log.append([event(1), event(1, source="later")])
         run("forward", "--once")
     assert received == [{"messageId": "1"}]
     assert log.destinations.get("there").delivered == 1
@@ -313,7 +297,7 @@ def taking():
 
 @pytest.mark.parametrize("way", ["taking", "black hole", "silent", "refused"])
 def test_another_url_is_taken_by_a_forwarder_that_runs(log, way):
-    log.append([event(n) for n in range(1, 4)])
+    log.append(events(3))
     silence = threading.Event()
 
     @contextmanager
@@ -346,7 +330,7 @@ def test_another_url_is_taken_by_a_forwarder_that_runs(log, way):
 
 
 def test_a_destination_that_is_added_again_is_served_at_once_with_what_it_lacks(log, run, path):
-    log.append([event(n) for n in range(1, 4)])
+    log.append(events(3))
     with taking() as (old, first), taking() as (new, second), running(path):
         run("destinations", "add", "there", old)
         wait_until(lambda: len(first) == 3)

@@ -4,10 +4,9 @@ import json
 import os
 
 import pytest
+from factories import AUTHENTICATION, TRACK
 
 import errors
-
-TRACK = {"userId": "1", "event": "Added File"}
 
 
 def track(**fields):
@@ -138,7 +137,7 @@ def test_a_fault_of_ours_is_answered_in_json(app, post, monkeypatch):
 
 def test_a_log_that_is_gone_is_answered_with_503_and_when_to_try_again(client, path):
     os.rename(path, path + ".away")
-    response = client.post("/v1/track", json=TRACK, headers={"Authentication": "Basic SUxvdmVEYXRhMTIz"})
+    response = client.post("/v1/track", json=TRACK, headers=AUTHENTICATION)
     assert (response.status_code, response.json["code"]) == (503, "storage_unavailable")
     assert int(response.headers["Retry-After"]) > 0
 

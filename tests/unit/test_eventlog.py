@@ -2,7 +2,6 @@
 
 import fcntl
 import gc
-import json
 import multiprocessing
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from factories import event, rejection
 from fake_runtime import FakeRuntime
 
 import eventlog
@@ -24,22 +24,6 @@ from eventlog.records import Counts
 from eventlog.waiting import RETRY_SECONDS
 
 PROJECT = Path(__file__).parents[2]
-AT = "2015-11-10T00:45:23.412Z"
-
-
-def event(message_id, source="example", **fields):
-    fields = {
-        "user_id": "1",
-        "anonymous_id": None,
-        "name": "Added File",
-        "payload": json.dumps({"id": message_id}),
-    } | fields
-    return eventlog.Event(source=source, message_id=message_id, type="track", timestamp=AT, received_at=AT, **fields)
-
-
-def rejected(body, source="example", **fields):
-    fields = {"route": "/v1/track", "code": "invalid_json", "message": "no", "errors": "[]", "cut": False} | fields
-    return eventlog.Rejection(source=source, received_at=AT, body=body, **fields)
 
 
 def test_an_event_appended_twice_is_stored_once(log):
@@ -49,11 +33,11 @@ def test_an_event_appended_twice_is_stored_once(log):
 
 
 def test_two_sources_may_use_one_message_id(log):
-    assert log.append([event("a", "one"), event("a", "two")]) == [True, True]
+    assert log.append([event("a", source="one"), event("a", source="two")]) == [True, True]
 
 
 def test_a_source_and_a_message_id_are_told_apart(log):
-    assert log.append([event("bc", "a"), event("c", "ab")]) == [True, True]
+    assert log.append([event("bc", source="a"), event("c", source="ab")]) == [True, True]
 
 
 def test_ids_grow_and_are_never_used_again(log, path):
@@ -66,7 +50,7 @@ def test_ids_grow_and_are_never_used_again(log, path):
 
 
 def test_the_reader_goes_on_after_its_cursor(log):
-    log.append([event(str(number)) for number in range(5)])
+    log.append([event(number) for number in range(5)])
     first = log.reader.read_after(0, 2)
     rest = log.reader.read_after(first[-1].id)
     assert [each.message_id for each in first + rest] == ["0", "1", "2", "3", "4"]
@@ -76,8 +60,8 @@ def test_the_reader_goes_on_after_its_cursor(log):
 
 
 def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_reason(log, query):
-    log.append([], [rejected(b"x"), rejected(b"x", "other"), rejected(b"y")])
-    log.append([], [rejected(b"x", code="source_disabled", message="off")])
+    log.append([], [rejection(b"x"), rejection(b"x", source="other"), rejection(b"y")])
+    log.append([], [rejection(b"x", code="source_disabled", message="off")])
     assert query("SELECT source, body, code, message, times_seen FROM rejected ORDER BY id") == [
         ("example", b"x", "source_disabled", "off", 2),
         ("other", b"x", "invalid_json", "no", 1),
@@ -86,8 +70,8 @@ def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_re
 
 
 def test_counts_are_of_the_transaction_that_they_count(log):
-    log.append([event("a"), event("a")], [rejected(b"x")])
-    log.append([event("a")], [rejected(b"x")])
+    log.append([event("a"), event("a")], [rejection(b"x")])
+    log.append([event("a")], [rejection(b"x")])
     counted = {(each.source, each.type, each.outcome, each.code): each.times for each in log.reader.counts()}
     assert counted == {
         ("example", "track", "stored", ""): 1,
@@ -98,7 +82,7 @@ def test_counts_are_of_the_transaction_that_they_count(log):
 
 def test_counts_remember_the_first_and_the_last_time_though_the_clock_steps_back(log):
     for at in ("2015-11-10T02:00:00.000Z", "2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z"):
-        log.append([event(at)._replace(received_at=at)])
+        log.append([event(at, received_at=at)])
     (count,) = log.reader.counts()
     assert (count.first_at, count.last_at) == ("2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z")
 
@@ -224,8 +208,8 @@ def test_a_log_that_others_open_and_close_is_waited_for(path, query):
 def test_a_full_group_takes_no_further_request(log):
     full = []
     log.run_on(FakeRuntime(wait_until_idle=lambda: full.append(log._writer._open_group is None)))
-    log.append([event(str(number)) for number in range(3999)])
-    log.append([event(str(number)) for number in range(4000)])
+    log.append([event(number) for number in range(3999)])
+    log.append([event(number) for number in range(4000)])
     assert full == [False, True]
 
 
@@ -235,9 +219,7 @@ def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
     monkeypatch.setattr("time.sleep", naps.append)
     log.append([event("one")])
     assert (aside, naps) == ([], [])
-    log.append(
-        [event(str(number)) for number in range(2500)], [rejected(str(number).encode()) for number in range(1000)]
-    )
+    log.append([event(number) for number in range(2500)], [rejection(str(number).encode()) for number in range(1000)])
     assert len(aside) == 1
     assert naps == [RETRY_SECONDS] * 3
 
@@ -253,7 +235,7 @@ def impatient(monkeypatch):
 
 WRITES = {
     "append": lambda log: log.append([event("new")]),
-    "append rejected": lambda log: log.append([], [rejected(b"new")]),
+    "append rejected": lambda log: log.append([], [rejection(b"new")]),
     "sources.add": lambda log: log.sources.add("new"),
     "sources.set_enabled": lambda log: log.sources.set_enabled("example", False),
 }

@@ -6,6 +6,7 @@ import threading
 
 import apsw
 import pytest
+from factories import AT, event, events
 from recording import Recorder
 
 import eventlog
@@ -13,14 +14,11 @@ from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, find_ki
 from forwarding import forward as run_forwarders
 from forwarding.backoff import delay
 
-AT = "2015-11-10T00:45:23.412Z"
 
-
-def event(number, **fields):
-    payload = {"type": "track", "messageId": str(number), "userId": "1", "event": "e"} | fields
-    return eventlog.Event(
-        fields.get("source", "example"), str(number), payload["type"], "1", None, "e", AT, AT, json.dumps(payload)
-    )
+def call(number, type="track", source="example", **fields):
+    """Return an event with these fields in its payload."""
+    payload = {"type": type, "messageId": str(number), "userId": "1", "event": "e"} | fields
+    return event(number, type=type, source=source, payload=json.dumps(payload))
 
 
 class Scripted(Recorder):
@@ -51,8 +49,8 @@ class Scripted(Recorder):
 def add(log):
     """Add a destination and events; return a function that forwards them once by a kind."""
 
-    def add(number=20, types=(), sources=(), start=0, events=None):
-        log.append(events or [event(n) for n in range(1, number + 1)])
+    def add(number=20, types=(), sources=(), start=0, appended=None):
+        log.append(appended or events(number))
         log.destinations.add("there", "webhook+http://nowhere", types, sources, start)
 
         def forward(kind, **options):
@@ -98,9 +96,9 @@ def test_all_is_delivered_in_order_and_its_position_noted(add, log):
     ],
 )
 def test_only_what_is_wanted_is_delivered_and_the_rest_is_passed(add, log, options, delivered):
-    events = [event(1), event(2, type="page"), event(3, source="other"), event(4, type="page")]
+    appended = [event(1), event(2, type="page"), event(3, source="other"), event(4, type="page")]
     kind = Scripted()
-    assert add(events=events, **options)(kind) is True
+    assert add(appended=appended, **options)(kind) is True
     assert kind.ids() == delivered
     assert position(log) == 4
 
@@ -114,7 +112,7 @@ def test_only_what_is_wanted_is_delivered_and_the_rest_is_passed(add, log, optio
 )  # fmt: skip
 def test_an_event_says_by_integrations_where_it_may_go(add, integrations, is_wanted):
     kind = Scripted()
-    add(events=[event(1, integrations=integrations)])(kind)
+    add(appended=[call(1, integrations=integrations)])(kind)
     assert kind.ids() == ([1] if is_wanted else [])
 
 
@@ -264,9 +262,9 @@ def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
     class Small(Scripted):
         max_bytes = 250
 
-    events = [event(1), event(2), event(3, text="x" * 1000), event(4)]
+    appended = [call(1), call(2), call(3, text="x" * 1000), call(4)]
     kind = Small()
-    assert add(events=events)(kind) is True
+    assert add(appended=appended)(kind) is True
     assert kind.tries == [[1, 2], [3], [4]]
 
 
@@ -294,12 +292,12 @@ def forward_until_idle(add, log):
 
 def test_events_wait_until_the_oldest_is_old_or_they_are_enough(add, log, forward_until_idle):
     kind, now = Waiting(), eventlog.times.now()
-    add(events=[event(n)._replace(received_at=now) for n in range(1, 10)])
+    add(appended=events(9, received_at=now))
     forward_until_idle(kind)
-    log.append([event(10)._replace(received_at=now)])
+    log.append([event(10, received_at=now)])
     forward_until_idle(kind)
     assert kind.tries == [[1, 2, 3, 4, 5, 6, 7, 8]]
-    log.append([event(11)._replace(received_at=AT)])
+    log.append([event(11)])
     forward_until_idle(kind)
     assert kind.tries[1:] == [[9, 10, 11]]
 
@@ -309,7 +307,7 @@ FUTURE = "2999-01-01T00:00:00.000Z"
 
 def test_an_event_stamped_in_the_future_holds_back_none_behind_it(add, log, forward_until_idle):
     kind = Waiting()
-    add(events=[event(1)._replace(received_at=FUTURE), event(2)])
+    add(appended=[event(1, received_at=FUTURE), event(2)])
     forward_until_idle(kind)
     assert kind.tries == [[1, 2]]
 
@@ -324,7 +322,7 @@ def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(
 
     stop, kind = threading.Event(), StopsWhenDelivered()
     threading.Timer(20, stop.set).start()
-    add(events=[event(1)._replace(received_at=FUTURE)])
+    add(appended=[event(1, received_at=FUTURE)])
     Forwarder(log, "there", stop=stop, open_deliverer=lambda url: kind).run()
     assert kind.tries == [[1]]
 
@@ -332,7 +330,7 @@ def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(
 @pytest.mark.parametrize("ahead", [1, 5, 63, 700])
 def test_events_stamped_in_the_future_hide_no_age(add, log, ahead):
     """As a clock leaves them that was ahead for a while, and stepped back."""
-    add(events=[event(n)._replace(received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
+    add(appended=[event(n, received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
     assert log.destinations.progress()[0].oldest == AT
 
 

@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import apsw
 import pytest
+from factories import event, rejection
 
 import eventlog
 
-AT = "2015-11-10T00:45:23.412Z"
 PAYLOAD = json.dumps("x" * 9000)  # some pages
 
 ERRORS = {
@@ -92,10 +92,9 @@ def append_some(log, acknowledged):
     """Append events, one of them again and again, and refused bodies."""
     for number in range(4):
         ids = [f"{number}-{part}" for part in range(2)] + ["again"]
-        events = [eventlog.Event("example", each, "track", "1", None, "Posted", AT, AT, PAYLOAD) for each in ids]
-        rejected = eventlog.Rejection("example", AT, "/v1/track", "invalid_json", "no", "[]", b"%d" % number, False)
+        events = [event(each, payload=PAYLOAD) for each in ids]
         with suppress(eventlog.Unavailable):
-            log.append(events, [rejected])
+            log.append(events, [rejection(b"%d" % number)])
             acknowledged.update(ids)
 
 

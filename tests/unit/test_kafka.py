@@ -7,12 +7,11 @@ from contextlib import contextmanager
 import pytest
 from broker import Topic
 from confluent_kafka import Producer
+from factories import event, stored_event
 from service import wait_until
 
 import eventlog
 from forwarding import Forwarder, Outcome, RetryLater, kafka, open_deliverer
-
-AT = "2015-11-10T00:45:23.412Z"
 
 
 @contextmanager
@@ -56,9 +55,7 @@ def events(*numbers, text=""):
     for number in numbers:
         user, anonymous = (None, "0") if number % 3 == 0 else (str(number % 3), None)
         payload = json.dumps({"messageId": str(number), "text": text})
-        made.append(
-            eventlog.StoredEvent(number, "example", str(number), "track", user, anonymous, "e", AT, AT, payload)
-        )
+        made.append(stored_event(number, user_id=user, anonymous_id=anonymous, payload=payload))
     return made
 
 
@@ -90,8 +87,7 @@ def test_a_user_is_the_key_and_the_event_the_value(brokers, open_topic):
 
 
 def test_a_log_is_forwarded_once_and_in_order(brokers, log):
-    stored = [eventlog.Event("example", *event[2:8], AT, event.payload) for event in events(*range(1, 5001))]
-    log.append(stored)
+    log.append([event(n, user_id=str(n % 3)) for n in range(1, 5001)])
     log.destinations.add("kafka", f"kafka://{brokers}/whole", (), (), 0)
     assert Forwarder(log, "kafka", stop=threading.Event(), once=True).run() is True
     records = read(brokers, "whole")

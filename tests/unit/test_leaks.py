@@ -16,6 +16,7 @@ import apsw
 import click
 import pytest
 from confluent_kafka import Producer
+from factories import dead_letters, event, events, new_log, rejection
 from fake_runtime import FakeRuntime
 from recording import Recorder
 
@@ -26,10 +27,7 @@ from config import Config
 from eventlog import NotPossible, Unavailable
 from forwarding.urls import KIND_BY_SCHEME
 
-AT = "2015-11-10T00:45:23.412Z"
-EVENT = eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, '{"event":"Posted"}')
-NEW = EVENT._replace(message_id="2")
-REJECTED = eventlog.Rejection("example", AT, "/v1/track", "invalid_json", "no", "[]", b"no", False)
+EVENT, NEW, REJECTED = event("1"), event("2"), rejection()
 FAILURES = (Unavailable, NotPossible, OSError)
 
 
@@ -80,15 +78,10 @@ def make_log(tmp_path_factory):
     """Return a function that makes a log with one of everything."""
     made = str(tmp_path_factory.mktemp("made") / "tracklog.db")
     folder = tmp_path_factory.mktemp("archive")
-    eventlog.create(made)
-    with closing(eventlog.EventLog(made)) as log:
-        log.sources.add("example", "ILoveData123")
+    with closing(new_log(made)) as log:
         log.append([EVENT], [REJECTED])
         log.destinations.add("there", f"archive+file://{folder}", [], [], 0)
-        (event,) = log.reader.read_after(0)
-        log.destinations.advance(
-            log.destinations.get("there").id, 0, 0, [eventlog.DeadLetter(event, "400", "no", 1, AT)]
-        )
+        log.destinations.advance(log.destinations.get("there").id, 0, 0, dead_letters(log.reader.read_after(0)))
     return lambda path: shutil.copy(made, path)
 
 
@@ -395,7 +388,7 @@ def test_forwarders_that_end_together_leave_nothing(leaves_nothing, make_log, ur
         stop = threading.Event()
         with closing(eventlog.EventLog(path)) as log:
             log.destinations.remove("there")
-            log.append([EVENT._replace(message_id=str(number)) for number in range(20)])
+            log.append(events(20))
             for number, kind in enumerate(URLS):
                 log.destinations.add(f"there{number}", url(kind, "taken"), [], [], 0)
         return forwarding.forward(path, [], stop=stop, once=once, report=lambda advanced: once or stop.set())

@@ -6,6 +6,7 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
+from factories import AUTHENTICATION, SOURCE_ID, item
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from parsing import json_batch, json_text
 from parsing.json_values import OVERSIZED
 from serving import gunicorn_patches
 
-GOOD = '{"type": "track", "userId": "1", "event": "e", "writeKey": "ILoveData123"}'
+GOOD = json.dumps(item(writeKey=SOURCE_ID))
 KIB = 1024
 
 
@@ -42,7 +43,7 @@ def test_a_body_without_a_key_in_a_header_or_the_query_may_have_512_kib(post, qu
     assert "needs its key in a header or the query" in answer["message"]
     assert query("SELECT count(*) FROM rejected") == [(0,)]
     assert send("/v1/batch?writeKey=ILoveData123", 512 * KIB + 1)[0] == 200
-    assert send("/v1/batch", 512 * KIB + 1, "Basic SUxvdmVEYXRhMTIz")[0] == 200
+    assert send("/v1/batch", 512 * KIB + 1, AUTHENTICATION["Authentication"])[0] == 200
 
 
 def test_a_smaller_limit_for_all_bodies_is_told_as_such(path, log):
@@ -129,9 +130,9 @@ VALUES = st.recursive(
 def test_a_window_changes_no_value_and_no_text(items, longest, separators):
     text = json.dumps({"batch": items, "other": items}, separators=separators, ensure_ascii=False)
     parsed = json_batch.parse_batch(text, 1000, longest, go_on)
-    for item, sent in zip(parsed["batch"], items, strict=True):
-        assert json.loads(item.text) == sent
-        assert item.value == sent if len(item.text) <= longest else item.value in (sent, OVERSIZED)
+    for parsed_item, sent in zip(parsed["batch"], items, strict=True):
+        assert json.loads(parsed_item.text) == sent
+        assert parsed_item.value == sent if len(parsed_item.text) <= longest else parsed_item.value in (sent, OVERSIZED)
     assert parsed["other"] in (items, OVERSIZED)
 
 

@@ -6,11 +6,10 @@ import logging
 import os
 
 import pytest
+from factories import AUTHENTICATION, TRACK
 
 from telemetry import logs, storage_trouble
 
-TRACK = {"userId": "1", "event": "Posted"}
-BASIC = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
 ID = {"X-Request-ID": "0af7651916cd43dd8448eb211c80319c"}
 
 
@@ -41,7 +40,7 @@ def lines(monkeypatch):
     logging.captureWarnings(False)
 
 
-def events(lines, name):
+def named(lines, name):
     return [line for line in lines() if line["event"] == name]
 
 
@@ -114,7 +113,7 @@ def test_a_source_s_rejections_of_a_kind_are_one_line_a_minute_and_counted(post,
         post("/v1/track", {"userId": "1"})
     post("/v1/track", "no JSON")
     post("/v1/track", TRACK, Authentication=None)
-    found = events(lines, "rejected")
+    found = named(lines, "rejected")
     assert [(line.get("source"), line["code"], line["count"]) for line in found] == [
         ("example", "event_not_defined", 1),
         ("example", "invalid_json", 1),
@@ -124,27 +123,27 @@ def test_a_source_s_rejections_of_a_kind_are_one_line_a_minute_and_counted(post,
     clock[0] += logs.SECONDS_PER_LINE
     post("/v1/track", {"userId": "1"})
     post("/v1/track", {"userId": "1"})
-    assert [line["count"] for line in events(lines, "rejected")] == [5]
+    assert [line["count"] for line in named(lines, "rejected")] == [5]
 
 
 def test_another_source_s_rejections_have_a_line_of_their_own(client, log, lines):
     log.sources.add("other", "Other")
     for key in ("ILoveData123", "Other", "Other"):
         assert client.post("/v1/batch", json={"writeKey": key, "batch": []}).status_code == 400
-    assert [line["source"] for line in events(lines, "rejected")] == ["example", "other"]
+    assert [line["source"] for line in named(lines, "rejected")] == ["example", "other"]
 
 
 def test_the_refused_items_of_a_batch_are_counted_by_kind(post, lines):
     item = {"type": "track", "userId": "1"}
     assert post("/v1/batch", {"batch": [item, {**item, "event": "e"}, item, 1]})[0] == 200
-    found = {line["code"]: line["count"] for line in events(lines, "rejected")}
+    found = {line["code"]: line["count"] for line in named(lines, "rejected")}
     assert found == {"event_not_defined": 2, "event_not_object": 1}
 
 
 @pytest.mark.parametrize(("method", "url"), [("GET", "/v1/trak"), ("PUT", "/v1/track")])
 def test_what_finds_no_route_is_a_rejection_too(client, lines, method, url):
     client.open(url + "?writeKey=secret", method=method)
-    (line,) = events(lines, "rejected")
+    (line,) = named(lines, "rejected")
     assert (line["code"] in ("not_found", "method_not_allowed"), line["path"]) == (True, url)
     assert "secret" not in json.dumps(line)
 
@@ -167,7 +166,7 @@ def test_kinds_take_no_more_memory_however_many_there_are(monkeypatch, clock):
 def test_a_storage_trouble_is_one_line_and_its_end_another(app, client, path, lines, clock):
     def post(count, status):
         for _ in range(count):
-            assert client.post("/v1/track", json=TRACK, headers=BASIC | ID).status_code == status
+            assert client.post("/v1/track", json=TRACK, headers=AUTHENTICATION | ID).status_code == status
 
     post(1, 200)
     os.rename(path, path + ".away")
@@ -187,7 +186,7 @@ def test_a_storage_trouble_is_one_line_and_its_end_another(app, client, path, li
 
 def test_a_storage_trouble_ends_for_who_asks_whether_it_is_ready(client, path, lines, clock):
     os.rename(path, path + ".away")
-    assert client.post("/v1/track", json=TRACK, headers=BASIC).status_code == 503
+    assert client.post("/v1/track", json=TRACK, headers=AUTHENTICATION).status_code == 503
     clock[0] += 60
     assert client.get("/readyz").status_code == 503
     os.rename(path + ".away", path)
@@ -197,7 +196,7 @@ def test_a_storage_trouble_ends_for_who_asks_whether_it_is_ready(client, path, l
 
 def test_a_fault_of_ours_is_a_line_with_its_traceback(client, monkeypatch, lines):
     monkeypatch.setattr("routes.track.accept", lambda schema: 1 / 0)
-    client.post("/v1/track?writeKey=secret", json=TRACK, headers=BASIC | ID)
+    client.post("/v1/track?writeKey=secret", json=TRACK, headers=AUTHENTICATION | ID)
     (line,) = lines()
     assert (line["event"], line["path"], line["request_id"]) == ("internal_error", "/v1/track", ID["X-Request-ID"])
     assert line["traceback"].endswith("ZeroDivisionError: division by zero")
@@ -220,22 +219,22 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("method", "url", "body", "status"), ANSWERS)
 def test_every_answer_gives_the_id_back(client, method, url, body, status):
-    response = client.open(url, method=method, data=body, headers=BASIC | ID)
+    response = client.open(url, method=method, data=body, headers=AUTHENTICATION | ID)
     assert (response.status_code, response.headers.getlist("X-Request-ID")) == (status, [ID["X-Request-ID"]])
 
 
 def test_an_answer_without_the_log_or_after_a_fault_gives_it_back_too(client, path, monkeypatch):
     os.rename(path, path + ".away")
-    response = client.post("/v1/track", json=TRACK, headers=BASIC | ID)
+    response = client.post("/v1/track", json=TRACK, headers=AUTHENTICATION | ID)
     assert (response.status_code, response.headers["X-Request-ID"]) == (503, ID["X-Request-ID"])
     monkeypatch.setattr("routes.track.accept", lambda schema: 1 / 0)
-    response = client.post("/v1/track", json=TRACK, headers=BASIC | ID)
+    response = client.post("/v1/track", json=TRACK, headers=AUTHENTICATION | ID)
     assert (response.status_code, response.headers["X-Request-ID"]) == (500, ID["X-Request-ID"])
 
 
 @pytest.mark.parametrize("odd", ["", " ", "a b", "a\x1b[2J", "x" * 65, "é", "<b>", "a,b", "a/b"])
 def test_what_is_no_plain_id_is_neither_given_back_nor_logged(client, lines, odd):
-    response = client.post("/v1/track", data="no JSON", headers=BASIC | {"X-Request-ID": odd})
+    response = client.post("/v1/track", data="no JSON", headers=AUTHENTICATION | {"X-Request-ID": odd})
     assert "X-Request-ID" not in response.headers
     (line,) = lines()
     assert "request_id" not in line
@@ -243,5 +242,5 @@ def test_what_is_no_plain_id_is_neither_given_back_nor_logged(client, lines, odd
 
 @pytest.mark.parametrize("plain", ["a", "x" * 64, "A-b_c.9", "0af7651916cd43dd8448eb211c80319c"])
 def test_a_plain_id_is_in_the_line_of_a_rejection(client, lines, plain):
-    client.post("/v1/track", data="no JSON", headers=BASIC | {"X-Request-ID": plain})
+    client.post("/v1/track", data="no JSON", headers=AUTHENTICATION | {"X-Request-ID": plain})
     assert [line["request_id"] for line in lines()] == [plain]

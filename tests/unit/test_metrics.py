@@ -11,23 +11,18 @@ from pathlib import Path
 import apsw
 import pytest
 import yaml
+from factories import TRACK, dead_letters, event, events
 from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 
 import errors
-import eventlog
 from app import create_app
 from eventlog.database import Database
 from telemetry import metrics
 
 PROJECT = Path(__file__).parents[2]
 MONITOR = (PROJECT / "docs" / "monitor.md").read_text()
-LONG_AGO = "2015-11-10T00:45:23.412Z"
-EVENT = {"userId": "1", "event": "Added File", "messageId": "1"}
-
-
-def event(message_id="1"):
-    return eventlog.Event("example", message_id, "track", "1", None, "e", LONG_AGO, LONG_AGO, "{}")
+EVENT = TRACK | {"messageId": "1"}
 
 
 @pytest.fixture
@@ -105,13 +100,10 @@ def test_counts_of_events_outlive_the_events_and_the_process(post, scrape, setti
 
 
 def test_destinations_are_told_by_how_far_they_are(log, scrape):
-    log.append([event(str(n)) for n in range(10)])
+    log.append(events(10))
     log.destinations.add("all", "https://host.example/", (), (), 10)
     log.destinations.add("behind", "https://host.example/", (), (), 0)
-    stored = log.reader.read_after(0)
-    log.destinations.advance(
-        log.destinations.get("behind").id, 4, 3, [eventlog.DeadLetter(stored[3], "bad_request", "no", 1, LONG_AGO)]
-    )
+    log.destinations.advance(log.destinations.get("behind").id, 4, 3, dead_letters(log.reader.read_after(3)[:1]))
     log.destinations.note_failure(log.destinations.get("behind").id, "no connection")
     told = of(scrape(), "tracklog_destination_")
     assert told.pop(("tracklog_destination_oldest_waiting_seconds", "behind")) > 10 * 365 * 86_400
@@ -129,7 +121,7 @@ def test_destinations_are_told_by_how_far_they_are(log, scrape):
 
 
 def test_events_that_are_gone_are_no_backlog(log, scrape, path):
-    log.append([event(str(n)) for n in range(10)])
+    log.append(events(10))
     log.destinations.add("behind", "https://host.example/", (), (), 0)
     connection = apsw.Connection(path)
     connection.execute("DELETE FROM events WHERE id <= 7")

@@ -20,6 +20,7 @@ from zlib import crc32
 import apsw
 import pytest
 from disk_recorder import Recorder
+from factories import AT, SOURCE_ID, event, rejection
 from simulated_disk import cuts
 
 import eventlog
@@ -29,7 +30,6 @@ from forwarding import Forwarder, Outcome, open_deliverer
 from ingest.replay import replay
 
 SEED = os.environ.get("POWER_LOSS_SEED") or secrets.token_hex(4)
-AT = "2015-11-10T00:45:23.412Z"
 LATER = "2015-11-11T00:45:23.412Z"
 FORGOTTEN = "somebody-to-forget"
 
@@ -54,8 +54,8 @@ def payload(id):
     return json.dumps({"event": f"{id} " * (number % (900 if number % 5 == 0 else 90))})  # one in five up to some pages
 
 
-def event(id, user="1", at=AT):
-    return eventlog.Event("example", id, "track", user, None, "Posted", at, at, payload(id))
+def make_event(id, user="1", at=AT):
+    return event(id, user_id=user, timestamp=at, received_at=at, payload=payload(id))
 
 
 class Sender:
@@ -63,7 +63,7 @@ class Sender:
 
     def __init__(self, path, disk):
         self.log = eventlog.EventLog(str(path))
-        self.log.sources.add("example", "ILoveData123")
+        self.log.sources.add("example", SOURCE_ID)
         self._disk = disk
         self._requests = 0
 
@@ -71,9 +71,9 @@ class Sender:
         self._requests += 1
         ids = [f"{self._requests}.{number}" for number in range(count)]
         bodies = [f"{self._requests} {each}".encode() * 200 for each in refused]
-        rejected = [eventlog.Rejection("example", at, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
+        rejected = [rejection(body, received_at=at) for body in bodies]
         self._disk.note("sent", (ids, bodies))
-        self.log.append([event(id, user, at) for id in ids] + [event("0.0")], rejected)
+        self.log.append([make_event(id, user, at) for id in ids] + [make_event("0.0")], rejected)
         self._disk.note("stored", (ids, bodies))
         return ids
 
@@ -110,7 +110,7 @@ def check_log(path, notes, removed=frozenset()):
         for ids, _ in sent:
             assert len(set(ids) & stored) in (0, len(ids)) or removed, "a request is stored in part"
         ids = [id for ids, _ in sent for id in ids]
-        assert log.append([event(id) for id in ids]) == [id not in stored for id in ids]
+        assert log.append([make_event(id) for id in ids]) == [id not in stored for id in ids]
         assert log.reader.problems() == []
     finally:
         log.close()
@@ -222,7 +222,7 @@ class Replay:
         eventlog.create(str(place / "log.db"))
         sender = Sender(place / "log.db", disk)
         bodies = [json.dumps({"userId": "1", "event": "x" * 900, "properties": {"n": n}}).encode() for n in range(9)]
-        refused = [eventlog.Rejection("example", AT, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
+        refused = [rejection(body) for body in bodies]
         sender.log.append([], refused)
         disk.prepare()
         for id in sender.log.rejections.ids():
@@ -388,7 +388,7 @@ class Archive:
         try:
             stored, position = stored_in(log), log.destinations.get("archive").position
             assert {id for id in stored if id <= position} <= set(archived(place)), "archived events are lost"
-            log.append([event("new.0"), event("new.1")])  # which may not get into an object that was begun
+            log.append([make_event("new.0"), make_event("new.1")])  # which may not get into an object that was begun
             self.forward(place, log)
             assert sorted(archived(place)) == sorted(stored_in(log))
         finally:

@@ -4,6 +4,7 @@ import os
 
 import apsw
 import pytest
+from factories import TRACK, events
 
 import eventlog
 from app import create_app
@@ -95,7 +96,7 @@ def test_a_network_file_system_is_refused(folder, kind):
 
 
 def test_a_whole_log_is_checked(runner, post, path, log):
-    post("/v1/track", {"userId": "1", "event": "Added File"})
+    post("/v1/track", TRACK)
     post("/v1/track", {"userId": "1"})
     result = runner.invoke(args=["events", "check"])
     assert (result.exit_code, result.output) == (
@@ -105,7 +106,7 @@ def test_a_whole_log_is_checked(runner, post, path, log):
 
 
 def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
-    post("/v1/track", {"userId": "1", "event": "Added File"})
+    post("/v1/track", TRACK)
     post("/v1/track", {"userId": "1"})
     connection = apsw.Connection(path)
     kept = connection.execute("SELECT size FROM rejected_sizes").get
@@ -120,13 +121,7 @@ def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
 
 
 def test_a_damaged_log_is_told(runner, log, path):
-    at = "2015-11-10T00:45:23.412Z"
-    log.append(
-        [
-            eventlog.Event("example", str(n), "track", "1", None, "e", at, at, '{"x": "' + "y" * 500 + '"}')
-            for n in range(500)
-        ]
-    )
+    log.append(events(500, payload='{"x": "' + "y" * 500 + '"}'))
     log.close()
     size = os.path.getsize(path)
     with open(path, "r+b") as file:

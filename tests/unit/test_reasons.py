@@ -8,15 +8,10 @@ from contextlib import closing
 
 import apsw
 import pytest
+from factories import event
 
 import eventlog
 from eventlog.error_messages import explain
-
-AT = "2015-11-10T00:45:23.412Z"
-
-
-def append(log):
-    log.append([eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, "{}")])
 
 
 @pytest.fixture
@@ -26,7 +21,7 @@ def refusal(log, monkeypatch):
 
     def refusal():
         with pytest.raises(eventlog.Unavailable) as refused:
-            append(log)
+            log.append([event()])
         return str(refused.value)
 
     return refusal
@@ -88,7 +83,7 @@ def test_the_folder_of_a_backup_is_missing(log, tmp_path):
 
 def test_the_disk_of_a_backup_is_full(log, tmp_path):
     """The log's own disk has room, so the sentence must name the other."""
-    append(log)
+    log.append([event()])
     full = tmp_path / "full"
     full.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", full], capture_output=True)

@@ -2,26 +2,23 @@
 
 import json
 import os
+from functools import partial
 
 import apsw
 import pytest
+from factories import AT, TRACK, item, rejection
 
 import eventlog
 from app import create_app
 from config import Config
 from eventlog import schema
 
-GOOD = {"userId": "1", "event": "Added File", "timestamp": "2015-11-10T00:45:23.412Z"}
+GOOD = TRACK | {"timestamp": AT}
 
 
 @pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0, stdin=None):
-        result = runner.invoke(args=["rejected", *map(str, arguments)], input=stdin)
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
+def run(run):
+    return partial(run, "rejected")
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run,
         == f"{id} was already stored as event 1\n"
     )
     batch = refuse("/v1/batch", "[1]")
-    items = {"batch": [GOOD | {"type": "track"}, GOOD | {"type": "track"}]}
+    items = {"batch": [item(timestamp=AT), item(timestamp=AT)]}
     run("replay", batch, "--body", "-", stdin=json.dumps(items))
     ((second, _),) = query("SELECT min(id), max(id) FROM events WHERE id > 1")
     assert (
@@ -73,9 +70,7 @@ def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refu
         refuse("/v1/track", GOOD | {"messageId": "a"}),
         refuse("/v1/t", GOOD | {"messageId": "b"}),
         refuse("/v1/page/", {"userId": "1", "messageId": "c"}),
-        refuse(
-            "/v1/batch", {"sentAt": "2015-11-10T00:45:23.412Z", "batch": [GOOD | {"type": "track", "messageId": "d"}]}
-        ),
+        refuse("/v1/batch", {"sentAt": AT, "batch": [item(timestamp=AT, messageId="d")]}),
     ]
     output = run("replay", "--code", "source_disabled", exit_code=1)
     assert output.count("source_disabled") == 4
@@ -96,7 +91,7 @@ def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refu
 
 
 def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, post, query, stored):
-    post("/v1/batch", {"batch": [GOOD | {"type": "track"}, {"type": "track", "userId": "1"}]})
+    post("/v1/batch", {"batch": [item(timestamp=AT), {"type": "track", "userId": "1"}]})
     client.get("/v1/pixel/track?writeKey=ILoveData123&userId=1")
     for id in (1, 2):
         body = json.loads(run("show", id, "--raw"))
@@ -106,7 +101,7 @@ def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, 
 
 def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
     id = refuse("/v1/batch", '{"batch": nothing}')
-    mended = {"batch": [GOOD | {"type": "track"}, {"type": "track"}]}
+    mended = {"batch": [item(timestamp=AT), {"type": "track"}]}
     assert run("replay", id, "--body", "-", stdin=json.dumps(mended)) == f"{id} is stored as event 1\n"
     assert query("SELECT code, route FROM rejected ORDER BY id") == [
         ("invalid_json", "/v1/batch"),
@@ -170,26 +165,14 @@ def test_rejections_are_deleted_by_id_by_code_or_all(run, refuse, query):
 def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, query):
     small = eventlog.EventLog(path, max_rejected_bytes=3000)
 
-    def refused(number):
-        return eventlog.Rejection(
-            "example", "2015-11-10T00:45:23.412Z", "/v1/track", "code", "", "[]", b"%04d" % number * 250, False
-        )
-
     for number in range(5):
-        small.append([], [refused(number)])
-    small.append([], [refused(4)])
+        small.append([], [rejection(b"%04d" % number * 250)])
+    small.append([], [rejection(b"%04d" % 4 * 250)])
     small.close()
     assert query("SELECT id, times_seen FROM rejected") == [(4, 1), (5, 2)]
     assert query("SELECT bytes FROM rejected_size") == query("SELECT sum(size) FROM rejected_sizes")
     assert query("SELECT outcome, count FROM counts ORDER BY outcome") == [("dropped", 3), ("rejected", 6)]
     assert log.reader.problems() == []
-
-
-def rejection(body, **fields):
-    fields = {"message": "no", "errors": "[]"} | fields
-    return eventlog.Rejection(
-        "example", "2015-11-10T00:45:23.412Z", "/v1/track", "invalid_json", body=body, cut=False, **fields
-    )
 
 
 def test_room_for_a_large_body_is_made_in_small_transactions(log, path, query, monkeypatch):

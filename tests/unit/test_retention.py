@@ -5,26 +5,24 @@ import json
 import random
 import threading
 from contextlib import closing
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
 import apsw
 import pytest
+from factories import AT as OLD
+from factories import dead_letters, event, rejection
 
 import eventlog
 from eventlog import body_texts, page_scrubbing, row_deletion
 
-OLD, CUT, YOUNG = "2015-11-10T00:45:23.412Z", "2016-01-01T00:00:00.000Z", "2020-11-10T00:45:23.412Z"
+CUT, YOUNG = "2016-01-01T00:00:00.000Z", "2020-11-10T00:45:23.412Z"
 
 
 @pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0, stdin=None):
-        result = runner.invoke(args=["events", *arguments], input=stdin)
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
+def run(run):
+    return partial(run, "events")
 
 
 @pytest.fixture
@@ -35,13 +33,9 @@ def append(log):
 
     def append(*times, user_id="1", anonymous_id=None, type="track", padding="", **payload):
         body = json.dumps(payload | {"padding": padding})
-        log.append(
-            [
-                eventlog.Event("example", f"{next(numbers)}", type, user_id, anonymous_id, None, at, at, body)
-                for at in times
-            ]
-        )
-        return [event.id for event in log.reader.read_last(len(times))]
+        fields = {"type": type, "user_id": user_id, "anonymous_id": anonymous_id, "payload": body}
+        log.append([event(next(numbers), received_at=at, **fields) for at in times])
+        return [each.id for each in log.reader.read_last(len(times))]
 
     return append
 
@@ -49,7 +43,7 @@ def append(log):
 @pytest.fixture
 def refuse(log):
     def refuse(body, at=OLD):
-        log.append([], [eventlog.Rejection("example", at, "/v1/track", "invalid_json", "no", "[]", body, False)])
+        log.append([], [rejection(body, received_at=at)])
 
     return refuse
 
@@ -177,7 +171,7 @@ def test_events_are_removed_only_after_all_refused_bodies(run, append, refuse, l
 def test_nothing_is_removed_for_its_size_where_dead_letters_are_what_is_too_large(run, append, refuse, log, ids, size):
     append(*[OLD] * 10, padding="x" * 100_000)
     log.destinations.add("hook", "webhook+http://host", [], [], 0)
-    dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
+    dead = dead_letters(log.reader.read_after(0))
     log.destinations.advance(log.destinations.get("hook").id, 10, 0, dead)
     refuse(b"{")
     output = run("prune", "--max-size", size, exit_code=1)
@@ -231,7 +225,7 @@ def test_prune_and_ingest_take_turns(append, log, path, monkeypatch):
     thread.start()
     stored, left = 0, []
     while thread.is_alive():
-        other.append([eventlog.Event("example", f"new {stored}", "track", "2", None, None, YOUNG, YOUNG, "{}")])
+        other.append([event(f"new {stored}", user_id="2", received_at=YOUNG)])
         stored += 1
         left.append(other._written.read("SELECT count(*) FROM events WHERE user_id = '1'")[0][0])
     thread.join()
@@ -364,7 +358,7 @@ def test_an_id_that_is_a_number_in_an_alias_is_its_text(log, ids, number, text):
         fields = f'"userId":{user},"previousId":{previous}'
         user = json.loads(user) if user[0] == '"' else text
         payload = f'{{"type":"alias",{fields}}}'
-        log.import_events([(1, eventlog.Event("s", fields, "alias", user, None, None, OLD, OLD, payload))])
+        log.import_events([(1, event(fields, type="alias", user_id=user, payload=payload))])
 
     alias('"u"', number)
     alias(number, '"o"')
@@ -377,8 +371,7 @@ def test_an_id_that_is_a_number_in_an_alias_is_its_text(log, ids, number, text):
 
 def test_a_person_is_found_in_a_log_with_a_gap_between_ids(log, append, ids):
     append(OLD, user_id="1234")
-    event = eventlog.Event("example", "far", "track", "1234", None, None, OLD, OLD, "{}")
-    log.import_events([(2**53 - 1, event)])
+    log.import_events([(2**53 - 1, event("far", user_id="1234"))])
     append(OLD, user_id="1234")
     log.people.forget(log.people.find("1234"))
     assert ids() == []
@@ -394,7 +387,7 @@ def test_dead_letters_and_what_a_destination_answered_go_too(append, log, query,
     append(OLD, OLD, user_id="1234")
     append(OLD)
     log.destinations.add("hook", "webhook+http://host", [], [], 0)
-    dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
+    dead = dead_letters(log.reader.read_after(0))
     log.destinations.advance(log.destinations.get("hook").id, 3, 0, dead)
     log.retention.prune(before=CUT)
     log.destinations.note_failure(log.destinations.get("hook").id, "500 user 1234 is unknown")
@@ -408,17 +401,17 @@ def test_dead_letters_and_what_a_destination_answered_go_too(append, log, query,
 def test_an_event_that_was_forgotten_while_it_was_delivered_leaves_no_dead_letter(append, log):
     append(OLD, OLD)
     log.destinations.add("hook", "webhook+http://host", [], [], 0)
-    dead = [eventlog.DeadLetter(event, "400", "no", 1, OLD) for event in log.reader.read_after(0)]
+    dead = dead_letters(log.reader.read_after(0))
     log.retention.prune(before=CUT, even_undelivered=True)
     log.destinations.advance(log.destinations.get("hook").id, 2, 0, dead)
     assert log.destinations.dead_letters("hook") == []
 
 
 def test_a_forgotten_event_that_is_sent_again_is_stored_again(append, log):
-    event = eventlog.Event("example", "m", "track", "1234", None, None, OLD, OLD, "{}")
-    assert log.append([event, event]) == [True, False]
+    sent = event(user_id="1234")
+    assert log.append([sent, sent]) == [True, False]
     log.people.forget(log.people.find("1234"))
-    assert log.append([event]) == [True]
+    assert log.append([sent]) == [True]
 
 
 # The bytes

@@ -49,7 +49,7 @@ def run(tmp_path):
     conftest = (PROJECT / "tests" / "conftest.py").read_text()
     (tmp_path / "tests" / "conftest.py").write_text(conftest.replace("SECONDS_TO_EXIT = 30", "SECONDS_TO_EXIT = 1"))
     settings = (PROJECT / "setup.cfg").read_text()
-    (tmp_path / "setup.cfg").write_text(settings.replace(". tests/unit tests/system", f"{PROJECT}/tests/system"))
+    (tmp_path / "setup.cfg").write_text(settings.replace(". tests tests/unit tests/system", f"{PROJECT}/tests/system"))
     for folder, text in {"unit": UNIT, "system": SYSTEM}.items():
         (tmp_path / "tests" / folder).mkdir()
         (tmp_path / "tests" / folder / "test_it.py").write_text(text)

@@ -7,15 +7,14 @@ from base64 import b64encode
 from urllib.parse import quote, quote_plus
 
 import pytest
+from factories import event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from receiver import answer, receiving
 
-import eventlog
 import forwarding
 from forwarding.secrets import make_redactor
 
-AT = "2015-11-10T00:45:23.412Z"
 SECRET = "hush-4711"
 
 URLS = [
@@ -62,7 +61,7 @@ def test_a_list_shows_no_secret_and_bears_any_url(log, runner, url):
 @pytest.mark.parametrize("url", URLS)
 def test_an_error_shows_no_secret(log, caplog, monkeypatch, url):
     monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda *_: None)
-    log.append([eventlog.Event("example", "1", "track", "1", None, "e", AT, AT, "{}")])
+    log.append([event()])
     log.destinations.add("there", url, [], ["example"], 0)
     monkeypatch.setattr("forwarding.kafka.ACKNOWLEDGE_SECONDS", 0.1)
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: 1 / 0)
@@ -88,7 +87,7 @@ def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkey
         said = list(spellings(secret))[spelling]
         connection.sendall(answer(400, f'<p>"{said}" is wrong</p>'.encode()))
 
-    log.append([eventlog.Event("example", "1", "track", "1", None, "e", AT, AT, "{}")])
+    log.append([event()])
     with receiving(serve) as port:
         url = f"{start.format('${SECRET}')}127.0.0.1:{port}/in?code=${{SECRET}}"
         log.destinations.add("there", url, [], ["example"], 0)

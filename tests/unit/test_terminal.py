@@ -7,12 +7,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import apsw
 import pytest
+from factories import dead_letters, event, rejection
 
-import eventlog
 from commands import GROUPS
 from commands.forward import forward
 
-AT = "2015-11-10T00:45:23.412Z"
 # Escape sequences in two forms, line ends in four, a text that runs backwards, and nothing at all in three.
 HOSTILE = "pwned\x1b]0;x\x07\x9b31m\r\n\x85\u2028\u202e\u2066\u200b\ufeff\x00\x7f"
 NO_JSON = '{"id": 1 ' + HOSTILE
@@ -78,25 +77,21 @@ def hostile_destination():
 def hostile_log(log, path, tmp_path, hostile_destination):
     """A log in which every text that does not come from the operator is hostile."""
     texts = {name: f"{name} {HOSTILE}" for name in ("message_id", "anonymous_id", "name")}
-    event = eventlog.Event(
-        **texts, source=HOSTILE, type=HOSTILE, user_id="user", timestamp=AT, received_at=AT, payload="{}"
-    )
+    first = event(**texts, source=HOSTILE, type=HOSTILE, user_id="user")
     log.append(
         [
-            event,
-            event._replace(message_id="b", user_id="other"),  # on one device with the user
-            event._replace(message_id="c", anonymous_id=f"phone {HOSTILE}"),
-            event._replace(message_id="d", user_id=HOSTILE, source="example", type="track"),
+            first,
+            first._replace(message_id="b", user_id="other"),  # on one device with the user
+            first._replace(message_id="c", anonymous_id=f"phone {HOSTILE}"),
+            first._replace(message_id="d", user_id=HOSTILE, source="example", type="track"),
         ]
     )
     error = {"field": HOSTILE, "code": HOSTILE, "message": HOSTILE}
-    rejected = eventlog.Rejection(
-        "example", AT, f"/v1/pixel/{HOSTILE}", HOSTILE, HOSTILE, json.dumps([error]), b"", False
-    )
-    log.append([], [rejected._replace(body=NO_JSON.encode()), rejected._replace(body=b"1", source=HOSTILE)])
+    columns = {"route": f"/v1/pixel/{HOSTILE}", "code": HOSTILE, "message": HOSTILE, "errors": json.dumps([error])}
+    log.append([], [rejection(NO_JSON.encode(), **columns), rejection(b"1", source=HOSTILE, **columns)])
     log.destinations.add("hook", hostile_destination, [], [], 0)
     log.destinations.add("done", hostile_destination, [], [], 9)
-    dead = [eventlog.DeadLetter(each, HOSTILE, HOSTILE, 1, AT) for each in log.reader.read_last(1)]
+    dead = dead_letters(log.reader.read_last(1), HOSTILE, HOSTILE)
     log.destinations.advance(log.destinations.get("hook").id, 0, 0, dead)
     log.destinations.note_failure(log.destinations.get("hook").id, HOSTILE)
     (tmp_path / "faulty.ndjson").write_text(NO_JSON)

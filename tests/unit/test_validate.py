@@ -1,8 +1,9 @@
 """POST /v1/validate says all that would be refused, and keeps nothing."""
 
 import pytest
+from factories import SOURCE_ID, item
 
-TRACK = {"type": "track", "userId": "1", "event": "Added File"}
+TRACK = item()
 
 
 @pytest.mark.parametrize(
@@ -31,12 +32,10 @@ def test_every_problem_is_named_and_nothing_is_kept(post, query, body, errors):
 def test_it_needs_a_key_as_a_call_does(post, log, monkeypatch):
     monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
     assert post("/v1/validate", TRACK, Authentication=None)[1]["code"] == "missing_write_key"
-    assert post("/v1/validate", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[1]["valid"] is True
+    assert post("/v1/validate", TRACK | {"writeKey": SOURCE_ID}, Authentication=None)[1]["valid"] is True
     assert post("/v1/validate", TRACK, Authentication="Basic ???")[0] == 401
     log.sources.set_enabled("example", False)
-    assert (
-        post("/v1/validate", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[1]["code"] == "source_disabled"
-    )
+    assert post("/v1/validate", TRACK | {"writeKey": SOURCE_ID}, Authentication=None)[1]["code"] == "source_disabled"
 
 
 @pytest.mark.parametrize(
