@@ -89,7 +89,7 @@ def drip_head(connection, _):
 
 
 @pytest.mark.parametrize("serve", [drip_body, drip_head, members])
-def test_an_answer_has_a_time_by_which_it_must_be_whole(start_of_url, monkeypatch, serve):
+def test_an_answer_must_be_complete_within_a_limit(start_of_url, monkeypatch, serve):
     monkeypatch.setattr(http, "MAX_POST_SECONDS", 0.5)
     with (
         receiving(serve) as port,
@@ -99,7 +99,7 @@ def test_an_answer_has_a_time_by_which_it_must_be_whole(start_of_url, monkeypatc
         kind.deliver(stored(1))
 
 
-def test_a_connection_is_used_again_but_not_after_an_answer_that_was_cut():
+def test_a_connection_is_reused_unless_an_answer_was_cut():
     connections, bodies = [], itertools.chain([b"{}"] * 2, [bytes(2 * http.MAX_ANSWER_BYTES)], itertools.repeat(b"{}"))
 
     def serve(connection, _):
@@ -116,7 +116,7 @@ def test_a_connection_is_used_again_but_not_after_an_answer_that_was_cut():
 @pytest.mark.parametrize(
     "body", [b"[" * 60_000, b'{"a":' * 10_000, b"{", b"null", b'{"rejected": [[], {"index": [1]}]}']
 )
-def test_an_answer_that_is_odd_is_still_one(body):
+def test_an_unusual_answer_still_acknowledges(body):
     def serve(connection, _):
         connection.sendall(answer(200, body))
 
@@ -136,14 +136,14 @@ def judging(connection, request):
     connection.sendall(answer(status, json.dumps({"success": status == 200, "rejected": rejected}).encode()))
 
 
-def test_a_list_of_refused_events_that_is_too_long_to_be_read_is_asked_for_in_parts():
+def test_a_batch_with_too_many_rejections_is_split():
     """A thousand refused events have an answer of some 200 KB."""
     with receiving(judging) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
         refused = kind.deliver(stored(1000)).rejected
     assert refused == {index: ("id_required", str(index + 1)) for index in range(0, 1000, 2)}
 
 
-def test_a_page_that_is_answered_to_a_batch_is_no_list_that_was_cut():
+def test_a_long_html_answer_to_a_batch_is_not_split():
     posts = []
 
     def serve(connection, request):
@@ -158,7 +158,7 @@ def test_a_page_that_is_answered_to_a_batch_is_no_list_that_was_cut():
 @pytest.mark.parametrize(
     ("status", "outcome"), [(302, DeliveryRejected), (400, DeliveryRejected), (429, RetryLater), (503, RetryLater)]
 )
-def test_an_error_shows_no_more_than_its_beginning(start_of_url, status, outcome):
+def test_an_error_quotes_only_the_beginning_of_an_answer(start_of_url, status, outcome):
     def serve(connection, _):
         connection.sendall(answer(status, b"x" * 1_000_000))
 
@@ -215,7 +215,7 @@ def test_a_forwarder_stops_soon_whatever_its_destination_does(log, way, start):
     assert destination.position == log.destinations.count_dead("there")
 
 
-def test_what_is_under_way_has_a_moment_to_be_noted_before_it_ends(log):
+def test_a_stopping_forwarder_notes_the_delivery_under_way(log):
     """So that a restart repeats nothing, where a destination answers."""
     stop = threading.Event()
 
@@ -233,7 +233,7 @@ def test_what_is_under_way_has_a_moment_to_be_noted_before_it_ends(log):
 
 @pytest.mark.parametrize("way", [silent, refusing, "black hole"])
 @pytest.mark.parametrize("start", ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:"])
-def test_a_forwarder_that_has_ended_leaves_no_thread_and_no_socket(log, way, start, monkeypatch):
+def test_a_stopped_forwarder_leaves_no_thread_and_no_socket(log, way, start, monkeypatch):
     monkeypatch.setattr(http, "TIMEOUT", urllib3.Timeout(connect=1, read=60))
     log.append([event(n, user_id=str(n)) for n in range(500)])
     stop = threading.Event()

@@ -92,7 +92,7 @@ def assert_kept(sent, stored):
 
 @many
 @given(route=ROUTES, event=EVENT | ANY)
-def test_any_json_value_is_answered_and_stored_as_it_was_sent(post, added, route, event):
+def test_any_json_value_is_answered_and_stored_as_sent(post, added, route, event):
     status, answer = post(f"/v1/{route}", json.dumps(event))
     assert_answer(status, answer)
     stored = added()
@@ -107,7 +107,8 @@ def test_any_json_value_is_answered_and_stored_as_it_was_sent(post, added, route
     batch=st.lists(EVENT | ANY | GOOD_ITEM, max_size=4),
     envelope=st.dictionaries(st.sampled_from(["context", "integrations", "sentAt"]), ANY),
 )
-def test_any_batch_is_answered_and_adds_up_and_is_stored_as_it_was_sent(post, added, batch, envelope):
+def test_any_batch_is_answered_and_stored_as_sent(post, added, batch, envelope):
+    """Send a batch of any values. The counts in the answer add up."""
     status, answer = post("/v1/batch", json.dumps({**envelope, "batch": batch}))
     assert_answer(status, answer)
     stored = added()
@@ -132,7 +133,8 @@ def is_utf_8(fields):
 @many
 @example(route="identify", fields={"userId": "0", "": "", ".": ""})
 @given(route=ROUTES | TEXT, fields=st.dictionaries(KNOWN | DOTTED, TEXT, max_size=6).filter(is_utf_8))
-def test_any_query_of_a_pixel_is_answered_with_a_picture_and_stored_as_it_was_sent(client, log, added, route, fields):
+def test_any_pixel_is_answered_and_stored_as_sent(client, log, added, route, fields):
+    """Send any query to a pixel. Every answer with a route is a picture."""
     query = urlencode({**fields, "writeKey": "ILoveData123"}, encoding="utf-8", errors="surrogatepass")
     response = client.get(f"/v1/pixel/{quote(route, safe='', errors='surrogatepass')}?{query}")
     assert response.status_code in (200, 400, 404)
@@ -173,7 +175,7 @@ def test_any_bytes_are_answered(post, body, route, encoding):
 
 @settings(max_examples=500, deadline=None)
 @given(value=ANY)
-def test_a_batch_is_parsed_to_what_json_loads_makes_of_it(value):
+def test_a_batch_is_parsed_to_the_values_of_json_loads(value):
     text = json.dumps({"batch": [value, value], "other": value})
     parsed = json_batch.parse_batch(text, 1000, LONGEST, go_on)
     assert repr([item.value for item in parsed["batch"]]) == repr(json.loads(text)["batch"])
@@ -183,7 +185,7 @@ def test_a_batch_is_parsed_to_what_json_loads_makes_of_it(value):
 
 @settings(max_examples=500, deadline=None)
 @given(text=st.text('{}[]":, \n0123ab\\batch', max_size=30))
-def test_a_batch_is_refused_where_and_why_json_loads_refuses_it(text):
+def test_a_batch_parser_rejects_what_json_loads_rejects(text):
     def outcome(parse):
         try:
             return parse(text)
@@ -202,7 +204,7 @@ def _has_items(value):
 
 @settings(max_examples=500, deadline=None)
 @given(value=ANY)
-def test_faults_are_found_exactly_where_a_value_cannot_be_encoded(value):
+def test_defects_are_found_only_in_values_that_cannot_be_encoded(value):
     try:
         json_text.encode(value)
     except json_text.Unencodable:
@@ -211,12 +213,12 @@ def test_faults_are_found_exactly_where_a_value_cannot_be_encoded(value):
         assert not list(json_text.find_defects(value, go_on))
 
 
-def test_the_faults_of_a_hostile_event_are_listed_in_bounded_space():
+def test_the_names_of_defects_are_bounded():
     hostile = {"k" * 200_000: {str(number): float("nan") for number in range(50_000)}}
     assert all(len(fault["field"]) < 500 for fault in islice(json_text.find_defects(hostile, go_on), 100))
 
 
-def test_faults_are_looked_for_no_further_than_they_are_asked_for():
+def test_no_more_defects_are_searched_for_than_needed():
     """Those of 4,000 items with 100 each took 300 MB."""
     hostile = [float("nan")] * 100_000
 

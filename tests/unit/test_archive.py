@@ -68,7 +68,7 @@ def forward(log, folder):
     return forward
 
 
-def test_each_source_and_date_has_an_object_of_its_own(archive, folder):
+def test_each_source_and_date_has_its_own_object(archive, folder):
     archive.deliver(
         [
             stored_event(9, received_at="2015-11-10T23:59:59.999Z"),
@@ -84,7 +84,7 @@ def test_each_source_and_date_has_an_object_of_its_own(archive, folder):
     }
 
 
-def test_the_lines_are_those_that_events_export_writes(log, runner, forward, folder):
+def test_an_object_has_the_lines_of_events_export(log, runner, forward, folder):
     log.append([*events(3), event("é ☃", source="a ☃", payload='{"event":"☃ é"}')])
     forward()
     exported = runner.invoke(args=["events", "export"]).stdout.splitlines()
@@ -92,7 +92,7 @@ def test_the_lines_are_those_that_events_export_writes(log, runner, forward, fol
     assert sorted(exported) == sorted(line for lines in objects(folder).values() for line in lines)
 
 
-def test_names_sort_as_ids_do(archive, folder):
+def test_object_names_sort_like_ids(archive, folder):
     for id in (9, 10, 999_999, 1_000_000):
         archive.deliver([stored_event(id)])
     assert ids(folder) == [[9], [10], [999_999], [1_000_000]]
@@ -112,7 +112,7 @@ def test_names_sort_as_ids_do(archive, folder):
     ],
 )
 @pytest.mark.parametrize("place", ["file", "memory"])
-def test_no_source_writes_outside_of_its_folder(folder, memory, place, source, name):
+def test_no_source_writes_outside_its_folder(folder, memory, place, source, name):
     open_deliverer(f"archive+{place}://{folder}").deliver([stored_event(1, source=source)])
     expected = folder / name / LONG_AGO / "000000000001-000000000001.ndjson.gz"
     written = [str(path) for path in folder.parent.rglob("*.gz")] if place == "file" else list(memory)
@@ -120,7 +120,7 @@ def test_no_source_writes_outside_of_its_folder(folder, memory, place, source, n
     assert expected.parent.parent.parent == folder
 
 
-def test_the_same_events_have_the_same_bytes_whenever_they_are_written(archive, folder):
+def test_the_same_events_always_make_the_same_bytes(archive, folder):
     written = [stored_event(n, name=f"text {n}") for n in range(1, 500)]
     archive.deliver(written)
     (path,) = folder.rglob("*.gz")
@@ -131,13 +131,13 @@ def test_the_same_events_have_the_same_bytes_whenever_they_are_written(archive, 
     assert first[4:8] == bytes(4)  # where gzip has the time
 
 
-def test_an_object_has_no_more_payload_than_was_asked_for(log, forward, folder):
+def test_an_object_has_at_most_the_given_bytes(log, forward, folder):
     log.append(events(5))
     forward("?bytes=40")
     assert ids(folder) == [[1, 2], [3, 4], [5]]
 
 
-def test_fewer_events_wait_until_the_oldest_has_waited_long_enough(log, forward, folder):
+def test_an_object_is_written_after_the_given_seconds(log, forward, folder):
     now = times.now()
     log.append(events(2, received_at=now))
     forward("?seconds=3600")
@@ -146,7 +146,7 @@ def test_fewer_events_wait_until_the_oldest_has_waited_long_enough(log, forward,
     assert ids(folder) == [[1, 2]]
 
 
-def test_a_full_object_waits_for_nothing(log, forward, folder):
+def test_a_full_object_is_written_at_once(log, forward, folder):
     now = times.now()
     log.append(events(5, received_at=now))
     forward("?seconds=3600&bytes=40")
@@ -158,7 +158,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("is_written", [False, True])
-def test_a_forwarder_that_died_over_an_object_writes_the_same_one_again(log, forward, folder, is_written):
+def test_a_forwarder_that_died_repeats_the_same_object(log, forward, folder, is_written):
     class Dying:
         def __init__(self, kind):
             self.kind = kind
@@ -184,7 +184,7 @@ def test_a_forwarder_that_died_over_an_object_writes_the_same_one_again(log, for
     assert log.destinations.get("archive").position == 3
 
 
-def test_an_object_is_under_its_name_only_when_it_is_whole(archive, folder, monkeypatch):
+def test_an_object_gets_its_name_when_it_is_complete(archive, folder, monkeypatch):
     moved = []
 
     def replace(part, name):
@@ -201,7 +201,7 @@ def test_an_object_is_under_its_name_only_when_it_is_whole(archive, folder, monk
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["000000000001-000000000001.ndjson.gz"]
 
 
-def test_a_file_and_its_folders_are_on_the_disk_before_it_is_acknowledged(archive, folder, monkeypatch):
+def test_a_file_and_its_folders_are_synced_before_success(archive, folder, monkeypatch):
     synced = []
     sync, replace = os.fsync, os.replace
 
@@ -258,7 +258,7 @@ def failing(monkeypatch):
         Exception("what only this library raises"),
     ],
 )
-def test_what_a_place_cannot_take_now_is_written_later(failing, memory, failure):
+def test_an_object_that_cannot_be_written_is_retried(failing, memory, failure):
     failing.failures.append(failure)
     archive = open_deliverer("archive+s3://bucket/prefix")
     with pytest.raises(RetryLater, match=type(failure).__name__) as later:
@@ -270,28 +270,29 @@ def test_what_a_place_cannot_take_now_is_written_later(failing, memory, failure)
     assert failing.opened == 2  # once more after the failure
 
 
-def test_a_place_is_connected_to_once(failing):
+def test_a_store_is_connected_to_once(failing):
     archive = open_deliverer("archive+s3://bucket")
     archive.deliver([stored_event(1)])
     archive.deliver([stored_event(2)])
     assert failing.opened == 1
 
 
-def test_a_place_that_cannot_be_connected_to_is_tried_later(failing, monkeypatch):
+def test_a_store_that_cannot_be_connected_to_is_retried(failing, monkeypatch):
     archive = open_deliverer("archive+s3://bucket")
     monkeypatch.setattr(Failing, "__init__", lambda self, **options: 1 / 0)
     with pytest.raises(RetryLater, match="ZeroDivisionError"):
         archive.deliver([stored_event(1)])
 
 
-def test_other_options_are_the_librarys(failing):
+def test_other_options_are_passed_to_fsspec(failing):
     archive = open_deliverer("archive+s3://bucket?seconds=1&endpoint_url=http://127.0.0.1:9000&bytes=1000")
     archive.deliver([stored_event(1)])
     assert archive._place._connected[0].storage_options == {"endpoint_url": "http://127.0.0.1:9000"}
     assert (archive.max_wait_seconds, archive.max_bytes) == (1, 1000)
 
 
-def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_whole(memory, monkeypatch):
+def test_a_store_with_renames_gets_a_part_first(memory, monkeypatch):
+    """In a store where an incomplete object can be seen, it has another name until it is complete."""
     archive = open_deliverer("archive+memory://there")
     monkeypatch.setattr(MemoryFileSystem, "mv", lambda *arguments, **options: 1 / 0)
     with pytest.raises(RetryLater):
@@ -302,7 +303,7 @@ def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_who
     assert list(memory) == [f"/there/example/{LONG_AGO}/000000000001-000000000001.ndjson.gz"]
 
 
-def test_a_folder_that_is_not_there_is_not_made(folder):
+def test_a_missing_folder_is_not_created(folder):
     archive = open_deliverer(f"archive+file://{folder}/unmounted")
     with pytest.raises(RetryLater, match="No such file"):
         archive.deliver([stored_event(1)])
@@ -325,6 +326,6 @@ def test_a_folder_that_is_not_there_is_not_made(folder):
         ("archive+dropbox://there", "install"),
     ],
 )
-def test_a_wrong_url_of_an_archive_is_refused_with_a_sentence(url, sentence):
+def test_an_invalid_url_of_an_archive_is_rejected(url, sentence):
     with pytest.raises(NotPossible, match=sentence):
         open_deliverer(url)

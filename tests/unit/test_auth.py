@@ -22,7 +22,7 @@ def token(text):
     ],
 )
 @pytest.mark.parametrize("header", ["Authorization", "Authentication"])
-def test_both_headers_are_read_however_clients_write_them(post, header, value):
+def test_both_headers_are_read_in_every_spelling(post, header, value):
     assert post("/v1/track", TRACK, **{"Authentication": None, header: value})[0] == 200
 
 
@@ -44,18 +44,19 @@ def test_both_headers_are_read_however_clients_write_them(post, header, value):
         f"Basic {token('ILove' + chr(0) + 'Data123')}",
     ],
 )
-def test_a_malformed_header_is_refused_and_does_not_fall_through(post, value):
+def test_a_malformed_header_is_rejected_and_not_skipped(post, value):
     status, answer = post("/v1/track", TRACK | {"writeKey": "ILoveData123"}, Authentication=value)
     assert (status, answer["code"]) == (401, "invalid_authorization")
 
 
-def test_the_scheme_is_no_set_of_characters(post, log):
+def test_only_the_scheme_is_removed_from_the_header(post, log):
     """A client once lost its id's first letters to lstrip("Basic ")."""
     log.sources.add("letters", "Basic source")
     assert post("/v1/track", TRACK, Authentication=f"Basic {token('Basic source')}")[0] == 200
 
 
-def test_authorization_comes_before_authentication_and_both_before_the_body(post, log, query):
+def test_the_key_is_taken_from_the_first_place_that_has_one(post, log, query):
+    """Authorization comes before Authentication, and both come before the body."""
     log.sources.add("other", "Other")
     post("/v1/track", TRACK | {"writeKey": "Nobody"}, Authorization=f"Basic {token('Other:')}")
     post("/v1/track", TRACK | {"writeKey": "Nobody"})
@@ -64,7 +65,7 @@ def test_authorization_comes_before_authentication_and_both_before_the_body(post
     assert (status, answer["code"]) == (401, "invalid_authorization")
 
 
-def test_the_write_key_may_stand_in_the_body_and_is_not_stored(post, query):
+def test_a_write_key_in_the_body_is_read_and_not_stored(post, query):
     assert post("/v1/track", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[0] == 200
     batch = {"writeKey": "ILoveData123", "batch": [TRACK | {"type": "track", "writeKey": "ILoveData123"}]}
     assert post("/v1/batch", batch, Authentication=None)[0] == 200
@@ -86,7 +87,7 @@ def test_the_write_key_may_stand_in_the_body_and_is_not_stored(post, query):
         ({"batch": [{"writeKey": "ILoveData123"}]}, "missing_write_key"),  # only a batch's items may name it
     ],
 )
-def test_a_body_without_a_good_key_is_refused(post, body, code):
+def test_a_body_without_a_valid_key_is_rejected(post, body, code):
     status, answer = post("/v1/track", json.dumps(body), Authentication=None)
     assert (status, answer["code"]) == (401, code)
 
@@ -105,7 +106,7 @@ def test_the_items_of_a_batch_must_agree_on_the_key(post, keys, code):
     assert (status, answer["code"]) == (401, code)
 
 
-def test_the_query_names_the_source_of_a_batch_and_of_nothing_else(post):
+def test_only_a_batch_takes_its_key_from_the_query(post):
     batch = {"batch": [TRACK | {"type": "track"}]}
     assert post("/v1/batch?writeKey=ILoveData123", batch, Authentication=None)[0] == 200
     assert post("/v1/batch?writeKey=", batch, Authentication=None)[1]["code"] == "invalid_authorization"

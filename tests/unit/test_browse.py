@@ -104,7 +104,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("sql", HOSTILE)
-def test_a_person_gets_an_error_in_place_of_secrets(logs, sql):
+def test_a_person_gets_an_error_instead_of_secrets(logs, sql):
     answers = [asked(connection, sql) for connection in logs]
     assert answers[0] == answers[1]
     assert isinstance(answers[0], str)
@@ -124,11 +124,11 @@ def test_a_person_gets_an_error_in_place_of_secrets(logs, sql):
         ("SELECT 1 FROM events WHERE name = 'using sources'", []),
     ],
 )
-def test_a_person_can_query_what_holds_no_secret(logs, sql, rows):
+def test_a_person_can_query_data_without_secrets(logs, sql, rows):
     assert asked(logs[0], sql) == rows
 
 
-def test_the_page_reads_null_in_place_of_secrets(logs):
+def test_the_page_reads_null_instead_of_secrets(logs):
     assert asked_by_page(logs[0], "SELECT * FROM sources") == [(None, "website", 1, AT)]
     assert asked_by_page(logs[0], "SELECT url, last_error, name FROM destinations") == [(None, None, "hook")]
     assert asked_by_page(logs[0], "SELECT body, digest, message, code FROM rejected") == [
@@ -136,7 +136,7 @@ def test_the_page_reads_null_in_place_of_secrets(logs):
     ]
 
 
-def test_each_column_of_the_tables_with_secrets_is_shown_or_meant_to_be_secret(logs):
+def test_every_column_is_visible_or_listed_as_secret(logs):
     """A column that is added later is secret until it is listed."""
     columns = {
         table: {name for _, name, *_ in logs[0].execute(f"PRAGMA table_info({table})")}

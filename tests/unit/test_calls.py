@@ -32,7 +32,7 @@ MINIMAL = {
 }
 
 
-def test_the_table_of_calls_is_whole():
+def test_every_call_has_a_minimal_event():
     assert set(MINIMAL) == set(schemas.CALLS)
 
 
@@ -85,7 +85,7 @@ def test_the_content_type_does_not_matter(post, content_type):
         ({"userId": "1", "text": "a\0b\u2028é😀"}, {"userId": "1", "text": "a\0b\u2028é😀"}),
     ],
 )
-def test_fields_are_kept_as_they_came_or_in_their_canonical_form(post, stored, given, kept):
+def test_a_field_is_stored_as_sent_or_in_canonical_form(post, stored, given, kept):
     status, answer = post("/v1/group", {"groupId": "5678"} | given)
     assert status == 200
     (event,) = stored()
@@ -97,7 +97,8 @@ def test_fields_are_kept_as_they_came_or_in_their_canonical_form(post, stored, g
 
 
 @pytest.mark.parametrize("message_id", ["", "  ", None])
-def test_a_blank_message_id_means_that_the_server_makes_one_in_order_of_time(post, stored, message_id):
+def test_a_blank_message_id_is_replaced(post, stored, message_id):
+    """The server's own messageIds sort by time."""
     made = [post("/v1/track", {"userId": "1", "event": "e", "messageId": message_id})[1]["messageId"] for _ in range(3)]
     assert made == sorted(made)
     assert len({event["messageId"] for event in stored()}) == 3
@@ -137,7 +138,7 @@ def test_a_blank_message_id_means_that_the_server_makes_one_in_order_of_time(pos
         ),
     ],
 )
-def test_times_are_corrected_by_how_far_off_the_senders_clock_is(post, stored, at_one, given, timestamp, original):
+def test_times_are_corrected_by_the_senders_clock(post, stored, at_one, given, timestamp, original):
     status, _ = post("/v1/track", {"userId": "1", "event": "e"} | given)
     if timestamp is None:
         assert status == 400
@@ -146,7 +147,7 @@ def test_times_are_corrected_by_how_far_off_the_senders_clock_is(post, stored, a
     assert (event["timestamp"], event["originalTimestamp"], event["receivedAt"]) == (timestamp, original, NOW)
 
 
-def test_columns_show_what_the_payload_says(post, query):
+def test_columns_agree_with_the_payload(post, query):
     post("/v1/track", {"userId": "1", "anonymousId": "a", "event": "Added File", "messageId": "m"})
     post("/v1/page", {"anonymousId": "a", "name": "Home"})
     post("/v1/identify", {"userId": "1", "name": ["not a title"]})
@@ -188,7 +189,7 @@ SLIPS = [
 
 @pytest.mark.parametrize(("body", "place", "advice"), SLIPS)
 @pytest.mark.parametrize("url", ["/v1/identify", "/v1/batch"])
-def test_a_slip_is_answered_with_its_place_and_what_to_write_instead(post, url, body, place, advice):
+def test_a_slip_is_answered_with_its_place_and_advice(post, url, body, place, advice):
     status, answer = post(url, body.encode())
     assert (status, answer["code"]) == (400, "invalid_json")
     assert place in answer["message"]
@@ -209,7 +210,7 @@ def test_limits_are_settings_and_exact(app, post):
     assert post("/v1/track", body)[1]["code"] == "event_too_large"
 
 
-def test_a_blank_id_gives_way_to_its_old_spelling(post, stored):
+def test_a_blank_id_is_taken_from_its_old_spelling(post, stored):
     for blank in ("", " ", None):
         assert post("/v1/track", {"userId": blank, "userID": "old", "event": "e"})[0] == 200
     assert [event["userId"] for event in stored()] == ["old"] * 3

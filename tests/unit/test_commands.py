@@ -20,7 +20,8 @@ def commands():
 
 
 @pytest.mark.parametrize(("group", "name"), commands())
-def test_every_command_has_help_with_an_example_and_fits_the_terminal(run, group, name):
+def test_every_command_has_help_with_an_example(run, group, name):
+    """No line is longer than a terminal of 80 columns."""
     text = run(group.name, name, "--help")
     assert f"flask {group.name} {name}" in text.partition("Example:")[2]
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -28,7 +29,7 @@ def test_every_command_has_help_with_an_example_and_fits_the_terminal(run, group
 
 
 @pytest.mark.parametrize(("group", "name"), commands())
-def test_every_command_ends_with_a_sentence_where_there_is_no_log(run, group, name, path, log):
+def test_every_command_says_that_there_is_no_log(run, group, name, path, log):
     import os
 
     log.close()
@@ -71,7 +72,7 @@ def test_sources_are_added_listed_disabled_and_enabled(run):
     assert "printable" in run("sources", "add", "a\nb", exit_code=1)
 
 
-def test_tail_shows_the_newest_events_a_line_each(run, post):
+def test_tail_shows_the_newest_events_one_per_line(run, post):
     post("/v1/batch", {"batch": EVENTS})
     lines = run("events", "tail").splitlines()
     assert [line.split()[2:5] for line in lines] == [
@@ -84,7 +85,7 @@ def test_tail_shows_the_newest_events_a_line_each(run, post):
     assert run("events", "tail", "--source", "nobody") == run("events", "tail", "-n", "0") == ""
 
 
-def test_tail_follows_what_comes_with_its_filters(run, post, monkeypatch):
+def test_tail_follows_new_events_with_its_filters(run, post, monkeypatch):
     post("/v1/batch", {"batch": EVENTS})
     naps = iter([lambda: post("/v1/batch", {"batch": [EVENTS[2], {"type": "page", "userId": "later"}]}), lambda: None])
 
@@ -111,7 +112,7 @@ def test_stats_add_up(run, post):
     assert all(len(line) <= 80 for line in lines)
 
 
-def test_stats_of_an_empty_log_add_up_too(run):
+def test_stats_of_an_empty_log_add_up(run):
     assert run("events", "stats").endswith("0 received = 0 stored + 0 duplicates + 0 rejected\n")
 
 
@@ -128,7 +129,7 @@ def test_export_writes_every_event_as_a_line_of_json(run, post, stored):
     assert len(lines) == 1200
 
 
-def test_tail_shows_nothing_that_a_terminal_obeys(post, runner):
+def test_tail_shows_no_control_characters(post, runner):
     post("/v1/track", {"userId": "a\nb\x1b[31mRED", "event": "x\x1b]0;pwned\x07\r\ty"})
     shown = runner.invoke(args=["events", "tail"]).output
     assert len(shown.splitlines()) == 1

@@ -61,7 +61,8 @@ def again(path):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_the_old_destination_got_is_not_noted_for_the_new_one(log, forward, again, fails):
+def test_a_new_destination_does_not_inherit_a_position(log, forward, again, fails):
+    """The old one of its name is removed, and the new one added, during a delivery to the old one."""
     assert forward(Meanwhile(again, fails)) is False
     new = log.destinations.get("there")
     assert (new.url, new.position, new.delivered, new.failures) == ("webhook+http://new", 0, 0, 0)
@@ -70,7 +71,7 @@ def test_what_the_old_destination_got_is_not_noted_for_the_new_one(log, forward,
     assert len(kind.delivered) == 100
 
 
-def test_what_the_old_destination_refused_is_no_dead_letter_of_the_new_one(log, forward, again):
+def test_a_new_destination_does_not_inherit_dead_letters(log, forward, again):
     class Refusing(Meanwhile):
         def deliver(self, events):
             super().deliver(events)
@@ -80,7 +81,7 @@ def test_what_the_old_destination_refused_is_no_dead_letter_of_the_new_one(log, 
     assert log.destinations.count_dead("there") == 0
 
 
-def test_every_change_by_a_forwarder_is_bound_to_the_destination_that_it_knows(log, forward, again):
+def test_a_forwarder_changes_only_the_destination_it_knows(log, forward, again):
     old = log.destinations.get("there")
     again()
     before = log.destinations.get("there")
@@ -97,7 +98,7 @@ def test_every_change_by_a_forwarder_is_bound_to_the_destination_that_it_knows(l
     assert log.destinations.count_dead("there") == 1
 
 
-def test_an_id_is_never_used_again(log):
+def test_a_destinations_id_is_never_reused(log):
     ids = []
     for _ in range(3):
         log.destinations.add("there", "webhook+http://old", [], [], 0)
@@ -106,7 +107,7 @@ def test_an_id_is_never_used_again(log):
     assert len(set(ids)) == 3
 
 
-def test_another_url_keeps_the_position_and_the_filters(log, run):
+def test_a_new_url_keeps_the_position_and_the_filters(log, run):
     log.append(events(10))
     run("destinations", "add", "there", "https://OLD@old.example/v1/batch", "--type", "track", "--from", "5")
     run("destinations", "pause", "there")
@@ -129,13 +130,13 @@ def test_another_url_keeps_the_position_and_the_filters(log, run):
         ("https://a/b@host/", "is ambiguous"),
     ],
 )
-def test_another_url_must_be_one_of_the_same_kind(log, run, url, sentence):
+def test_a_new_url_must_be_of_the_same_kind(log, run, url, sentence):
     run("destinations", "add", "there", "https://OLD@old.example/v1/batch")
     assert sentence in run("destinations", "set", "there", url, exit_code=1)
     assert log.destinations.get("there").url == "https://OLD@old.example/v1/batch"
 
 
-def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, run):
+def test_a_replay_skips_dead_letters_of_other_sources(log, run):
     log.append([event(1), event(2, source="other")])
     received = []
 
@@ -239,7 +240,7 @@ def test_an_upgrade_binds_a_key_to_the_only_source(upgraded):
 
 
 @pytest.mark.parametrize(("sources", "stored"), [(["a", "b"], []), (["a"], ["a", "imported"]), ([], [])])
-def test_an_upgrade_says_of_a_key_with_several_sources_what_to_do(upgraded, caplog, sources, stored):
+def test_an_upgrade_reports_a_key_with_several_sources(upgraded, caplog, sources, stored):
     path = upgraded(sources, stored)
     log = eventlog.EventLog(path)
     failing = [each.name for each in log.destinations.all() if each.last_error]
@@ -252,7 +253,7 @@ def test_an_upgrade_says_of_a_key_with_several_sources_what_to_do(upgraded, capl
     log.close()
 
 
-def test_what_runs_of_the_version_before_goes_on(upgraded):
+def test_processes_of_the_version_before_still_work(upgraded):
     path = upgraded(["a"], [])
     connection = apsw.Connection(path)
     connection.execute(ADD_AS_BEFORE + " ON CONFLICT DO NOTHING", ("new", "webhook+http://host", "[]", "[]", 0, AT))
@@ -296,7 +297,7 @@ def taking():
 
 
 @pytest.mark.parametrize("way", ["taking", "black hole", "silent", "refused"])
-def test_another_url_is_taken_by_a_forwarder_that_runs(log, way):
+def test_a_running_forwarder_uses_a_new_url(log, way):
     log.append(events(3))
     silence = threading.Event()
 
@@ -329,7 +330,7 @@ def test_another_url_is_taken_by_a_forwarder_that_runs(log, way):
         silence.set()
 
 
-def test_a_destination_that_is_added_again_is_served_at_once_with_what_it_lacks(log, run, path):
+def test_a_destination_added_again_is_served_from_its_start(log, run, path):
     log.append(events(3))
     with taking() as (old, first), taking() as (new, second), running(path):
         run("destinations", "add", "there", old)
@@ -340,7 +341,7 @@ def test_a_destination_that_is_added_again_is_served_at_once_with_what_it_lacks(
     assert first == ["1", "2", "3"]
 
 
-def test_one_that_could_not_be_opened_is_served_when_it_is_mended(log, run, path, monkeypatch):
+def test_a_destination_with_a_fixed_url_is_served(log, run, path, monkeypatch):
     monkeypatch.setattr("forwarding.runner.REOPEN_SECONDS", 600.0)
     log.append([event(1)])
     log.destinations.add("there", "https://host/without/a/key", [], ["example"], 0)
@@ -351,7 +352,7 @@ def test_one_that_could_not_be_opened_is_served_when_it_is_mended(log, run, path
         wait_until(lambda: taken == ["1"], 8)
 
 
-def test_a_paused_destination_is_taken_up_again(log, path):
+def test_a_paused_destination_is_resumed(log, path):
     with taking() as (url, taken), running(path):
         log.destinations.add("there", url, [], [], 0)
         for number in range(1, 4):
@@ -370,14 +371,14 @@ def locks(path):
     return [name for name in os.listdir(os.path.dirname(path)) if "-forward-" in name]
 
 
-def test_the_lock_file_goes_with_the_destination(log, run, path, forward):
+def test_the_lock_file_is_deleted_with_the_destination(log, run, path, forward):
     forward(Recorder())
     assert locks(path) == ["tracklog.db-forward-there"]
     run("destinations", "remove", "there", "--yes")
     assert locks(path) == []
 
 
-def test_the_lock_file_goes_where_a_forwarder_holds_it(log, run, path):
+def test_a_lock_file_in_use_is_deleted_by_its_forwarder(log, run, path):
     with taking() as (url, taken), running(path):
         log.append([event(1)])
         run("destinations", "add", "there", url)
@@ -410,7 +411,8 @@ def hold(path, seconds, held):
         lock.discard(path, "there")
 
 
-def test_one_process_at_a_time_holds_a_lock_that_is_discarded_all_the_time(path):
+def test_a_lock_is_exclusive_while_it_is_discarded(path):
+    """Four processes take, release and discard it all the time."""
     context = multiprocessing.get_context("spawn")
     held = context.Array("i", 3)
     processes = [context.Process(target=hold, args=(path, 2, held)) for _ in range(4)]

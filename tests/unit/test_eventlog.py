@@ -36,11 +36,11 @@ def test_two_sources_may_use_one_message_id(log):
     assert log.append([event("a", source="one"), event("a", source="two")]) == [True, True]
 
 
-def test_a_source_and_a_message_id_are_told_apart(log):
+def test_source_and_message_id_are_not_concatenated(log):
     assert log.append([event("bc", source="a"), event("c", source="ab")]) == [True, True]
 
 
-def test_ids_grow_and_are_never_used_again(log, path):
+def test_ids_grow_and_are_never_reused(log, path):
     log.append([event("a"), event("b")])
     connection = apsw.Connection(path)
     connection.execute("DELETE FROM events")
@@ -49,7 +49,7 @@ def test_ids_grow_and_are_never_used_again(log, path):
     assert log.reader.read_after(0)[0].id > 2
 
 
-def test_the_reader_goes_on_after_its_cursor(log):
+def test_a_reader_continues_after_its_cursor(log):
     log.append([event(number) for number in range(5)])
     first = log.reader.read_after(0, 2)
     rest = log.reader.read_after(first[-1].id)
@@ -59,7 +59,7 @@ def test_the_reader_goes_on_after_its_cursor(log):
     assert log.reader.read_after(0, source="nobody") == log.reader.read_last(5, type="page") == []
 
 
-def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_reason(log, query):
+def test_a_repeated_rejection_is_one_row_with_the_latest_code(log, query):
     log.append([], [rejection(b"x"), rejection(b"x", source="other"), rejection(b"y")])
     log.append([], [rejection(b"x", code="source_disabled", message="off")])
     assert query("SELECT source, body, code, message, times_seen FROM rejected ORDER BY id") == [
@@ -69,7 +69,7 @@ def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_re
     ]
 
 
-def test_counts_are_of_the_transaction_that_they_count(log):
+def test_counts_are_written_with_the_rows_they_count(log):
     log.append([event("a"), event("a")], [rejection(b"x")])
     log.append([event("a")], [rejection(b"x")])
     counted = {(each.source, each.type, each.outcome, each.code): each.times for each in log.reader.counts()}
@@ -80,14 +80,15 @@ def test_counts_are_of_the_transaction_that_they_count(log):
     }
 
 
-def test_counts_remember_the_first_and_the_last_time_though_the_clock_steps_back(log):
+def test_counts_keep_the_first_and_last_time(log):
+    """The clock steps back between the events."""
     for at in ("2015-11-10T02:00:00.000Z", "2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z"):
         log.append([event(at, received_at=at)])
     (count,) = log.reader.counts()
     assert (count.first_at, count.last_at) == ("2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z")
 
 
-def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
+def test_an_invalid_row_fails_alone_and_is_not_counted(log, query):
     def gather():
         while log._writer._open_group.size < 3:
             time.sleep(0.001)
@@ -123,7 +124,7 @@ def run_all(*calls):
         thread.join()
 
 
-def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
+def test_requests_that_are_ready_share_one_transaction(log, query, transactions):
     def gather():
         while log._writer._open_group.size < 8:
             time.sleep(0.001)
@@ -134,12 +135,12 @@ def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
     assert query("SELECT count(*) FROM events") == [(8,)]
 
 
-def test_whoever_comes_while_a_group_is_committed_shares_the_next(log, query):
+def test_requests_during_a_commit_are_all_stored(log, query):
     run_all(*(lambda client=client: [log.append([event(f"{client}-{n}")]) for n in range(20)] for client in range(8)))
     assert query("SELECT count(*), count(DISTINCT message_id) FROM events") == [(160, 160)]
 
 
-def test_under_gevent_all_that_are_ready_share_one_transaction(path):
+def test_under_gevent_ready_requests_share_one_transaction(path):
     """In a process of its own, since gevent changes the whole of it; with what gunicorn.conf.py sets up."""
     script = """
 import gevent.monkey; gevent.monkey.patch_all()
@@ -194,7 +195,7 @@ def open_many_times(path, client, number):
         log.close()
 
 
-def test_a_log_that_others_open_and_close_is_waited_for(path, query):
+def test_processes_that_open_and_close_the_log_lose_no_event(path, query):
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=open_many_times, args=(path, client, 150)) for client in range(3)]
     for process in processes:
@@ -213,7 +214,7 @@ def test_a_full_group_takes_no_further_request(log):
     assert full == [False, True]
 
 
-def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
+def test_a_long_append_yields_and_commits_in_a_thread(log, monkeypatch):
     aside, naps = [], []
     log.run_on(FakeRuntime(run_blocking=lambda call: aside.append(call())))
     monkeypatch.setattr("time.sleep", naps.append)
@@ -250,7 +251,7 @@ READS = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_locked_log_is_unavailable_to_writers_until_the_lock_is_gone(log, path, impatient, write):
+def test_a_locked_log_is_unavailable_to_writers(log, path, impatient, write):
     locker = apsw.Connection(path)
     locker.execute("BEGIN EXCLUSIVE")
     with pytest.raises(eventlog.Unavailable):
@@ -269,7 +270,7 @@ def test_a_locked_log_can_be_read(log, path, impatient, read):
 
 
 @pytest.mark.parametrize("use", WRITES | READS)
-def test_a_log_that_is_gone_is_unavailable_and_not_made_anew(log, path, use):
+def test_a_missing_log_is_unavailable_and_not_recreated(log, path, use):
     log.append([event("old")])
     os.rename(path, path + ".away")
     with pytest.raises(eventlog.Unavailable):
@@ -279,7 +280,7 @@ def test_a_log_that_is_gone_is_unavailable_and_not_made_anew(log, path, use):
     (WRITES | READS)[use](log)
 
 
-def test_what_is_committed_while_the_file_is_moved_is_not_acknowledged(log, path, monkeypatch):
+def test_a_commit_to_a_moved_file_is_not_acknowledged(log, path, monkeypatch):
     write = Counts.write
     monkeypatch.setattr(
         Counts, "write", lambda self, connection: (write(self, connection), os.rename(path, path + ".away"))
@@ -297,7 +298,7 @@ def ids(path):
 
 
 @pytest.mark.parametrize("then", ["it is used", "it is closed"])
-def test_a_log_that_was_moved_has_all_its_events_and_leaves_nothing_behind(log, path, then):
+def test_a_moved_log_keeps_its_events_and_leaves_no_wal(log, path, then):
     log.append([event("old")])
     os.rename(path, path + ".away")
     if then == "it is used":
@@ -317,7 +318,7 @@ def fresh(tmp_path):
     return fresh
 
 
-def test_a_fresh_log_in_the_place_of_one_that_was_moved_is_used_and_kept_apart_from_it(log, path, fresh):
+def test_a_new_log_at_the_path_of_a_moved_one_is_separate(log, path, fresh):
     log.append([event("old")])
     os.rename(path, path + ".away")
     os.rename(fresh, path)
@@ -331,7 +332,7 @@ def append_new(path):
         log.append([event("new")])
 
 
-def test_a_log_that_is_dropped_without_a_close_can_be_opened_again(path):
+def test_a_log_that_was_never_closed_can_be_opened_again(path):
     log = eventlog.EventLog(path)
     log.append([event("a")])
     del log
@@ -374,7 +375,8 @@ def holder(path):
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_log_beside_the_wal_of_another_is_refused_until_that_is_closed(path, holder, fresh, impatient, use):
+def test_a_log_next_to_the_wal_of_another_is_rejected(path, holder, fresh, impatient, use):
+    """It is accepted as soon as the other log is closed."""
     os.rename(path, path + ".away")
     if use != "created":
         os.rename(fresh, path)
@@ -388,7 +390,8 @@ def test_a_log_beside_the_wal_of_another_is_refused_until_that_is_closed(path, h
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
 @pytest.mark.parametrize("use", USES)
-def test_a_log_without_its_wal_or_shm_is_refused_until_it_is_closed(path, holder, impatient, use, end):
+def test_an_open_log_without_its_wal_or_shm_is_rejected(path, holder, impatient, use, end):
+    """It is accepted as soon as the process that has it open closes it."""
     os.unlink(path + end)
     with pytest.raises(eventlog.Unavailable, match="was moved, deleted or replaced"):
         USES[use](path)
@@ -397,7 +400,7 @@ def test_a_log_without_its_wal_or_shm_is_refused_until_it_is_closed(path, holder
     assert ids(path)[0] == "old"
 
 
-def test_a_wal_of_another_log_is_refused(path, holder, fresh):
+def test_a_wal_of_another_log_is_rejected(path, holder, fresh):
     other = eventlog.EventLog(fresh)
     other.append([event("other")])
     shutil.copy(fresh + "-wal", path + "-foreign")
@@ -424,7 +427,7 @@ def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_backup_copied_over_a_log_is_not_mixed_with_the_wal_that_a_crash_has_left(log, path):
+def test_a_copied_backup_is_not_mixed_with_the_wal_of_a_crash(log, path):
     log.append([event("kept")])
     log.back_up(path + ".backup", lambda *_: None)
     log.close()
@@ -439,7 +442,7 @@ def test_a_backup_copied_over_a_log_is_not_mixed_with_the_wal_that_a_crash_has_l
     assert ids(path) == ["kept"]
 
 
-def test_a_restored_wal_is_refused_with_the_command_that_brings_in_its_events(log, path, tmp_path):
+def test_a_restored_wal_is_rejected_with_a_remedy(log, path, tmp_path):
     log.close()
     process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
     process.start()
@@ -465,7 +468,7 @@ def append_and_die(path):
     os._exit(0)
 
 
-def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
+def test_a_log_behind_a_symbolic_link_is_guarded_too(path, tmp_path):
     link = str(tmp_path / "link.db")
     os.symlink(path, link)
     log = eventlog.EventLog(link)
@@ -477,7 +480,7 @@ def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
     assert "a" in ids(link)
 
 
-def test_a_wal_that_goes_when_another_process_closes_the_log_is_not_reported(log, path, caplog, monkeypatch):
+def test_a_wal_deleted_by_a_normal_close_is_not_reported(log, path, caplog, monkeypatch):
     log.append([event("a")])
     used = file_identity.find_files(path)
     log.close()
@@ -495,7 +498,7 @@ def test_a_wal_that_goes_when_another_process_closes_the_log_is_not_reported(log
 
 
 @pytest.mark.parametrize("use", [eventlog.EventLog.close_if_moved, eventlog.EventLog.close])
-def test_a_log_whose_folder_cannot_be_looked_into_is_closed(tmp_path, use):
+def test_a_log_in_an_unreadable_folder_can_be_closed(tmp_path, use):
     folder, path = tmp_path / "log", str(tmp_path / "log" / "tracklog.db")
     folder.mkdir()
     eventlog.create(path)
@@ -510,7 +513,7 @@ def test_a_log_whose_folder_cannot_be_looked_into_is_closed(tmp_path, use):
     log.close()
 
 
-def test_two_logs_of_a_process_let_go_together(log, path):
+def test_two_logs_of_a_process_close_moved_files_together(log, path):
     other = eventlog.EventLog(path)
     assert other.reader.last_id() == 0
     log.append([event("a")])
@@ -523,7 +526,7 @@ def test_two_logs_of_a_process_let_go_together(log, path):
     other.close()
 
 
-def test_a_backup_in_the_place_of_the_log_is_brought_into_wal_mode(log, path):
+def test_a_backup_at_the_path_of_the_log_gets_wal_mode(log, path):
     log.append([event("a")])
     log.back_up(path + ".backup", lambda *_: None)
     os.rename(path + ".backup", path)
@@ -543,7 +546,8 @@ def move_and_put_back(path):
     os._exit(0)
 
 
-def test_a_log_that_was_put_back_waits_for_a_process_that_has_not_noticed(log, path):
+def test_a_log_that_was_put_back_waits_for_other_processes(log, path):
+    """Another process may not have noticed that the log was away."""
     log.append([event("first")])
     process = multiprocessing.get_context("spawn").Process(target=move_and_put_back, args=(path,))
     process.start()
@@ -565,7 +569,8 @@ def read_until_it_ends(path, pipe):
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
-def test_a_file_that_was_away_keeps_nobody_out_while_another_process_uses_it(log, path, end):
+def test_a_wal_that_was_put_back_blocks_no_writer(log, path, end):
+    """Another process uses the log all the time and does not notice."""
     log.append([event("first")])
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -584,7 +589,7 @@ def test_a_file_that_was_away_keeps_nobody_out_while_another_process_uses_it(log
         process.join()
 
 
-def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_is_no_matter(log, path, fresh):
+def test_a_reused_inode_is_no_problem_after_a_clean_close(log, path, fresh):
     log.append([event("old")])
     os.link(path + "-wal", path + ".number")
     log.close()
@@ -595,7 +600,7 @@ def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_i
     assert ids(path) == ["new"]
 
 
-def test_a_source_found_before_stays_good_while_the_log_is_gone(log, path, monkeypatch):
+def test_a_known_source_stays_valid_while_the_log_is_missing(log, path, monkeypatch):
     source = log.sources.find("ILoveData123")
     os.rename(path, path + ".away")
     monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
@@ -604,7 +609,7 @@ def test_a_source_found_before_stays_good_while_the_log_is_gone(log, path, monke
         log.sources.find("Other")
 
 
-def test_a_source_is_looked_up_once_a_second_at_most(log, monkeypatch):
+def test_a_source_is_looked_up_at_most_once_a_second(log, monkeypatch):
     assert log.sources.find("ILoveData123").enabled
     log.sources.set_enabled("example", False)
     assert log.sources.find("ILoveData123").enabled
@@ -613,7 +618,7 @@ def test_a_source_is_looked_up_once_a_second_at_most(log, monkeypatch):
     assert not log.sources.find("ILoveData123").enabled
 
 
-def test_a_source_is_added_once_and_contradictions_are_refused(log):
+def test_a_source_is_added_once_and_conflicts_are_rejected(log):
     first = log.sources.add("website")
     assert log.sources.add("website") == log.sources.add("website", first.id) == first
     assert len(first.id) >= 20
@@ -630,7 +635,7 @@ def test_a_source_is_added_once_and_contradictions_are_refused(log):
 # How the file is set up, and what of it the docs promise.
 
 
-def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
+def test_a_log_has_its_application_id_and_syncs_commits(log, path):
     connection = schema.connect(path)
     assert connection.pragma("journal_mode") == "wal"
     assert connection.pragma("synchronous") == 2  # FULL
@@ -650,7 +655,7 @@ def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
     assert eventlog.EventLog(path).append([event("a")]) == [True]
 
 
-def test_other_files_are_refused_with_a_sentence(tmp_path, path):
+def test_a_file_that_is_no_log_is_rejected_with_a_reason(tmp_path, path):
     text = tmp_path / "text.db"
     text.write_text("not a database, " * 100)
     foreign = str(tmp_path / "foreign.db")
@@ -672,7 +677,8 @@ def test_other_files_are_refused_with_a_sentence(tmp_path, path):
         eventlog.create(str(tmp_path / "nowhere" / "new.db"))
 
 
-def test_a_log_of_the_version_before_is_migrated_at_start_and_refused_by_workers(path, log, monkeypatch, tmp_path):
+def test_an_older_log_is_migrated_at_start_only(path, log, monkeypatch, tmp_path):
+    """A worker rejects an older log, but one that runs since before the migration still writes."""
     log.append([event("old")])
     script = tmp_path / "next.sql"
     script.write_text("CREATE TABLE added (x ANY) STRICT;")

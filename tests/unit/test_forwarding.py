@@ -76,7 +76,7 @@ def position(log):
     return log.destinations.get("there").position
 
 
-def test_all_is_delivered_in_order_and_its_position_noted(add, log):
+def test_every_event_is_delivered_in_order(add, log):
     kind = Scripted()
     assert add(20)(kind) is True
     assert kind.ids() == list(range(1, 21))
@@ -95,7 +95,7 @@ def test_all_is_delivered_in_order_and_its_position_noted(add, log):
         ({"types": ["screen"]}, []),
     ],
 )
-def test_only_what_is_wanted_is_delivered_and_the_rest_is_passed(add, log, options, delivered):
+def test_filtered_events_are_skipped(add, log, options, delivered):
     appended = [event(1), event(2, type="page"), event(3, source="other"), event(4, type="page")]
     kind = Scripted()
     assert add(appended=appended, **options)(kind) is True
@@ -110,13 +110,13 @@ def test_only_what_is_wanted_is_delivered_and_the_rest_is_passed(add, log, optio
         ({"there": False}, False), ({"there": {"option": 1}}, True), ({"elsewhere": False}, True),
     ],
 )  # fmt: skip
-def test_an_event_says_by_integrations_where_it_may_go(add, integrations, is_wanted):
+def test_integrations_say_where_an_event_may_go(add, integrations, is_wanted):
     kind = Scripted()
     add(appended=[call(1, integrations=integrations)])(kind)
     assert kind.ids() == ([1] if is_wanted else [])
 
 
-def test_what_cannot_be_taken_now_is_tried_again_as_it_was(add, log, waits):
+def test_a_batch_is_retried_unchanged(add, log, waits):
     kind = Scripted(RetryLater("503 busy", 17.0, is_server_fault=True), RetryLater("no connection"), None)
     assert add(3)(kind) is True
     assert kind.tries == [[1, 2, 3]] * 3
@@ -127,7 +127,7 @@ def test_what_cannot_be_taken_now_is_tried_again_as_it_was(add, log, waits):
     assert (destination.failures, destination.last_error) == (2, None)
 
 
-def test_one_that_is_to_drain_and_end_gives_up_a_dead_destination(add, log):
+def test_once_gives_up_on_a_dead_destination(add, log):
     kind = Scripted(*[RetryLater("no connection")] * 99)
     assert add(3)(kind) is False
     assert len(kind.tries) == 5
@@ -135,7 +135,7 @@ def test_one_that_is_to_drain_and_end_gives_up_a_dead_destination(add, log):
     assert (destination.position, destination.last_error) == (0, "no connection")
 
 
-def test_a_refused_batch_is_split_until_the_guilty_stand_alone(add, log):
+def test_a_rejected_batch_is_split_down_to_the_bad_events(add, log):
     kind = Scripted(poison=lambda event: DeliveryRejected("400", "no thirteens") if event.id in (5, 13) else None)
     assert add(20)(kind) is True
     assert kind.ids() == [n for n in range(1, 21) if n not in (5, 13)]
@@ -149,7 +149,7 @@ def test_a_refused_batch_is_split_until_the_guilty_stand_alone(add, log):
     assert position(log) == 20
 
 
-def test_what_the_destination_names_as_refused_is_not_split_for(add, log):
+def test_a_batch_with_named_rejections_is_not_split(add, log):
     class Judging(Scripted):
         def deliver(self, events):
             super().deliver(events)
@@ -166,7 +166,8 @@ def fault(event):
     return RetryLater("500 oops", is_server_fault=True) if event.id == 6 else None
 
 
-def test_an_event_that_is_the_cause_of_server_faults_dies_when_its_successor_is_taken(add, log):
+def test_an_event_that_causes_server_errors_is_a_dead_letter(add, log):
+    """Only if the destination accepts the event after it."""
     kind = Scripted(poison=fault)
     assert add(12)(kind, give_up_after=0) is True
     assert [letter.event.id for letter in log.destinations.dead_letters("there")] == [6]
@@ -174,7 +175,8 @@ def test_an_event_that_is_the_cause_of_server_faults_dies_when_its_successor_is_
     assert position(log) == 12
 
 
-def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fail(add, log, waits):
+def test_no_event_is_blamed_for_a_failing_destination(add, log, waits):
+    """Neither before the time to give up nor if every event fails."""
     kind = Scripted(poison=fault)
     assert add(12)(kind) is False
     assert log.destinations.dead_letters("there") == []
@@ -197,7 +199,7 @@ def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fa
     assert log.destinations.dead_letters("there") == []
 
 
-def test_a_second_forwarder_of_a_destination_ends_with_a_sentence(add, log, path):
+def test_a_second_forwarder_of_a_destination_is_rejected(add, log, path):
     forward = add(1)
 
     class Meanwhile(Scripted):
@@ -209,7 +211,7 @@ def test_a_second_forwarder_of_a_destination_ends_with_a_sentence(add, log, path
     assert forward(Meanwhile()) is True
 
 
-def test_no_transaction_is_open_while_it_is_delivered(add, log, path):
+def test_no_transaction_is_open_during_a_delivery(add, log, path):
     class Checkpointing(Scripted):
         def deliver(self, events):
             connection = apsw.Connection(path)
@@ -231,7 +233,7 @@ def test_a_paused_destination_keeps_its_position(add, log):
     assert forward(Scripted()) is True
 
 
-def test_what_is_reserved_is_repeated_as_it_was(add, log):
+def test_a_reserved_batch_is_repeated_unchanged(add, log):
     class Writing(Scripted):
         reserves_batches = True
         max_wait_seconds = 3600.0
@@ -247,7 +249,7 @@ def test_what_is_reserved_is_repeated_as_it_was(add, log):
     assert log.destinations.get("there").reserved is None
 
 
-def test_what_is_reserved_and_then_forgotten_is_passed_over(add, log):
+def test_reserved_events_that_were_forgotten_are_skipped(add, log):
     forward = add(5)
     log.destinations.reserve(log.destinations.get("there").id, 3)
     log.people.forget(log.people.find("1"))
@@ -258,7 +260,9 @@ def test_what_is_reserved_and_then_forgotten_is_passed_over(add, log):
     assert log.destinations.get("there").reserved is None
 
 
-def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
+def test_a_batch_has_at_most_the_bytes_of_its_kind(add, log):
+    """One larger event is a batch of its own."""
+
     class Small(Scripted):
         max_bytes = 250
 
@@ -290,7 +294,7 @@ def forward_until_idle(add, log):
     return forward
 
 
-def test_events_wait_until_the_oldest_is_old_or_they_are_enough(add, log, forward_until_idle):
+def test_events_wait_until_they_are_old_or_enough(add, log, forward_until_idle):
     kind, now = Waiting(), eventlog.times.now()
     add(appended=events(9, received_at=now))
     forward_until_idle(kind)
@@ -305,14 +309,14 @@ def test_events_wait_until_the_oldest_is_old_or_they_are_enough(add, log, forwar
 FUTURE = "2999-01-01T00:00:00.000Z"
 
 
-def test_an_event_stamped_in_the_future_holds_back_none_behind_it(add, log, forward_until_idle):
+def test_an_event_from_the_future_does_not_delay_others(add, log, forward_until_idle):
     kind = Waiting()
     add(appended=[event(1, received_at=FUTURE), event(2)])
     forward_until_idle(kind)
     assert kind.tries == [[1, 2]]
 
 
-def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(add, log):
+def test_events_from_the_future_wait_by_the_forwarders_clock(add, log):
     class StopsWhenDelivered(Waiting):
         max_wait_seconds = 0.2
 
@@ -328,13 +332,13 @@ def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(
 
 
 @pytest.mark.parametrize("ahead", [1, 5, 63, 700])
-def test_events_stamped_in_the_future_hide_no_age(add, log, ahead):
+def test_events_from_the_future_hide_no_older_event(add, log, ahead):
     """As a clock leaves them that was ahead for a while, and stepped back."""
     add(appended=[event(n, received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
     assert log.destinations.progress()[0].oldest == AT
 
 
-def test_delays_grow_to_five_minutes_and_heed_what_was_asked():
+def test_delays_grow_and_respect_retry_after():
     assert 0.5 <= delay(1) <= 1
     assert 8 <= delay(5) <= 16
     assert 150 <= delay(50) <= 300
@@ -369,7 +373,7 @@ def test_secrets_in_urls_are_not_shown(url, shown):
         ("webhook+http:///path", "it names no host"),
     ],
 )
-def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
+def test_an_invalid_url_is_rejected_with_a_reason(url, sentence):
     with pytest.raises(eventlog.NotPossible, match=sentence):
         open_deliverer(url)
 
@@ -382,7 +386,7 @@ def test_a_secret_is_read_from_the_environment(monkeypatch):
     assert find_kind("archive+s3://bucket/prefix") == "archive"
 
 
-def test_a_log_that_cannot_say_who_is_delivered_to_is_asked_again(log, path, monkeypatch):
+def test_the_destinations_of_an_unavailable_log_are_read_again(log, path, monkeypatch):
     class Stop(threading.Event):
         def wait(self, timeout=None):
             return self.is_set()

@@ -100,7 +100,7 @@ def append_some(log, acknowledged):
 
 @pytest.mark.parametrize("is_full", [False, True], ids=["error", "full"])
 @pytest.mark.parametrize("stays", [False, True], ids=["once", "from then on"])
-def test_what_is_acknowledged_is_stored_whichever_write_fails(tmp_path, disk, checkpoints, stays, is_full):
+def test_acknowledged_events_survive_any_failed_write(tmp_path, disk, checkpoints, stays, is_full):
     number, has_failed = 0, True
     while has_failed:
         number += 1

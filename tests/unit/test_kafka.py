@@ -95,7 +95,7 @@ def test_a_log_is_forwarded_once_and_in_order(brokers, log):
     assert all(numbers(records, key) == sorted(numbers(records, key)) for key in "012")
 
 
-def test_an_event_larger_than_a_message_may_be_is_refused_alone(brokers, open_topic):
+def test_an_event_above_the_message_limit_is_rejected_alone(brokers, open_topic):
     kind = open_topic(f"kafka://{brokers}/limited?message.max.bytes=2000")
     settled = kind.deliver([*events(1), *events(2, text="x" * 2000), *events(3)])
     assert list(settled.rejected) == [1]
@@ -103,7 +103,7 @@ def test_an_event_larger_than_a_message_may_be_is_refused_alone(brokers, open_to
     assert sorted(record.headers["messageId"] for record in read(brokers, "limited")) == ["1", "3"]
 
 
-def test_what_is_not_acknowledged_in_time_is_waited_for_and_not_sent_again(slow_brokers, open_topic, monkeypatch):
+def test_a_late_acknowledgement_is_awaited_without_a_resend(slow_brokers, open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.01)
     kind = open_topic(f"kafka://{slow_brokers}/slow")
     for batch in (events(1, 2, 3), events(4, 5, 6)):
@@ -112,7 +112,7 @@ def test_what_is_not_acknowledged_in_time_is_waited_for_and_not_sent_again(slow_
     assert len(read(slow_brokers, "slow")) == 6
 
 
-def test_another_batch_takes_the_place_of_one_under_way(slow_brokers, open_topic, monkeypatch):
+def test_a_batch_follows_one_that_is_unacknowledged(slow_brokers, open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.01)
     kind = open_topic(f"kafka://{slow_brokers}/changed")
     wait_until(lambda: is_delivered(kind, events(1, 4)))
@@ -122,7 +122,7 @@ def test_another_batch_takes_the_place_of_one_under_way(slow_brokers, open_topic
     assert list(dict.fromkeys(found)) == [1, 4, 7, 10, 13]
 
 
-def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkeypatch):
+def test_unreachable_brokers_are_retried_with_the_reason(open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.5)
     with pytest.raises(RetryLater, match=r"2 of 2 events are not acknowledged.*Connection refused"):
         open_topic("kafka://127.0.0.1:1/topic").deliver(events(1, 2))
@@ -143,12 +143,12 @@ def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkey
         ("kafka://127.0.0.1:1/topic?on_delivery=1", "callable"),
     ],
 )
-def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
+def test_an_invalid_url_is_rejected_with_a_reason(url, sentence):
     with pytest.raises(eventlog.NotPossible, match=sentence):
         open_deliverer(url)
 
 
-def test_what_a_guarantee_rests_on_cannot_be_set_by_another_name(open_topic, monkeypatch):
+def test_a_guarantee_cannot_be_weakened_by_an_alias(open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.5)
     with pytest.raises(RetryLater, match="2 of 2 events are not acknowledged"):
         open_topic("kafka://127.0.0.1:1/topic?message.timeout.ms=10").deliver(events(1, 2))

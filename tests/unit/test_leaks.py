@@ -209,7 +209,8 @@ def test_creating_and_migrating_leave_nothing(leaves_nothing, make_log, situatio
     leaves_nothing(use)
 
 
-def test_a_log_that_cannot_be_made_leaves_nothing_but_an_empty_file_and_its_queue(leaves_nothing, monkeypatch):
+def test_a_failed_create_leaves_only_an_empty_file(leaves_nothing, monkeypatch):
+    """The queue's file is left too."""
     monkeypatch.setattr("eventlog.schema.MIGRATIONS", ["0001_initial.sql", "missing.sql"])
     assert isinstance(leaves_nothing(eventlog.create), Unavailable)
 
@@ -421,7 +422,7 @@ def test_a_wrong_url_leaves_nothing(leaves_nothing, url):
     assert isinstance(leaves_nothing(lambda path: forwarding.open_deliverer(url)), NotPossible)
 
 
-def test_a_destination_that_cannot_even_be_closed_leaves_nothing(leaves_nothing, make_log):
+def test_a_destination_that_fails_to_close_leaves_nothing(leaves_nothing, make_log):
     class Broken(Recorder):
         def close(self):
             raise OSError("closed by others")

@@ -32,7 +32,7 @@ def padded(size):
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Encoding": "gzip"}], ids=["plain", "gzip"])
-def test_a_body_without_a_key_in_a_header_or_the_query_may_have_512_kib(post, query, headers):
+def test_a_body_with_its_key_inside_has_at_most_512_kib(post, query, headers):
     def send(url, size, key=None):
         body = padded(size).encode()
         return post(url, gzip.compress(body) if headers else body, Authentication=key, **headers)
@@ -46,7 +46,7 @@ def test_a_body_without_a_key_in_a_header_or_the_query_may_have_512_kib(post, qu
     assert send("/v1/batch", 512 * KIB + 1, AUTHENTICATION["Authentication"])[0] == 200
 
 
-def test_a_smaller_limit_for_all_bodies_is_told_as_such(path, log):
+def test_a_smaller_body_limit_is_reported_as_such(path, log):
     client = create_app(Config(database=path, max_body_bytes=1000)).test_client()
     assert client.post("/v1/batch", data=padded(1001)).json["code"] == "payload_too_large"
 
@@ -82,7 +82,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_an_item_above_the_event_limit_is_refused_alone_and_kept_as_it_came(post, query, name):
+def test_an_item_above_the_event_limit_is_rejected_alone(post, query, name):
     status, answer = post("/v1/batch", f'{{"batch": [{GOOD}, {LONG[name]} , {GOOD}], "a": {LONG[name]}, "b": 1}}')
     assert (status, answer["stored"], [each["code"] for each in answer["rejected"]]) == (200, 2, ["event_too_large"])
     assert query("SELECT body FROM rejected") == [(LONG[name].encode(),)]
@@ -108,7 +108,7 @@ def test_an_item_above_the_event_limit_needs_no_key(path, log):
         (f'{{"batch": [1.5e5, "{"9" * 5000}", 0.{"9" * 5000},\n -{"9" * 4301}, {LONG["a list"]}]}}', "line 2, column 2"),
     ],
 )  # fmt: skip
-def test_a_slip_in_a_long_body_is_found_where_it_is(post, text, message):
+def test_an_error_in_a_long_body_has_its_place(post, text, message):
     status, answer = post("/v1/batch", text)
     assert (status, answer["code"]) == (400, "invalid_json")
     assert message in answer["message"]
@@ -136,7 +136,7 @@ def test_a_window_changes_no_value_and_no_text(items, longest, separators):
     assert parsed["other"] in (items, OVERSIZED)
 
 
-def test_what_a_batch_says_once_is_stored_as_often_as_a_body_is_large(post):
+def test_the_total_of_a_batchs_shared_fields_is_bounded(post):
     def code(context, items, **members):
         batch = {"context": {"text": "x" * context}, "batch": [json.loads(GOOD)] * items, **members}
         return post("/v1/validate", batch)[1]["errors"]
@@ -147,7 +147,7 @@ def test_what_a_batch_says_once_is_stored_as_often_as_a_body_is_large(post):
     assert [error["code"] for error in code(0, 3000, sentAt=sent_at)] == ["payload_too_large"]
 
 
-def test_depth_is_found_in_a_wide_event():
+def test_the_depth_of_a_wide_event_is_found():
     wide = [[] for _ in range(100_000)]
     for levels, is_too_deep in ((200, False), (201, True)):
         value = wide
@@ -156,7 +156,7 @@ def test_depth_is_found_in_a_wide_event():
         assert json_text.is_too_deep(value, "[" * 300) is is_too_deep
 
 
-def test_a_large_body_waits_its_turn_but_not_for_ever(post, log, query, monkeypatch):
+def test_a_large_body_waits_for_another_one_but_not_forever(post, log, query, monkeypatch):
     monkeypatch.setattr("ingest.incoming.LARGE_BODY_WAIT_SECONDS", 0.01)
     monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
     with incoming._large_body:
@@ -171,12 +171,12 @@ def test_a_large_body_waits_its_turn_but_not_for_ever(post, log, query, monkeypa
 
 @pytest.mark.parametrize("url", ["/v1/track", "/v1/batch", "/v1/validate", "/v1/nothing"])
 @pytest.mark.parametrize("body", [padded(600 * KIB), "x" * 600 * KIB, b"\xff" * 600 * KIB])
-def test_a_large_body_gives_its_turn_back_whatever_becomes_of_it(post, url, body):
+def test_a_large_body_always_makes_way_for_the_next(post, url, body):
     post(url, body)
     assert not incoming._large_body.locked()
 
 
-def test_gzip_data_that_holds_nothing_is_read_in_steps(post, monkeypatch):
+def test_gzip_data_without_content_is_read_in_steps(post, monkeypatch):
     pauses = []
     monkeypatch.setattr("ingest.yielder.Yielder.__call__", lambda self: pauses.append(1))
     packer = zlib.compressobj(wbits=-15)
@@ -187,7 +187,7 @@ def test_gzip_data_that_holds_nothing_is_read_in_steps(post, monkeypatch):
 
 
 @pytest.mark.parametrize(("unread", "is_kept"), [(0, True), (100_000, True), (10**12, False)])
-def test_a_connection_is_kept_only_if_the_rest_of_the_request_can_be_read(monkeypatch, unread, is_kept):
+def test_a_connection_is_kept_if_its_request_can_be_drained(monkeypatch, unread, is_kept):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     left = [unread]
 

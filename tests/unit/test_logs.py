@@ -77,7 +77,7 @@ def test_a_value_that_json_does_not_know_is_written_as_text():
     assert json.loads(line)["path"] == repr(b"/\xff")
 
 
-def test_a_line_stays_below_what_journald_takes_for_one():
+def test_a_line_is_short_enough_for_journald():
     endless = "\U0001f600" * 100_000
     record = logging.makeLogRecord({"msg": endless, "path": endless, "reason": endless})
     record.exc_info = (ValueError, ValueError(endless + "the end"), None)
@@ -99,7 +99,7 @@ def test_a_line_begins_with_its_time_level_event_and_message():
     ]
 
 
-def test_the_flask_logger_writes_nothing_beside(app, lines):
+def test_the_flask_logger_writes_each_record_once(app, lines):
     app.logger.warning("once")
     assert [(line["event"], line["message"]) for line in lines()] == [("tracklog", "once")]
     assert app.logger.handlers == []
@@ -108,7 +108,8 @@ def test_the_flask_logger_writes_nothing_beside(app, lines):
 # Rejections
 
 
-def test_a_source_s_rejections_of_a_kind_are_one_line_a_minute_and_counted(post, lines, clock):
+def test_rejections_of_a_kind_are_one_line_a_minute(post, lines, clock):
+    """The line has the number of rejections since the line before."""
     for _ in range(5):
         post("/v1/track", {"userId": "1"})
     post("/v1/track", "no JSON")
@@ -126,14 +127,14 @@ def test_a_source_s_rejections_of_a_kind_are_one_line_a_minute_and_counted(post,
     assert [line["count"] for line in named(lines, "rejected")] == [5]
 
 
-def test_another_source_s_rejections_have_a_line_of_their_own(client, log, lines):
+def test_each_source_has_its_own_line_of_rejections(client, log, lines):
     log.sources.add("other", "Other")
     for key in ("ILoveData123", "Other", "Other"):
         assert client.post("/v1/batch", json={"writeKey": key, "batch": []}).status_code == 400
     assert [line["source"] for line in named(lines, "rejected")] == ["example", "other"]
 
 
-def test_the_refused_items_of_a_batch_are_counted_by_kind(post, lines):
+def test_the_rejected_items_of_a_batch_are_counted_by_code(post, lines):
     item = {"type": "track", "userId": "1"}
     assert post("/v1/batch", {"batch": [item, {**item, "event": "e"}, item, 1]})[0] == 200
     found = {line["code"]: line["count"] for line in named(lines, "rejected")}
@@ -141,14 +142,14 @@ def test_the_refused_items_of_a_batch_are_counted_by_kind(post, lines):
 
 
 @pytest.mark.parametrize(("method", "url"), [("GET", "/v1/trak"), ("PUT", "/v1/track")])
-def test_what_finds_no_route_is_a_rejection_too(client, lines, method, url):
+def test_a_request_without_a_route_is_logged_as_rejected(client, lines, method, url):
     client.open(url + "?writeKey=secret", method=method)
     (line,) = named(lines, "rejected")
     assert (line["code"] in ("not_found", "method_not_allowed"), line["path"]) == (True, url)
     assert "secret" not in json.dumps(line)
 
 
-def test_kinds_take_no_more_memory_however_many_there_are(monkeypatch, clock):
+def test_the_number_of_remembered_kinds_is_bounded(monkeypatch, clock):
     monkeypatch.setattr(logs, "MAX_KINDS", 3)
     once = logs.RateLimit()
 
@@ -163,7 +164,9 @@ def test_kinds_take_no_more_memory_however_many_there_are(monkeypatch, clock):
 # Storage
 
 
-def test_a_storage_trouble_is_one_line_and_its_end_another(app, client, path, lines, clock):
+def test_a_storage_trouble_is_two_lines(app, client, path, lines, clock):
+    """One line when it begins and one when it ends."""
+
     def post(count, status):
         for _ in range(count):
             assert client.post("/v1/track", json=TRACK, headers=AUTHENTICATION | ID).status_code == status
@@ -184,7 +187,7 @@ def test_a_storage_trouble_is_one_line_and_its_end_another(app, client, path, li
     assert (over["event"], over["seconds"], over["refused"]) == ("storage_recovered", 60.0, 3)
 
 
-def test_a_storage_trouble_ends_for_who_asks_whether_it_is_ready(client, path, lines, clock):
+def test_a_successful_readiness_check_ends_a_storage_trouble(client, path, lines, clock):
     os.rename(path, path + ".away")
     assert client.post("/v1/track", json=TRACK, headers=AUTHENTICATION).status_code == 503
     clock[0] += 60
@@ -194,7 +197,7 @@ def test_a_storage_trouble_ends_for_who_asks_whether_it_is_ready(client, path, l
     assert [line["event"] for line in lines()] == ["storage_trouble", "storage_recovered"]
 
 
-def test_a_fault_of_ours_is_a_line_with_its_traceback(client, monkeypatch, lines):
+def test_an_internal_error_is_a_line_with_a_traceback(client, monkeypatch, lines):
     monkeypatch.setattr("routes.track.accept", lambda schema: 1 / 0)
     client.post("/v1/track?writeKey=secret", json=TRACK, headers=AUTHENTICATION | ID)
     (line,) = lines()
@@ -218,12 +221,12 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "url", "body", "status"), ANSWERS)
-def test_every_answer_gives_the_id_back(client, method, url, body, status):
+def test_every_answer_returns_the_request_id(client, method, url, body, status):
     response = client.open(url, method=method, data=body, headers=AUTHENTICATION | ID)
     assert (response.status_code, response.headers.getlist("X-Request-ID")) == (status, [ID["X-Request-ID"]])
 
 
-def test_an_answer_without_the_log_or_after_a_fault_gives_it_back_too(client, path, monkeypatch):
+def test_an_error_answer_returns_the_request_id(client, path, monkeypatch):
     os.rename(path, path + ".away")
     response = client.post("/v1/track", json=TRACK, headers=AUTHENTICATION | ID)
     assert (response.status_code, response.headers["X-Request-ID"]) == (503, ID["X-Request-ID"])
@@ -233,7 +236,7 @@ def test_an_answer_without_the_log_or_after_a_fault_gives_it_back_too(client, pa
 
 
 @pytest.mark.parametrize("odd", ["", " ", "a b", "a\x1b[2J", "x" * 65, "é", "<b>", "a,b", "a/b"])
-def test_what_is_no_plain_id_is_neither_given_back_nor_logged(client, lines, odd):
+def test_an_invalid_request_id_is_not_returned_or_logged(client, lines, odd):
     response = client.post("/v1/track", data="no JSON", headers=AUTHENTICATION | {"X-Request-ID": odd})
     assert "X-Request-ID" not in response.headers
     (line,) = lines()
@@ -241,6 +244,6 @@ def test_what_is_no_plain_id_is_neither_given_back_nor_logged(client, lines, odd
 
 
 @pytest.mark.parametrize("plain", ["a", "x" * 64, "A-b_c.9", "0af7651916cd43dd8448eb211c80319c"])
-def test_a_plain_id_is_in_the_line_of_a_rejection(client, lines, plain):
+def test_a_rejections_line_has_the_request_id(client, lines, plain):
     client.post("/v1/track", data="no JSON", headers=AUTHENTICATION | {"X-Request-ID": plain})
     assert [line["request_id"] for line in lines()] == [plain]

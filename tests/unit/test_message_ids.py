@@ -13,7 +13,7 @@ def milliseconds(id):
     return id.int >> 80
 
 
-def test_many_ids_are_unique_sorted_and_of_now():
+def test_ids_are_unique_sorted_and_current():
     before = time.time_ns() // 1_000_000
     ids = [make_message_id() for _ in range(25_000)]
     after = time.time_ns() // 1_000_000
@@ -22,7 +22,7 @@ def test_many_ids_are_unique_sorted_and_of_now():
     assert {(id.version, id.variant) for id in ids} == {(7, RFC_4122)}
 
 
-def test_ids_of_a_clock_that_stands_still_are_sorted_and_of_now(monkeypatch):
+def test_ids_of_a_clock_that_stands_still_are_sorted(monkeypatch):
     """A batch of 25,000 takes seven of the milliseconds after now, where each takes 1/4096 of one."""
     now = time.time_ns() + 3_600_000_000_000
     monkeypatch.setattr(message_ids, "_last", 0)
@@ -61,7 +61,7 @@ def test_processes_after_a_fork_make_different_ids():
     assert len({id[8:] for id in own + theirs}) == 300, "the random part"
 
 
-def test_a_batch_without_ids_gets_ids_of_now(post, stored):
+def test_a_batch_without_ids_gets_current_ids(post, stored):
     post("/v1/batch", {"batch": [{"type": "identify", "userId": str(number)} for number in range(5000)]})
     ids = [UUID(event["messageId"]) for event in stored()]
     assert ids == sorted(ids)

@@ -68,7 +68,7 @@ def owners(folder):
     return {(path.stat().st_uid, path.stat().st_gid) for path in folder.rglob("*")}
 
 
-def test_a_new_log_is_for_its_owner_alone_whatever_the_umask(tmp_path, umask):
+def test_only_the_owner_can_read_a_new_log(tmp_path, umask):
     eventlog.create(str(tmp_path / "tracklog.db"))
     log = eventlog.EventLog(str(tmp_path / "tracklog.db"))
     log.sources.add("example")
@@ -99,12 +99,12 @@ def write(folder):
 
 
 @needs_root
-def test_a_log_that_root_creates_belongs_to_the_owner_of_its_folder(folder):
+def test_a_log_created_by_root_belongs_to_its_folders_owner(folder):
     write(folder)
 
 
 @needs_root
-def test_root_gives_back_a_side_file_that_it_left(folder):
+def test_root_returns_a_side_file_that_it_left(folder):
     write(folder)
     queue = folder / "tracklog.db-queue"
     os.chown(queue, 0, 0)
@@ -139,7 +139,7 @@ def test_the_files_of_metrics_have_the_mode_of_the_log(app, path, tmp_path, umas
 
 
 @needs_root
-def test_what_root_left_does_not_stop_the_service(folder, tmp_path):
+def test_files_left_by_root_do_not_stop_the_service(folder, tmp_path):
     """Each command that leaves a file runs as root first and then as the service."""
     for step, user in enumerate([None, SERVICE_USER], 1):
         (folder / f"archive-{step}").mkdir()
@@ -218,7 +218,7 @@ def test_the_start_says_which_mode_is_missing(used):
 
 
 @needs_root
-def test_the_command_that_the_start_names_helps(used):
+def test_the_command_that_the_start_names_works(used):
     for end in ("-queue", "-shm"):
         os.chown(used / f"tracklog.db{end}", 0, 0)
     subprocess.run(refusal(used).partition("Run as root: ")[2], shell=True, check=True)

@@ -466,12 +466,12 @@ class IngestWithSynchronousNormal(Ingest):
             super().record(place, disk)
 
 
-def test_it_finds_what_synchronous_normal_loses(tmp_path):
+def test_the_simulation_finds_a_loss_by_synchronous_normal(tmp_path):
     with pytest.raises(AssertionError, match="acknowledged events are lost"):
         cut_power(tmp_path, IngestWithSynchronousNormal(), 100)
 
 
 @pytest.mark.parametrize(("scenario", "lost"), [(Archive, "archived events are lost"), (Backup, "the backup is lost")])
-def test_it_finds_what_a_disk_loses_that_does_not_sync_folders(tmp_path, scenario, lost):
+def test_the_simulation_finds_a_loss_by_unsynced_folders(tmp_path, scenario, lost):
     with pytest.raises(AssertionError, match=lost):
         cut_power(tmp_path, scenario(), 100, syncs_folders=False)

@@ -12,14 +12,15 @@ from config import Config
 from eventlog import host_checks
 
 
-def test_it_is_ready_when_a_write_succeeds_and_leaves_nothing(client, log, query):
+def test_the_service_is_ready_if_a_write_succeeds(client, log, query):
+    """The write leaves nothing in the log."""
     log.append([])
     before = query("SELECT * FROM counts"), query("SELECT * FROM sqlite_sequence")
     assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ready"})
     assert (query("SELECT * FROM counts"), query("SELECT * FROM sqlite_sequence")) == before
 
 
-def test_it_commits_to_find_out(app, client, monkeypatch):
+def test_readiness_needs_a_commit(app, client, monkeypatch):
     def fail(*_):
         raise apsw.FullError("database or disk is full")
 
@@ -32,7 +33,7 @@ def test_it_commits_to_find_out(app, client, monkeypatch):
 
 
 @pytest.mark.parametrize("trouble", ["moved", "locked", "full", "foreign"])
-def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
+def test_the_answer_says_why_the_service_is_not_ready(path, log, monkeypatch, trouble):
     monkeypatch.setattr("eventlog.database.WAIT_SECONDS", 0.1)
     locker = None
     if trouble == "moved":
@@ -95,7 +96,7 @@ def test_a_network_file_system_is_refused(folder, kind):
             host_checks.check_file_system(folder, MOUNTS)
 
 
-def test_a_whole_log_is_checked(runner, post, path, log):
+def test_an_intact_log_passes_the_check(runner, post, path, log):
     post("/v1/track", TRACK)
     post("/v1/track", {"userId": "1"})
     result = runner.invoke(args=["events", "check"])
@@ -105,7 +106,7 @@ def test_a_whole_log_is_checked(runner, post, path, log):
     )
 
 
-def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
+def test_wrong_counts_are_reported(runner, post, path, log):
     post("/v1/track", TRACK)
     post("/v1/track", {"userId": "1"})
     connection = apsw.Connection(path)
@@ -120,7 +121,7 @@ def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
     ]
 
 
-def test_a_damaged_log_is_told(runner, log, path):
+def test_a_damaged_log_fails_the_check(runner, log, path):
     log.append(events(500, payload='{"x": "' + "y" * 500 + '"}'))
     log.close()
     size = os.path.getsize(path)

@@ -33,7 +33,8 @@ def refuse(post, query):
     return refuse
 
 
-def test_a_mended_body_becomes_an_event_that_was_received_when_it_came(run, refuse, query, stored, tmp_path):
+def test_a_fixed_body_becomes_an_event(run, refuse, query, stored, tmp_path):
+    """The event keeps the time at which the body was received."""
     id = refuse("/v1/track", "{'userId': '1', 'event': 'Added File'}")
     mended = tmp_path / "mended.json"
     mended.write_text(json.dumps(GOOD))
@@ -44,7 +45,7 @@ def test_a_mended_body_becomes_an_event_that_was_received_when_it_came(run, refu
     assert (event["receivedAt"], event["timestamp"], became) == (received_at, GOOD["timestamp"], 1)
 
 
-def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run, refuse, query):
+def test_a_body_that_is_replayed_twice_is_stored_once(run, refuse, query):
     id = refuse("/v1/track", "{'userId': '1'}")
     assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored as event 1\n"
     assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} was already stored as event 1\n"
@@ -64,7 +65,7 @@ def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run,
     assert query("SELECT became FROM rejected WHERE id = ?", batch) == [(second,)]
 
 
-def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refuse, log, stored):
+def test_all_rejections_of_a_code_are_replayed(run, refuse, log, stored):
     log.sources.set_enabled("example", False)
     ids = [
         refuse("/v1/track", GOOD | {"messageId": "a"}),
@@ -90,7 +91,7 @@ def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refu
     assert run("replay", "--all") == ""
 
 
-def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, post, query, stored):
+def test_a_batch_item_and_a_pixel_are_replayed_alone(run, client, post, query, stored):
     post("/v1/batch", {"batch": [item(timestamp=AT), {"type": "track", "userId": "1"}]})
     client.get("/v1/pixel/track?writeKey=ILoveData123&userId=1")
     for id in (1, 2):
@@ -99,7 +100,7 @@ def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, 
     assert [event["event"] for event in stored()] == ["Added File", "Mended", "Mended"]
 
 
-def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
+def test_a_replayed_batch_keeps_its_rejected_items(run, refuse, query):
     id = refuse("/v1/batch", '{"batch": nothing}')
     mended = {"batch": [item(timestamp=AT), {"type": "track"}]}
     assert run("replay", id, "--body", "-", stdin=json.dumps(mended)) == f"{id} is stored as event 1\n"
@@ -111,13 +112,13 @@ def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
     assert "event_not_defined" in run("replay", id, "--body", "-", stdin=json.dumps(nothing), exit_code=1)
 
 
-def test_a_body_of_which_the_beginning_was_kept_needs_the_whole(run, refuse):
+def test_a_cut_body_is_replayed_only_from_a_whole_one(run, refuse):
     id = refuse("/v1/track", b"no gzip", Content_Encoding="gzip")
     assert "Only the beginning of this body was kept" in run("replay", id, exit_code=1)
     assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored as event 1\n"
 
 
-def test_a_raised_limit_lets_in_what_was_too_large(refuse, path, query):
+def test_a_raised_limit_accepts_a_body_that_was_too_large(refuse, path, query):
     id = refuse("/v1/track", GOOD | {"text": "x" * 600_000})
     app = create_app(Config(database=path, max_event_bytes=1_000_000))
     result = app.test_cli_runner().invoke(args=["rejected", "replay", str(id)])
@@ -139,7 +140,7 @@ def test_rejections_are_listed_until_they_are_replayed(run, refuse, log):
     assert len(run("list", "--replayed").splitlines()) == 3
 
 
-def test_a_rejection_is_shown_with_its_reasons_and_raw_to_the_byte(run, refuse, runner):
+def test_a_rejection_is_shown_with_its_errors_or_raw(run, refuse, runner):
     body = b'{"event": 5, "\xc3\xa9\\u001b": "\x1b"}'.replace(b"\x1b", b"x")
     id = refuse("/v1/track", body)
     shown = run("show", id)
@@ -162,7 +163,8 @@ def test_rejections_are_deleted_by_id_by_code_or_all(run, refuse, query):
     assert "Give ids, or --code, or --all" in run("delete", exit_code=2)
 
 
-def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, query):
+def test_the_oldest_rejections_are_dropped_above_the_limit(log, path, query):
+    """They are counted as dropped."""
     small = eventlog.EventLog(path, max_rejected_bytes=3000)
 
     for number in range(5):
@@ -207,7 +209,7 @@ def test_room_for_a_large_body_is_made_in_small_transactions(log, path, query, m
     ("error_bytes", "body_bytes"),
     [(2, 5), (150, 60), (150, 800), (150, 1900), (150, 2100), (150, 4000), (3000, 50), (30_000, 500), (150, 65_536)],
 )
-def test_the_size_of_the_table_is_what_it_takes_of_the_file(log, query, error_bytes, body_bytes):
+def test_the_counted_size_is_the_size_in_the_file(log, query, error_bytes, body_bytes):
     errors = json.dumps("e" * (error_bytes - 2))
     log.append([], [rejection(b"%04d" % number + b"x" * (body_bytes - 4), errors=errors) for number in range(1000)])
     ((taken,),) = query(
@@ -217,7 +219,7 @@ def test_the_size_of_the_table_is_what_it_takes_of_the_file(log, query, error_by
     assert 0.67 < counted / taken < 1.5
 
 
-def test_the_size_follows_a_row_through_all_that_changes_it(log, query):
+def test_every_change_of_a_row_changes_the_size(log, query):
     size = "SELECT (SELECT bytes FROM rejected_size), (SELECT coalesce(sum(size), 0) FROM rejected_sizes)"
     sizes = []
     for change in (
@@ -234,7 +236,7 @@ def test_the_size_follows_a_row_through_all_that_changes_it(log, query):
     assert sizes[2:] == [sizes[0], 0]
 
 
-def test_a_log_of_the_version_before_gets_its_sizes_and_serves_its_workers(tmp_path, monkeypatch):
+def test_an_upgrade_adds_sizes_and_serves_older_workers(tmp_path, monkeypatch):
     path = str(tmp_path / "old.db")
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:3])

@@ -78,7 +78,7 @@ def test_skipped_tests_are_one_line_per_missing_part(run):
     assert len([line for line in lines if " skipped" in line]) == 3
 
 
-def test_a_missing_part_is_a_failure_in_ci(run):
+def test_a_missing_program_is_a_failure_in_ci(run):
     ended = run(CI="true")
     assert ended.returncode == 1
     assert "no-such-program is missing" in ended.stdout

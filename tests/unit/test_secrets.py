@@ -50,7 +50,7 @@ URLS = [
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_list_shows_no_secret_and_bears_any_url(log, runner, url):
+def test_a_list_with_any_url_shows_no_secret(log, runner, url):
     log.destinations.add("there", url, [], ["example"], 0)
     result = runner.invoke(args=["destinations", "list"])
     assert result.exit_code == 0, result.output
@@ -122,7 +122,7 @@ def test_no_url_shows_a_secret_or_breaks(scheme, secret, form):
 
 @settings(deadline=None)
 @given(st.text(max_size=40))
-def test_any_text_can_be_hidden(text):
+def test_any_text_can_be_redacted(text):
     assert isinstance(forwarding.redact_url(text), str)
     assert isinstance(make_redactor(text)("some text"), str)
 
@@ -140,14 +140,14 @@ def test_any_text_can_be_hidden(text):
         ("nonsense", "***://***"),
     ],
 )
-def test_what_is_harmless_is_shown(url, shown):
+def test_harmless_parts_of_a_url_are_shown(url, shown):
     assert forwarding.redact_url(url) == shown
 
 
 @pytest.mark.parametrize(
     "url", [url for url in URLS if not re.match(r"(webhook|archive|kafka|https://(user:|a@)?hush-4711:?@host/)", url)]
 )
-def test_a_url_that_cannot_be_delivered_to_is_refused_when_it_is_added(log, runner, url):
+def test_an_invalid_url_cannot_be_added(log, runner, url):
     result = runner.invoke(args=["destinations", "add", "there", url])
     assert result.exit_code == 1, result.output
     assert log.destinations.all() == []
@@ -155,6 +155,6 @@ def test_a_url_that_cannot_be_delivered_to_is_refused_when_it_is_added(log, runn
 
 
 @pytest.mark.parametrize("url", ["https://${NOT_THERE}@host/in", "archive+file:///x?seconds=${NOT_THERE}"])
-def test_variables_that_only_the_forwarder_has_are_no_reason_to_refuse(log, runner, url):
+def test_a_url_with_variables_of_the_forwarder_can_be_added(log, runner, url):
     result = runner.invoke(args=["destinations", "add", "there", url])
     assert result.exit_code == 0, result.output

@@ -110,9 +110,7 @@ def test_every_command_is_run_here():
 
 
 @pytest.mark.parametrize(("command", "shows_texts"), RUNS)
-def test_a_command_prints_nothing_that_a_terminal_obeys(
-    hostile_log, runner, tmp_path, monkeypatch, command, shows_texts
-):
+def test_a_command_prints_no_control_characters(hostile_log, runner, tmp_path, monkeypatch, command, shows_texts):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # log lines are printed, as in a process of its own
     output = runner.invoke(args=command.format(folder=tmp_path).split()).output
     obeyed = {character for character in output if not character.isprintable() and character != "\n"}
@@ -121,6 +119,6 @@ def test_a_command_prints_nothing_that_a_terminal_obeys(
 
 
 @pytest.mark.parametrize("command", EXEMPT)
-def test_what_is_printed_as_it_is_stored_says_so_in_its_help(runner, command):
+def test_a_command_that_prints_raw_bytes_warns_in_its_help(runner, command):
     text = runner.invoke(args=[*command.split()[:2], "--help"]).output
     assert "terminal" in text
