@@ -69,6 +69,19 @@ def dead_letters(events, code="400", message="no"):
     return [DeadLetter(each, code, message, 1, AT) for each in events]
 
 
+def damage_index(path):
+    """Overwrite the end of the index that finds duplicates, in a log that is closed."""
+    import apsw
+
+    connection = apsw.Connection(path)
+    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_events_1'").get
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    connection.close()
+    with open(path, "r+b") as file:
+        file.seek(page * 4096 - 16)
+        file.write(b"\xff" * 16)
+
+
 def new_log(path):
     """Create a log with the example source, if there is none, and return it open."""
     import eventlog

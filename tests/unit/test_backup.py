@@ -8,10 +8,10 @@ import os
 
 import apsw
 import pytest
+from factories import damage_index
 
 import eventlog
 from app import create_app
-from commands import backup
 from config import Config
 
 UNUSUAL = {
@@ -215,9 +215,10 @@ def test_a_broken_compressed_export_is_imported_in_part(path, query):
         assert count >= 10
 
 
-def test_a_failure_to_read_a_file_is_reported():
-    with pytest.raises(eventlog.NotPossible, match=r"past line 1.*: Input/output error"):
-        list(backup._read_lines(FailingFile(line(1).encode())))
+def test_a_failure_to_read_a_file_is_reported(path):
+    output = run_on(path, "import", "-", input=FailingFile(line(1).encode()), exit_code=1)
+    assert "past line 1;" in output
+    assert output.endswith(": Input/output error\n")
 
 
 class FailingFile(io.RawIOBase):
@@ -230,10 +231,10 @@ class FailingFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer):
-        if not self._content:
+        if buffer and not self._content:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        size = len(self._content)
-        buffer[:size], self._content = self._content, b""
+        size = min(len(buffer), len(self._content))
+        buffer[:size], self._content = self._content[:size], self._content[size:]
         return size
 
 
@@ -271,13 +272,7 @@ def test_a_backup_keeps_a_file_that_appears_meanwhile(log, tmp_path):
 
 def test_a_backup_of_a_damaged_log_gets_no_name(many, log, path, tmp_path):
     log.close()
-    connection = apsw.Connection(path)
-    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_events_1'").get
-    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    connection.close()
-    with open(path, "r+b") as file:
-        file.seek(page * 4096 - 16)
-        file.write(b"\xff" * 16)
+    damage_index(path)
     target = tmp_path / "copy.db"
     assert "The copy is broken and was deleted: " in run_on(path, "backup", str(target), exit_code=1)
     assert not target.exists()

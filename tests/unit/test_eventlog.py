@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from factories import event, rejection
+from factories import event, events, rejection
 from fake_runtime import FakeRuntime
 
 import eventlog
@@ -90,7 +90,7 @@ def test_counts_keep_the_first_and_last_time(log):
 
 def test_an_invalid_row_fails_alone_and_is_not_counted(log, query):
     def gather():
-        while log._writer._open_group.size < 3:
+        while log.gathered_rows < 3:
             time.sleep(0.001)
 
     def append(row):
@@ -126,7 +126,7 @@ def run_all(*calls):
 
 def test_requests_that_are_ready_share_one_transaction(log, query, transactions):
     def gather():
-        while log._writer._open_group.size < 8:
+        while log.gathered_rows < 8:
             time.sleep(0.001)
 
     log.run_on(FakeRuntime(wait_until_idle=gather))
@@ -207,11 +207,11 @@ def test_processes_that_open_and_close_the_log_lose_no_event(path, query):
 
 
 def test_a_full_group_takes_no_further_request(log):
-    full = []
-    log.run_on(FakeRuntime(wait_until_idle=lambda: full.append(log._writer._open_group is None)))
-    log.append([event(number) for number in range(3999)])
-    log.append([event(number) for number in range(4000)])
-    assert full == [False, True]
+    gathered = []
+    log.run_on(FakeRuntime(wait_until_idle=lambda: gathered.append(log.gathered_rows)))
+    log.append(events(3999))
+    log.append(events(4000))
+    assert gathered == [3999, 0]
 
 
 def test_a_long_append_yields_and_commits_in_a_thread(log, monkeypatch):

@@ -6,7 +6,8 @@ import threading
 
 import apsw
 import pytest
-from factories import AT, event, events
+from factories import AT, event, events, stored_event
+from receiver import answer, receiving
 from recording import Recorder
 
 import eventlog
@@ -380,9 +381,21 @@ def test_an_invalid_url_is_rejected_with_a_reason(url, sentence):
 
 def test_a_secret_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "a/b+c&d#e")
-    kind = open_deliverer("https://${SECRET_KEY}@host/v1/batch?a=${SECRET_KEY}")
-    assert kind._headers["Authorization"] == "Basic " + base64.b64encode(b"a/b+c&d#e:").decode()
-    assert kind._poster.url == "https://host/v1/batch?a=a%2Fb%2Bc%26d%23e"
+    requests = []
+
+    def serve(connection, request):
+        requests.append(request)
+        connection.sendall(answer(200))
+
+    with receiving(serve) as port:
+        kind = open_deliverer(f"http://${{SECRET_KEY}}@127.0.0.1:{port}/v1/batch?a=${{SECRET_KEY}}")
+        kind.deliver([stored_event(1)])
+        kind.close()
+    assert requests[0].startswith(b"POST /v1/batch?a=a%2Fb%2Bc%26d%23e HTTP/1.1\r\n")
+    assert b"\r\nAuthorization: Basic " + base64.b64encode(b"a/b+c&d#e:") + b"\r\n" in requests[0]
+
+
+def test_the_kind_of_a_url_is_found():
     assert find_kind("archive+s3://bucket/prefix") == "archive"
 
 

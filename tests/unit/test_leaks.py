@@ -16,7 +16,7 @@ import apsw
 import click
 import pytest
 from confluent_kafka import Producer
-from factories import dead_letters, event, events, new_log, rejection
+from factories import damage_index, dead_letters, event, events, new_log, rejection
 from fake_runtime import FakeRuntime
 from recording import Recorder
 
@@ -255,16 +255,18 @@ def fail(*_):
 
 
 @pytest.mark.parametrize("cause", ["it exists", "no folder", "the disk is full", "it is broken"])
-def test_a_failed_backup_leaves_nothing(leaves_nothing, make_log, monkeypatch, cause):
+def test_a_failed_backup_leaves_nothing(leaves_nothing, make_log, cause):
     def use(path):
         make_log(path)
         target = {"it exists": path, "no folder": path + "/copy"}.get(cause, path + "-copy")
-        with closing(eventlog.EventLog(path)) as log, monkeypatch.context() as patch:
-            if cause == "it is broken":
-                patch.setattr("eventlog.backup._last_id", lambda connection: id(connection))
+        if cause == "it is broken":
+            damage_index(path)
+        with closing(eventlog.EventLog(path)) as log:
             return log.back_up(target, fail if cause == "the disk is full" else nothing_to_report)
 
-    assert isinstance(leaves_nothing(use), FAILURES)
+    failure = leaves_nothing(use)
+    assert isinstance(failure, FAILURES)
+    assert cause != "it is broken" or "The copy is broken" in str(failure)
 
 
 def nothing_to_report(done, pages):
