@@ -1,4 +1,4 @@
-"""No answer of a destination takes much memory or time, and none makes an event disappear."""
+"""No answer of a destination takes much memory or time, or loses an event."""
 
 import gzip
 import itertools
@@ -55,7 +55,7 @@ def bomb(connection, _):
 
 
 def members(connection, _):
-    """Gzip members of nothing, without an end."""
+    """Send empty gzip members without an end."""
     connection.sendall(HEAD + b"Content-Encoding: gzip\r\n\r\n")
     while True:
         connection.sendall(gzip.compress(b"") * 1000)
@@ -64,7 +64,7 @@ def members(connection, _):
 @pytest.mark.parametrize("serve", [endless, bomb])
 def test_an_answer_is_read_up_to_64_KiB(start_of_url, serve):
     with receiving(serve) as port, opened(f"{start_of_url}127.0.0.1:{port}/in") as kind:
-        kind.deliver(stored(1))  # what it needs once
+        kind.deliver(stored(1))  # allocates what is allocated only once
         tracemalloc.start()
         try:
             assert kind.deliver(stored(1)) == Outcome()
@@ -125,7 +125,7 @@ def test_an_unusual_answer_still_acknowledges(body):
 
 
 def judging(connection, request):
-    """Refuse as a tracklog does, with an error for each event that has an odd number."""
+    """Reject events with an odd number, as a tracklog does."""
     batch = json.loads(request.partition(b"\r\n\r\n")[2])["batch"]
     rejected = [
         {"index": index, "code": "id_required", "message": each["messageId"], "errors": ["x" * 300]}
@@ -137,7 +137,7 @@ def judging(connection, request):
 
 
 def test_a_batch_with_too_many_rejections_is_split():
-    """A thousand refused events have an answer of some 200 KB."""
+    """The answer to a thousand rejected events has some 200 KB."""
     with receiving(judging) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
         refused = kind.deliver(stored(1000)).rejected
     assert refused == {index: ("id_required", str(index + 1)) for index in range(0, 1000, 2)}
@@ -171,7 +171,7 @@ def test_an_error_quotes_only_the_beginning_of_an_answer(start_of_url, status, o
     assert len(str(raised.value)) < 400
 
 
-# The end of a forwarder
+# Stopping a forwarder
 
 
 def silent(connection, _):
@@ -216,7 +216,7 @@ def test_a_forwarder_stops_soon_whatever_its_destination_does(log, way, start):
 
 
 def test_a_stopping_forwarder_notes_the_delivery_under_way(log):
-    """So that a restart repeats nothing, where a destination answers."""
+    """A restart then repeats nothing, if the destination answers."""
     stop = threading.Event()
 
     def serve(connection, _):
@@ -246,7 +246,7 @@ def test_a_stopped_forwarder_leaves_no_thread_and_no_socket(log, way, start, mon
 
 
 def threads():
-    """Return the threads of this process but for the receiver's, which have their own time."""
+    """Return the threads of this process, except the receiver's."""
     return {each for each in threading.enumerate() if "converse" not in each.name}
 
 

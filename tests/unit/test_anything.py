@@ -1,4 +1,4 @@
-"""Whatever is sent: an answer of ours, and in the log only what SQLite can read and equals what was sent."""
+"""Any input gets an answer, and the log has only what was sent and SQLite can read."""
 
 import json
 import tracemalloc
@@ -39,7 +39,7 @@ LONGEST = 512 * 1024  # characters of an event
 
 
 def go_on():
-    """Do nothing in the place of a pause."""
+    """Replace a pause."""
 
 
 def assert_answer(status, answer):
@@ -48,7 +48,7 @@ def assert_answer(status, answer):
     assert status == 200 or answer["code"] in CODES
 
 
-# What the server may change of an event; of all other fields what is stored is what was sent.
+# The fields that the server may change. All others are stored as sent.
 CHANGED = {
     "type",
     "messageId",
@@ -61,7 +61,7 @@ CHANGED = {
     "groupID",
 }
 
-# Fields that mean nothing where they are null or blank, and are left out.
+# Fields that are left out if they are null or blank.
 BLANK_IS_ABSENT = {
     *["userId", "anonymousId", "groupId", "previousId", "event", "properties", "traits", "name", "category", "section"],
     *["context", "integrations"],
@@ -70,7 +70,7 @@ BLANK_IS_ABSENT = {
 
 @pytest.fixture
 def added(query):
-    """Return the payloads that came to the log since it was asked last, having seen that SQLite can read them."""
+    """Return a function that checks and returns the payloads that were added since its last call."""
     last = [0]
 
     def added():
@@ -123,7 +123,7 @@ def test_any_batch_is_answered_and_stored_as_sent(post, added, batch, envelope):
 
 
 def is_utf_8(fields):
-    """A query has no way to write a lone surrogate."""
+    """Return whether a query can hold the fields. It cannot hold a lone surrogate."""
     try:
         return bool(json.dumps(fields, ensure_ascii=False).encode())
     except UnicodeEncodeError:
@@ -141,7 +141,7 @@ def test_any_pixel_is_answered_and_stored_as_sent(client, log, added, route, fie
     assert response.content_type == "image/gif" or response.status_code == 404
     stored = added()
     assert len(stored) <= (response.status_code == 200)
-    objects = {name.partition(".")[0] for name in fields if "." in name}  # whose dotted fields win over a plain one
+    objects = {name.partition(".")[0] for name in fields if "." in name}  # their dotted fields replace a plain one
     for each in stored:
         assert_kept({name: value for name, value in fields.items() if "." not in name and name not in objects}, each)
 
@@ -219,7 +219,7 @@ def test_the_names_of_defects_are_bounded():
 
 
 def test_no_more_defects_are_searched_for_than_needed():
-    """Those of 4,000 items with 100 each took 300 MB."""
+    """The defects of 4,000 items with 100 each once took 300 MB."""
     hostile = [float("nan")] * 100_000
 
     def peak(most):

@@ -1,4 +1,4 @@
-"""The archive has each event once, in whole objects with names that tell what is in them."""
+"""The archive has each event once, in complete objects named after their content."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ LONG_AGO = "2015-11-10"
 
 
 def objects(folder):
-    """Return the lines of each object in a folder of this machine, by name."""
+    """Return the lines of each object in a local folder, by name."""
     return {
         str(path.relative_to(folder)): gzip.decompress(path.read_bytes()).decode().splitlines()
         for path in sorted(folder.rglob("*.ndjson.gz"))
@@ -42,14 +42,14 @@ def archive(folder):
 
 @pytest.fixture(autouse=True)
 def memory():
-    """What fsspec keeps in memory, for one test."""
+    """The files that fsspec keeps in memory, for one test."""
     MemoryFileSystem.store.clear()
     yield MemoryFileSystem.store
     MemoryFileSystem.store.clear()
 
 
 class Once(threading.Event):
-    """Stops a forwarder when it has nothing to do."""
+    """An event that stops a forwarder when it has nothing to do."""
 
     def wait(self, timeout=None):
         self.set()
@@ -58,7 +58,7 @@ class Once(threading.Event):
 
 @pytest.fixture
 def forward(log, folder):
-    """Return a function that forwards until all is done or waits for more, by an archive with these options."""
+    """Return a function that forwards to an archive with these options, until it is idle."""
     log.destinations.add("archive", f"archive+file://{folder}", [], [], 0)
 
     def forward(options="", wrap=lambda kind: kind):
@@ -128,7 +128,7 @@ def test_the_same_events_always_make_the_same_bytes(archive, folder):
     path.unlink()
     archive.deliver(written)
     assert path.read_bytes() == first
-    assert first[4:8] == bytes(4)  # where gzip has the time
+    assert first[4:8] == bytes(4)  # the time in gzip's header
 
 
 def test_an_object_has_at_most_the_given_bytes(log, forward, folder):
@@ -154,7 +154,7 @@ def test_a_full_object_is_written_at_once(log, forward, folder):
 
 
 class Killed(BaseException):
-    """Stands for a death that nothing in the forwarder can do anything about."""
+    """The death of a process, which the forwarder cannot handle."""
 
 
 @pytest.mark.parametrize("is_written", [False, True])
@@ -221,7 +221,7 @@ def test_a_file_and_its_folders_are_synced_before_success(archive, folder, monke
 
 
 class Failing(MemoryFileSystem):
-    """A store that takes whole objects, once it has said all that it has to say."""
+    """A store of complete objects that first raises its `failures`, one per write."""
 
     protocol = "s3"
     failures = []
@@ -265,7 +265,7 @@ def test_an_object_that_cannot_be_written_is_retried(failing, memory, failure):
     archive = open_deliverer("archive+s3://bucket/prefix")
     with pytest.raises(RetryLater, match=type(failure).__name__) as later:
         archive.deliver([stored_event(1)])
-    assert not later.value.is_server_fault  # of which no event can be the cause
+    assert not later.value.is_server_fault  # no event is blamed for it
     assert not memory
     archive.deliver([stored_event(1)])
     assert list(memory) == [f"s3://bucket/prefix/example/{LONG_AGO}/000000000001-000000000001.ndjson.gz"]
@@ -294,7 +294,7 @@ def test_other_options_are_passed_to_fsspec(failing):
 
 
 def test_a_store_with_renames_gets_a_part_first(memory, monkeypatch):
-    """In a store where an incomplete object can be seen, it has another name until it is complete."""
+    """Such a store shows incomplete objects, so they have another name until they are complete."""
     archive = open_deliverer("archive+memory://there")
     monkeypatch.setattr(MemoryFileSystem, "mv", lambda *arguments, **options: 1 / 0)
     with pytest.raises(RetryLater):

@@ -1,4 +1,4 @@
-"""Which source is calling?"""
+"""Find out which source is calling."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ def token(text):
 @pytest.mark.parametrize(
     "value",
     [
-        "Basic SUxvdmVEYXRhMTIz",  # as the API's own page has it, without a colon
+        "Basic SUxvdmVEYXRhMTIz",  # as on the API's own page, without a colon
         f"Basic {token('ILoveData123:')}",
         f"Basic {token('ILoveData123:password')}",
         "basic SUxvdmVEYXRhMTIz",
@@ -34,7 +34,7 @@ def test_both_headers_are_read_in_every_spelling(post, header, value):
         "Basic ",
         "Bearer SUxvdmVEYXRhMTIz",
         "SUxvdmVEYXRhMTIz",
-        "Basic SUxvdmVEYXRhMTI",  # not whole
+        "Basic SUxvdmVEYXRhMTI",  # cut
         "Basic SUxv dmVEYXRhMTIz",
         "Basic SUxvdmVEYXRhMTIz,Basic SUxvdmVEYXRhMTIz",
         "Basic \xe9\xe9\xe9\xe9",
@@ -84,7 +84,7 @@ def test_a_write_key_in_the_body_is_read_and_not_stored(post, query):
         ({**TRACK, "writeKey": "Nobody"}, "unknown_source"),
         ([], "missing_write_key"),
         ("text", "missing_write_key"),
-        ({"batch": [{"writeKey": "ILoveData123"}]}, "missing_write_key"),  # only a batch's items may name it
+        ({"batch": [{"writeKey": "ILoveData123"}]}, "missing_write_key"),  # only items of a batch may have it
     ],
 )
 def test_a_body_without_a_valid_key_is_rejected(post, body, code):

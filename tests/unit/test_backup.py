@@ -1,4 +1,4 @@
-"""A log, or its events, brought to another place and back."""
+"""Move a log, or its events, to another place and back."""
 
 import errno
 import gzip
@@ -25,7 +25,7 @@ UNUSUAL = {
 
 @pytest.fixture
 def many(post):
-    """Events of every type, with whatever JSON can hold, and the largest."""
+    """Events of every type, among them a very large one and one with unusual JSON."""
     calls = [
         {"type": "track", "userId": "1", "event": "Added File", "properties": UNUSUAL},
         {"type": "page", "anonymousId": "nobody", "name": "Start"},
@@ -42,7 +42,7 @@ def many(post):
 
 
 def run_on(path, *arguments, input=None, exit_code=0):
-    """Run a command on the log at `path`, and return what it printed."""
+    """Run a command on the log at `path` and return its output."""
     app = create_app(Config(database=str(path)))
     result = app.test_cli_runner().invoke(args=["events", *arguments], input=input)
     app.extensions["eventlog"].close()
@@ -196,7 +196,7 @@ def test_blank_lines_of_an_import_are_skipped(path, blank):
 
 @pytest.mark.parametrize("is_piped", [False, True])
 def test_a_compressed_export_is_imported(path, tmp_path, is_piped):
-    """Whatever its name; several members are what an archive's objects are together."""
+    """Under any name, and with several members, as objects of an archive have together."""
     packed = gzip.compress(line(1).encode()) + gzip.compress((line(2) + line(3)).encode()) + bytes(512)
     (tmp_path / "old").write_bytes(packed)
     output = run_on(path, "import", "-", input=packed) if is_piped else run_on(path, "import", str(tmp_path / "old"))
@@ -279,7 +279,7 @@ def test_a_backup_of_a_damaged_log_gets_no_name(many, log, path, tmp_path):
 
 
 def test_a_backup_makes_progress_while_others_write(log, many, path, tmp_path, post, monkeypatch):
-    """A backup through several transactions would begin anew at each commit."""
+    """A backup in several transactions would be restarted by each commit."""
     monkeypatch.setattr("eventlog.backup.STEP_PAGES", 10)
     steps = []
 

@@ -1,4 +1,4 @@
-"""A batch is judged item by item and stored in one transaction."""
+"""A batch is validated item by item and stored in one transaction."""
 
 import gzip
 import inspect
@@ -91,7 +91,7 @@ def test_the_list_of_rejections_ends_at_1000_and_all_are_kept(post, query):
 
 
 def test_the_errors_of_a_batch_are_bounded(post, query):
-    """Ten of an item; after 100 in all, each further item has only its first."""
+    """An item has at most ten; after 100 in total, each further item has only its first."""
     bad = [
         {"type": "identify", "userId": "1", "number": number, "traits": {"x": [float("nan")] * 9}}
         for number in range(15)

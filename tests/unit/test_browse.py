@@ -1,4 +1,4 @@
-"""deploy/datasette/guard.py: what a person's SQL can and cannot read of a log."""
+"""deploy/datasette/guard.py limits what a person's SQL can read in a log."""
 
 import sqlite3
 import sys
@@ -22,7 +22,7 @@ SECRETS = {
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
-    """Two logs that differ in their secrets alone, each open as `make browse` opens it."""
+    """Two logs that differ only in their secrets, open like in `make browse`."""
     folder, opened = tmp_path_factory.mktemp("logs"), []
     for name, (key, body, url, error) in SECRETS.items():
         path = folder / f"{name}.db"
@@ -57,7 +57,7 @@ def logs(tmp_path_factory):
 
 
 def asked(connection, sql):
-    """Return what a person's SQL gets: rows, or the error."""
+    """Return the rows or the error that a person's SQL gets."""
     try:
         guard.check(connection, sql)
         return connection.execute(sql).fetchall()
@@ -66,7 +66,7 @@ def asked(connection, sql):
 
 
 def asked_by_page(connection, sql):
-    """Return what the same SQL would get if it were the page's own."""
+    """Return the rows or the error that SQL of the page itself gets."""
     if not guard.is_covered_by_authorizer(sql):
         return asked(connection, sql)
     try:
@@ -150,7 +150,7 @@ def test_every_column_is_visible_or_listed_as_secret(logs):
     assert all(shown <= columns[table] for table, shown in guard.VISIBLE_COLUMNS.items())
 
 
-# Random statements over all tables must be answered alike by two logs that differ in their secrets alone.
+# Two logs that differ only in their secrets must answer random statements alike.
 
 COLUMNS = {
     "sources": ("id", "name", "enabled"),
@@ -186,7 +186,7 @@ def expressions(draw, columns, depth=2):
 
 @st.composite
 def tables(draw, depth, wanted=()):
-    """Return a table to select from and its columns; those `wanted` are among them if it is a subquery."""
+    """Return a table to select from and its columns. A subquery has the `wanted` ones."""
     kind = draw(st.integers(0, 5))
     if kind == 0 and depth:
         query, columns = draw(queries(depth - 1))

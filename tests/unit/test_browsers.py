@@ -1,4 +1,4 @@
-"""What browsers and mail programs need: CORS, pictures, beacons, and the address of who is looking."""
+"""Browsers and mail programs get CORS, pictures and beacons, and leave their address."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ def encoded(value):
 
 @pytest.fixture
 def client_with(path):
-    """Return a client of an application with other settings."""
+    """Return a function that makes a client of an application with other settings."""
     return lambda **settings: create_app(Config(database=path, **settings)).test_client()
 
 
@@ -206,7 +206,7 @@ def test_the_address_of_a_users_own_device_is_stored(post, stored, headers, cont
 )
 def test_the_address_is_seen_through_trusted_proxies_only(client_with, log, stored, proxies, forwarded, seen):
     headers = AUTHENTICATION | ORIGIN | ({"X-Forwarded-For": forwarded} if forwarded else {})
-    address = "127.0.0.1" if forwarded else ""  # a unix socket's
+    address = "127.0.0.1" if forwarded else ""  # as on a unix socket
     client = client_with(trusted_proxies=proxies)
     client.post("/v1/page", data=json.dumps(PAGE), headers=headers, environ_overrides={"REMOTE_ADDR": address})
     assert stored()[0].get("context") == ({"ip": seen} if seen else None)

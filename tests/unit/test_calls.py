@@ -1,4 +1,4 @@
-"""What becomes of a call that is accepted."""
+"""An accepted call is stored in its canonical form."""
 
 import json
 
@@ -11,7 +11,7 @@ NOW = "2015-11-10T01:00:00.000Z"
 
 @pytest.fixture
 def at_one(monkeypatch):
-    """Let every request be received at NOW."""
+    """Set the time of every request to NOW."""
     from ingest import incoming
 
     class Clock(incoming.datetime):
@@ -123,9 +123,9 @@ def test_a_blank_message_id_is_replaced(post, stored, message_id):
             "2015-11-10T00:45:23Z",
         ),
         ({"timestamp": "2015-11-10T00:45:23Z", "sentAt": None}, "2015-11-10T00:45:23.000Z", "2015-11-10T00:45:23Z"),
-        # A correction that leaves the years 1 to 9999 is none.
+        # A correction that leaves the years 1 to 9999 is not applied.
         ({"timestamp": "0001-01-02", "sentAt": "9999-12-31"}, "0001-01-02T00:00:00.000Z", "0001-01-02"),
-        # It was forwarded, and corrected before.
+        # It was forwarded, so it was corrected before.
         (
             {"timestamp": "2014-01-01T01:00:00+01:00", "originalTimestamp": "x 2013", "sentAt": "2010-01-01"},
             None,
@@ -167,7 +167,7 @@ def test_healthz_answers_without_a_log(client, path):
     assert (response.status_code, response.json) == (200, {"status": "ok"})
 
 
-# As the API's page printed them, and legacy servers were written from it.
+# As on the API's page, from which legacy servers were written.
 SLIPS = [
     ("{'userId': '1234'}", "line 1, column 2", "double quotes"),
     ('{"userId": "1234",\n "traits": {"hasTowel": True}}', "line 2, column 25", "true instead of True"),

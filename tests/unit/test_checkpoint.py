@@ -1,4 +1,4 @@
-"""The write-ahead log is copied into the file while others write."""
+"""Checkpoints copy the WAL into the file while others write."""
 
 import fcntl
 import os
@@ -25,7 +25,7 @@ def nothing():
 
 
 class Disk(apsw.VFS):
-    """The system's files; `meanwhile` is called once, while something is copied into the log's own."""
+    """The system's files. `meanwhile` is called once, during a write to the log's file."""
 
     def __init__(self):
         self.system = apsw.vfs_names()[0]
@@ -56,7 +56,7 @@ def disk():
 
 
 class Steps:
-    """Calls what is to run aside, and notes whether anybody could write meanwhile; who could, does."""
+    """Runs blocking calls. Notes whether the queue was free, and if so calls `meanwhile` during it."""
 
     def __init__(self, path, disk):
         self.path = path
@@ -97,7 +97,7 @@ def append(log):
 
 
 def in_wal(path):
-    """Return how many pages the write-ahead log has, and how many of them are in the file."""
+    """Return how many pages the WAL has, and how many of them are in the file."""
     connection = apsw.Connection(path)
     connection.execute("SELECT 1 FROM events LIMIT 1").fetchall()
     pages = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
@@ -167,7 +167,7 @@ def test_a_commit_does_not_wait_for_a_running_checkpoint(disk, append, log):
 
 @contextmanager
 def reading(path):
-    """Keep the write-ahead log as it is from being copied."""
+    """Keep a read transaction open, which blocks a checkpoint."""
     connection = apsw.Connection(path)
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM events").fetchall()

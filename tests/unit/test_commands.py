@@ -1,4 +1,4 @@
-"""What an operator types, and what comes back on an 80-column terminal."""
+"""An operator's commands fit a terminal of 80 columns."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a wrong one stops the start."""
+"""Settings come from the environment, and an invalid one stops the start."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""A destination is itself, whatever becomes of its name, its URL and the processes that deliver to it."""
+"""A destination keeps its identity when its name, its URL or its forwarder changes."""
 
 import json
 import multiprocessing
@@ -20,7 +20,7 @@ from forwarding import Forwarder, lock
 
 
 class Meanwhile(Recorder):
-    """Has something done while it delivers for the first time."""
+    """A destination that calls `do` during its first delivery."""
 
     def __init__(self, do, fails=False):
         super().__init__()
@@ -37,7 +37,7 @@ class Meanwhile(Recorder):
 
 @pytest.fixture
 def forward(log):
-    """Return a function that forwards to `there` once by a kind."""
+    """Return a function that forwards once to `there` with a kind of destination."""
     log.append(events(100))
     log.destinations.add("there", "webhook+http://old", [], [], 0)
 
@@ -49,7 +49,7 @@ def forward(log):
 
 @pytest.fixture
 def again(path):
-    """Return a function that removes the destination, and adds another one of its name."""
+    """Return a function that replaces the destination by another with the same name."""
 
     def again():
         own = eventlog.EventLog(path)
@@ -62,7 +62,7 @@ def again(path):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_new_destination_does_not_inherit_a_position(log, forward, again, fails):
-    """The old one of its name is removed, and the new one added, during a delivery to the old one."""
+    """The new one replaces the old one, under the same name, during a delivery."""
     assert forward(Meanwhile(again, fails)) is False
     new = log.destinations.get("there")
     assert (new.url, new.position, new.delivered, new.failures) == ("webhook+http://new", 0, 0, 0)
@@ -164,7 +164,7 @@ def test_the_list_and_the_metrics_show_the_same_backlog(log, run, client):
     assert f'tracklog_destination_backlog_events{{destination="there"}} {waiting}.0' in scraped
 
 
-# One source for a key
+# One source per key
 
 
 def test_a_destination_with_a_key_is_bound_to_the_only_source(log, run):
@@ -200,7 +200,7 @@ def test_a_key_for_several_sources_is_refused(log, run, sources):
 
 @pytest.fixture
 def upgraded(tmp_path):
-    """Return a function that upgrades a log of the version before, with destinations and what was stored."""
+    """Return a function that upgrades a log of the version before with these sources and counts."""
 
     def upgraded(sources, stored):
         path = str(tmp_path / "old.db")
@@ -285,7 +285,7 @@ def running(path):
 
 @contextmanager
 def taking():
-    """Yield the URL of a webhook, and the list of messageIds that it takes."""
+    """Yield the URL of a webhook, and the list of messageIds that it accepted."""
     taken = []
 
     def serve(connection, request):
@@ -323,10 +323,10 @@ def test_a_running_forwarder_uses_a_new_url(log, way):
             log.append([event(4)])
             expected = ["4"]
         else:
-            threading.Event().wait(1)  # by when it is being tried
+            threading.Event().wait(1)  # until the first attempt is under way
             log.destinations.set_url("there", url)
             expected = ["1", "2", "3"]
-        wait_until(lambda: taken == expected, 8)  # the black hole is waited for for 10 s, the silence for 60
+        wait_until(lambda: taken == expected, 8)  # a connect times out after 10 s, an answer after 60 s
         silence.set()
 
 
@@ -398,7 +398,7 @@ def test_a_lock_that_is_held_is_not_discarded(path):
 
 
 def hold(path, seconds, held):
-    """Take the lock again and again, note how many hold it at a time, and discard it."""
+    """Take, release and discard the lock repeatedly. Note how many hold it at a time."""
     deadline = lock.monotonic() + seconds
     while lock.monotonic() < deadline:
         with suppress(BlockingIOError), lock.locked(path, "there", timeout=0):

@@ -1,4 +1,4 @@
-"""The documentation names all that there is."""
+"""The documentation is complete."""
 
 import ast
 import re
@@ -60,7 +60,7 @@ def test_every_route_is_documented(app):
 
 
 def logged_events():
-    """Return the events that the source logs, each with all fields that it is given in a dictionary with it."""
+    """Return the log events in the source, each with the fields of its dictionaries."""
     events = {}
     for path in [*PROJECT.glob("*.py"), *(path for name in PACKAGES for path in (PROJECT / name).glob("*.py"))]:
         text = path.read_text()

@@ -1,4 +1,4 @@
-"""Every code is provoked over HTTP, and every error has the one shape."""
+"""Every code is provoked over HTTP, and all errors have the same shape."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def page(**fields):
     return "/v1/page", json.dumps({"userId": "1"} | fields), {}
 
 
-# code -> what provokes it: URL, body, headers beside or instead of the example source's
+# code -> URL, body and headers that provoke it; headers replace those of the example source
 PROVOCATIONS = {
     "missing_write_key": ("/v1/track", json.dumps(TRACK), {"Authentication": None}),
     "invalid_authorization": ("/v1/track", json.dumps(TRACK), {"Authentication": "Basic ???"}),

@@ -1,4 +1,4 @@
-"""The log on a real file: stored once, in order, counted, by many writers; without Flask and without gevent."""
+"""The log stores and counts each event once and in order, with many writers."""
 
 import fcntl
 import gc
@@ -141,7 +141,7 @@ def test_requests_during_a_commit_are_all_stored(log, query):
 
 
 def test_under_gevent_ready_requests_share_one_transaction(path):
-    """In a process of its own, since gevent changes the whole of it; with what gunicorn.conf.py sets up."""
+    """Run in another process, since gevent patches a whole process, with the hooks of gunicorn.conf.py."""
     script = """
 import gevent.monkey; gevent.monkey.patch_all()
 import runpy, sys, gevent, eventlog
@@ -227,7 +227,7 @@ def test_a_long_append_yields_and_commits_in_a_thread(log, monkeypatch):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Do not wait whole seconds for what will not come."""
+    """Shorten the waits for a lock."""
     monkeypatch.setattr("eventlog.database.WAIT_SECONDS", 0.1)
     monkeypatch.setattr("eventlog.writer.WAIT_SECONDS", 0.1)
     monkeypatch.setattr("eventlog.sources.WAIT_SECONDS", 0.1)
@@ -312,7 +312,7 @@ def test_a_moved_log_keeps_its_events_and_leaves_no_wal(log, path, then):
 
 @pytest.fixture
 def fresh(tmp_path):
-    """The file of a log of another place."""
+    """The path of another new log."""
     fresh = str(tmp_path / "fresh.db")
     eventlog.create(fresh)
     return fresh
@@ -348,7 +348,7 @@ USES = {
 
 
 def hold_open(path, pipe):
-    """Append an event, and have the log open without a look at it until the pipe says so."""
+    """Append an event and keep the log open, without using it, until the pipe has a message."""
     log = eventlog.EventLog(path)
     log.append([event("old")])
     pipe.send("open")
@@ -358,7 +358,7 @@ def hold_open(path, pipe):
 
 @pytest.fixture
 def holder(path):
-    """Another process that has the log open; called, it closes it and ends."""
+    """A function that ends another process, which has the log open."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=hold_open, args=(path, theirs))
@@ -434,7 +434,7 @@ def test_a_copied_backup_is_not_mixed_with_the_wal_of_a_crash(log, path):
     process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
     process.start()
     process.join()
-    shutil.copyfile(path + ".backup", path)  # its inode is that of the log before
+    shutil.copyfile(path + ".backup", path)  # it keeps the inode of the log
     with pytest.raises(eventlog.Unavailable, match="belong to the log that was here before"):
         ids(path)
     os.unlink(path + "-wal")
@@ -452,7 +452,7 @@ def test_a_restored_wal_is_rejected_with_a_remedy(log, path, tmp_path):
     log.append([event("later")])
     log.close()
     for end in ("", "-wal"):
-        shutil.copyfile(tmp_path / f"copy{end}", path + end)  # the log's inode stays, the -wal is another file
+        shutil.copyfile(tmp_path / f"copy{end}", path + end)  # the log keeps its inode, but the -wal is another file
     with pytest.raises(eventlog.Unavailable, match="If it belongs to this log") as refused:
         ids(path)
     with apsw.Connection(path) as connection:
@@ -485,7 +485,7 @@ def test_a_wal_deleted_by_a_normal_close_is_not_reported(log, path, caplog, monk
     used = file_identity.find_files(path)
     log.close()
     settled, lock = file_identity.read_note(path), fcntl.flock
-    file_identity.write_note(path, used)  # as if the process that closes it had not come to its note
+    file_identity.write_note(path, used)  # as if the closing process had not written its note yet
 
     def lock_after_the_note(descriptor, how):
         if how & fcntl.LOCK_EX and os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -505,7 +505,7 @@ def test_a_log_in_an_unreadable_folder_can_be_closed(tmp_path, use):
     log = eventlog.EventLog(path)
     log.append([event("a")])
     folder.rename(tmp_path / "away")
-    folder.write_text("no folder")  # as permissions do, but for root too
+    folder.write_text("no folder")  # like missing permissions, but for root too
     use(log)
     folder.unlink()
     (tmp_path / "away").rename(folder)
@@ -632,7 +632,7 @@ def test_a_source_is_added_once_and_conflicts_are_rejected(log):
         log.sources.set_enabled("nobody", True)
 
 
-# How the file is set up, and what of it the docs promise.
+# The set-up of the file
 
 
 def test_a_log_has_its_application_id_and_syncs_commits(log, path):
@@ -678,7 +678,7 @@ def test_a_file_that_is_no_log_is_rejected_with_a_reason(tmp_path, path):
 
 
 def test_an_older_log_is_migrated_at_start_only(path, log, monkeypatch, tmp_path):
-    """A worker rejects an older log, but one that runs since before the migration still writes."""
+    """A worker rejects an older log. A worker from before the migration still writes."""
     log.append([event("old")])
     script = tmp_path / "next.sql"
     script.write_text("CREATE TABLE added (x ANY) STRICT;")

@@ -1,4 +1,4 @@
-"""Each destination gets every event, in order, until it is acknowledged or refused for good."""
+"""Each destination gets every event in order, until it is acknowledged or rejected."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def call(number, type="track", source="example", **fields):
 
 
 class Scripted(Recorder):
-    """Takes what is not poisoned; before that, does what the script says, a step a delivery."""
+    """A destination that raises the script's failures, one per delivery, and then those of `poison`."""
 
     max_events = 8
 
@@ -48,7 +48,7 @@ class Scripted(Recorder):
 
 @pytest.fixture
 def add(log):
-    """Add a destination and events; return a function that forwards them once by a kind."""
+    """Return a function that adds a destination and events, and returns one that forwards them."""
 
     def add(number=20, types=(), sources=(), start=0, appended=None):
         log.append(appended or events(number))
@@ -67,7 +67,7 @@ def add(log):
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch):
-    """Wait for nothing, and tell for how long it would have been."""
+    """Do not wait between attempts, but list the seconds."""
     waited = []
     monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda self, seconds: waited.append(seconds))
     return waited
@@ -216,7 +216,7 @@ def test_no_transaction_is_open_during_a_delivery(add, log, path):
     class Checkpointing(Scripted):
         def deliver(self, events):
             connection = apsw.Connection(path)
-            connection.set_busy_timeout(10_000)  # the next events are read meanwhile, which ends
+            connection.set_busy_timeout(10_000)  # the forwarder reads the next events meanwhile
             busy, in_wal, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
             assert (busy, in_wal, moved) == (0, 0, 0)
             connection.close()
@@ -280,14 +280,14 @@ class StopsWhenIdle(threading.Event):
 
 
 class Waiting(Scripted):
-    """Waits for eight events, or until they are old."""
+    """A destination that waits for eight events, or until they are old."""
 
     max_wait_seconds = 3600.0
 
 
 @pytest.fixture
 def forward_until_idle(add, log):
-    """Return a function that forwards by a kind until there is nothing to do at the moment."""
+    """Return a function that forwards until there is nothing to do."""
 
     def forward(kind):
         Forwarder(log, "there", stop=StopsWhenIdle(), open_deliverer=lambda url: kind).run()
@@ -334,7 +334,7 @@ def test_events_from_the_future_wait_by_the_forwarders_clock(add, log):
 
 @pytest.mark.parametrize("ahead", [1, 5, 63, 700])
 def test_events_from_the_future_hide_no_older_event(add, log, ahead):
-    """As a clock leaves them that was ahead for a while, and stepped back."""
+    """A clock that was ahead and stepped back leaves such events."""
     add(appended=[event(n, received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
     assert log.destinations.progress()[0].oldest == AT
 

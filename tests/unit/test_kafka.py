@@ -1,4 +1,4 @@
-"""Kafka takes each user's events in order, and says which it does not take. The cluster is librdkafka's own mock."""
+"""Kafka gets each user's events in order and names those that it rejects, in librdkafka's mock cluster."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ from forwarding import Forwarder, Outcome, RetryLater, kafka, open_deliverer
 
 @contextmanager
 def cluster(**settings):
-    """Three brokers, which live as long as the client that they are a part of."""
+    """Run three brokers, which live as long as their client."""
     with Producer({"test.mock.num.brokers": 3} | settings) as owner:
         brokers = owner.list_topics(timeout=10).brokers.values()
         yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
@@ -30,14 +30,14 @@ def brokers():
 
 @pytest.fixture(scope="module")
 def slow_brokers():
-    """Brokers that take their time for each answer."""
+    """Brokers that answer slowly."""
     with cluster(**{"test.mock.broker.rtt": 50}) as brokers:
         yield brokers
 
 
 @pytest.fixture
 def open_topic():
-    """Return a function that opens a topic to deliver to."""
+    """Return a function that opens a topic, and closes it after the test."""
     opened = []
 
     def open(url):

@@ -1,4 +1,4 @@
-"""Nothing that is closed leaves a descriptor, a thread or a file behind, whether it worked or failed."""
+"""A closed object leaves no descriptor, thread or file behind, even after a failure."""
 
 import fcntl
 import inspect
@@ -32,7 +32,7 @@ FAILURES = (Unavailable, NotPossible, OSError)
 
 
 def held():
-    """Return what this process holds open: descriptors by target, Python's threads, and those of libraries."""
+    """Return the open descriptors, by target, and the threads of this process."""
     found = Counter(map(str, threading.enumerate()))
     found.update(f"thread {id}" for id in os.listdir("/proc/self/task"))
     for descriptor in os.listdir("/proc/self/fd"):
@@ -43,10 +43,10 @@ def held():
 
 @pytest.fixture
 def leaves_nothing(tmp_path):
-    """Return a function that calls `use` with the path of a log in an empty folder, and checks what that leaves.
+    """Return a function that calls `use` with a path in an empty folder, and checks what it leaves.
 
-    The first call lets libraries open what they keep for good. A failure is kept until the check, because its
-    traceback keeps objects alive that would be closed by chance otherwise.
+    In the first call, libraries open what they keep open. A failure is kept until the check, because its
+    traceback keeps objects alive that would otherwise be closed by chance.
     """
 
     def check(use, files=("tracklog.db", "tracklog.db-queue")):
@@ -66,7 +66,7 @@ def leaves_nothing(tmp_path):
 
 
 def outcome_of(call):
-    """Return what a call returns, or how it fails."""
+    """Return the result of a call, or its failure."""
     try:
         return call()
     except FAILURES as failure:
@@ -85,7 +85,7 @@ def make_log(tmp_path_factory):
     return lambda path: shutil.copy(made, path)
 
 
-# What happens to a log before it is opened
+# Situations in which a log is opened
 
 
 def nothing(path):
@@ -217,7 +217,7 @@ def test_a_failed_create_leaves_only_an_empty_file(leaves_nothing, monkeypatch):
 
 @contextmanager
 def busy(path):
-    """Hold up every writer."""
+    """Block every writer."""
     with open(path + "-queue", "w") as queue:
         fcntl.flock(queue, fcntl.LOCK_EX)
         yield
@@ -225,7 +225,7 @@ def busy(path):
 
 @contextmanager
 def read(path):
-    """Hold up whatever needs the log for itself."""
+    """Block every process that needs the log for itself."""
     with closing(apsw.Connection(path)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT * FROM events").fetchall()
@@ -313,7 +313,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server():
-    """A destination that answers with its `status`, or closes the connection where that is None."""
+    """A destination that answers with its `status`, or closes the connection if that is None."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -345,7 +345,7 @@ def test_every_kind_of_destination_is_tried_here():
 
 @pytest.fixture
 def url(tmp_path, server, request, monkeypatch):
-    """Return the URL of a destination of a kind, at which deliveries have an outcome."""
+    """Return a function that returns the URL of a destination with a kind and an outcome."""
     monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda self, seconds: None)
     monkeypatch.setattr("forwarding.kafka.ACKNOWLEDGE_SECONDS", 0.05)
 
@@ -480,7 +480,7 @@ def test_every_command_is_run_here(app):
 
 @pytest.fixture
 def signals():
-    """Put back the handlers of signals that a command sets for its process."""
+    """Restore the signal handlers that a command sets for its process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in handlers.items():

@@ -1,4 +1,4 @@
-"""What bounds the work and the memory that one body takes."""
+"""The work and the memory for one body are bounded."""
 
 import gzip
 import json
@@ -23,11 +23,11 @@ KIB = 1024
 
 
 def go_on():
-    """Do nothing in the place of a pause."""
+    """Replace a pause."""
 
 
 def padded(size):
-    """Return a batch of one good event whose body has as many bytes."""
+    """Return the body of a batch with one valid event, padded to `size` bytes."""
     body = '{"writeKey": "ILoveData123", "batch": [' + GOOD + "]}"
     return body + " " * (size - len(body))
 

@@ -1,4 +1,4 @@
-"""The log lines: one JSON object each, few, and nothing in them that could break one."""
+"""Each log line is one JSON object, and there are few of them."""
 
 import io
 import json
@@ -15,7 +15,7 @@ ID = {"X-Request-ID": "0af7651916cd43dd8448eb211c80319c"}
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time of the monotonic clock, in a list to be changed."""
+    """The time of the monotonic clock, in a list that a test can change."""
     now = [1000.0]
     monkeypatch.setattr(logs, "monotonic", lambda: now[0])
     monkeypatch.setattr(storage_trouble, "monotonic", lambda: now[0])
@@ -24,7 +24,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def lines(monkeypatch):
-    """Return a function that returns what was logged since its last call, each line parsed."""
+    """Return a function that returns the parsed lines that were logged since its last call."""
     stream = io.StringIO()
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(logs.logger, "level", logging.INFO)
@@ -178,7 +178,7 @@ def test_a_storage_trouble_is_two_lines(app, client, path, lines, clock):
     assert path in begun["reason"]
     os.rename(path + ".away", path)
     clock[0] += 0.5
-    post(1, 200)  # which may be luck
+    post(1, 200)  # one success may be luck
     assert lines() == []
     clock[0] += 59.5
     post(2, 200)

@@ -1,4 +1,4 @@
-"""messageIds that the service makes: unique, ordered by time, never far from the clock."""
+"""The messageIds of the service are unique, ordered by time and near the clock."""
 
 import os
 import time
@@ -22,7 +22,7 @@ def test_ids_are_unique_sorted_and_current():
 
 
 def test_ids_of_a_clock_that_stands_still_are_sorted(monkeypatch):
-    """A batch of 25,000 takes seven of the milliseconds after now, where each takes 1/4096 of one."""
+    """Each id takes 1/4096 of a millisecond, so a batch of 25,000 takes the next seven."""
     now = time.time_ns() + 3_600_000_000_000
     monkeypatch.setattr("time.time_ns", lambda: now)
     ids = [make_message_id() for _ in range(25_000)]
@@ -39,7 +39,7 @@ def test_ids_follow_a_clock_that_is_set_back(monkeypatch):
 
 
 def test_processes_after_a_fork_make_different_ids():
-    """Each of them starts with the same latest id."""
+    """Each process starts with the same latest id."""
     make_message_id()
     read_end, write_end = os.pipe()
     children = []

@@ -1,4 +1,4 @@
-"""GET /metrics: what the log has counted, and what processes have."""
+"""GET /metrics shows the counts of the log and of the workers."""
 
 import os
 import re
@@ -27,7 +27,7 @@ EVENT = TRACK | {"messageId": "1"}
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder where processes count."""
+    """The folder for the counts of workers."""
     return str(tmp_path / "metrics")
 
 
@@ -42,14 +42,14 @@ def no_folder_of_another_test(monkeypatch):
 
 @pytest.fixture
 def shared(app, folder):
-    """The app's metrics, as they are in a worker."""
+    """The app's metrics, set up like in a worker."""
     app.extensions["metrics"].start_counting(folder)
     return app.extensions["metrics"]
 
 
 @pytest.fixture
 def scrape(client):
-    """Return a function that asks for all samples: (name, *values of the labels by the labels' names) -> value."""
+    """Return a function that returns all samples as (name, *label values) -> value."""
 
     def scrape():
         response = client.get("/metrics")
@@ -67,7 +67,7 @@ def of(samples, prefix):
     return {key: value for key, value in samples.items() if key[0].startswith(prefix)}
 
 
-# Of the log
+# Metrics of the log
 
 
 def test_metrics_of_events_are_the_counts_of_the_log(post, scrape):
@@ -186,7 +186,7 @@ def test_a_scrape_scans_no_table_that_grows(log, scrape, query, monkeypatch):
     }
 
 
-# Of processes
+# Metrics of the workers
 
 
 def test_requests_are_counted_by_route_and_status(shared, client, post, scrape):
@@ -388,12 +388,12 @@ def test_commands_count_nothing(runner, path, log, folder, monkeypatch):
     assert os.listdir(folder) == []
 
 
-# What is written of them
+# Documentation
 
 
 @pytest.fixture
 def families(shared, client):
-    """All metrics that there are: name -> what it means."""
+    """The names of all metrics with their meanings."""
     client.get("/healthz")
     return dict(re.findall(r"^# HELP (\S+) (.+)$", client.get("/metrics").text, re.MULTILINE))
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, and names all that there is."""
+"""The OpenAPI document is valid and complete."""
 
 import openapi_spec_validator
 import pytest
@@ -11,7 +11,7 @@ ALL = [*schemas.CALLS.values(), schemas.BATCH]
 
 @pytest.fixture
 def document(client):
-    """The document, as a client gets it."""
+    """The document that a client gets."""
     return client.get("/openapi.json").json
 
 

@@ -16,7 +16,7 @@ from eventlog import access, host_checks
 from telemetry import metrics
 
 PROJECT = Path(__file__).parents[2]
-SERVICE_USER = 12345  # has no name, and owns nothing else
+SERVICE_USER = 12345  # has no name and owns no other file
 EVENT = (
     '{"id":%d,"source":"example","event":{"type":"track","messageId":"%d","userId":"1","event":"Posted",'
     '"timestamp":"2015-11-10T00:00:00.000Z","receivedAt":"2015-11-10T00:45:23.412Z"}}'
@@ -33,7 +33,7 @@ def umask(request):
 
 @pytest.fixture
 def folder():
-    """The service's folder, on a path that every user can walk, which pytest's own is not."""
+    """The service's folder. Every user can reach it, unlike pytest's own folders."""
     with tempfile.TemporaryDirectory() as parent:
         os.chmod(parent, 0o755)
         folder = Path(parent, "log")
@@ -43,7 +43,7 @@ def folder():
 
 
 def run(folder, *arguments, user=None, input=None):
-    """Run a command on the log in the folder, in a process of its own, as another user if one is given."""
+    """Run a command on the log in the folder in another process, as another user if one is given."""
     ended = subprocess.run(
         [sys.executable, "-m", "flask", *map(str, arguments)],
         cwd=PROJECT,
@@ -169,7 +169,7 @@ def used(folder):
 
 @contextmanager
 def as_service():
-    """Act as the service's user; the rights of root are back afterwards."""
+    """Act as the service's user, and as root again afterwards."""
     os.seteuid(SERVICE_USER)
     try:
         yield
@@ -178,7 +178,7 @@ def as_service():
 
 
 def refusal(folder):
-    """Return what the start says to the service's user."""
+    """Return the error that the start shows to the service's user."""
     with as_service(), pytest.raises(eventlog.Unusable) as refused:
         host_checks.check(str(folder / "tracklog.db"))
     return str(refused.value)

@@ -1,4 +1,4 @@
-"""Whether it would work: readiness, the checks before a start, and of a whole log."""
+"""Readiness, the checks before a start, and the check of a whole log."""
 
 import os
 

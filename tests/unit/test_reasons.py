@@ -1,4 +1,4 @@
-"""Each trouble with the log is reported in a sentence that says what is wrong and what to do."""
+"""Each problem with the log is reported with its cause and a remedy."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from eventlog.error_messages import explain
 
 @pytest.fixture
 def refusal(log, monkeypatch):
-    """Return a function that appends to the log, and returns why it could not."""
+    """Return a function that appends to the log and returns the error."""
     monkeypatch.setattr("eventlog.writer.WAIT_SECONDS", 0.1)
 
     def refusal():
@@ -82,7 +82,7 @@ def test_the_folder_of_a_backup_is_missing(log, tmp_path):
 
 
 def test_the_disk_of_a_backup_is_full(log, tmp_path):
-    """The log's own disk has room, so the sentence must name the other."""
+    """The log's own disk has room, so the message must name the other."""
     log.append([event()])
     full = tmp_path / "full"
     full.mkdir()

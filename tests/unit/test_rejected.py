@@ -1,4 +1,4 @@
-"""What was refused is looked through, mended, replayed, and bounded."""
+"""Rejections can be listed, fixed and replayed, and their size is bounded."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def run(run):
 
 @pytest.fixture
 def refuse(post, query):
-    """Send what is refused, and return the id under which it is kept."""
+    """Return a function that sends an invalid body and returns the id of its rejection."""
 
     def refuse(url, body, **headers):
         status, _ = post(url, body, **headers)
@@ -85,9 +85,7 @@ def test_all_rejections_of_a_code_are_replayed(run, refuse, log, stored):
         ("c", "page"),
         ("d", "track"),
     ]
-    assert (
-        events[3]["timestamp"] == events[3]["receivedAt"]
-    )  # as sent now, by the sender's clock: its batch's sentAt counts
+    assert events[3]["timestamp"] == events[3]["receivedAt"]  # the batch's sentAt still corrects the sender's clock
     assert run("replay", "--all") == ""
 
 
@@ -178,9 +176,9 @@ def test_the_oldest_rejections_are_dropped_above_the_limit(log, path, query):
 
 
 def test_room_for_a_large_body_is_made_in_small_transactions(log, path, query, monkeypatch):
-    """All appends wait for each. What is left is deleted by the next refusals, and the table never grows meanwhile."""
+    """All appends wait for each transaction. The next rejections delete the rest, and the table never grows."""
     log.append([], [rejection(b"%d" % number) for number in range(20_000)])
-    deleted = [0]  # by each transaction
+    deleted = [0]  # rows per transaction
 
     def watch(connection):
         connection.set_commit_hook(lambda: bool(deleted.append(0)))
@@ -241,7 +239,7 @@ def test_an_upgrade_adds_sizes_and_serves_older_workers(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:3])
         eventlog.create(path)
-        os.unlink(path + "-queue")  # whose note is of another form in the version before
+        os.unlink(path + "-queue")  # the version before writes its note in another form
         old = apsw.Connection(path)
     insert = """
         INSERT INTO rejected (source, received_at, route, code, message, errors, body, cut, digest)

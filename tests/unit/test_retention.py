@@ -1,4 +1,4 @@
-"""What is old goes, with its counts; what a destination lacks stays; a person is forgotten under all his ids."""
+"""Old events are deleted unless a destination lacks them, and a person is forgotten under all ids."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ def run(run):
 
 @pytest.fixture
 def append(log):
-    """Append events, as many as there are times, and return their ids."""
+    """Return a function that appends an event for each time and returns their ids."""
 
     numbers = count(1)
 
@@ -217,7 +217,7 @@ def test_a_prune_needs_a_valid_limit(run, append, arguments, ids):
 
 
 def test_prune_and_ingest_alternate(append, log, path, query):
-    """Neither waits for the other's end: events are stored between two transactions of a prune."""
+    """Events are stored between the transactions of a prune."""
     append(*[OLD] * 5000)
     other = eventlog.EventLog(path)
     thread = threading.Thread(target=lambda: log.retention.prune(before=CUT))
@@ -324,7 +324,7 @@ def test_forget_asks_before_it_deletes(run, append, log, ids, refuse):
     ],
 )
 def test_a_rejection_with_the_persons_id_is_deleted(log, refuse, ids, body, goes):
-    """In every spelling of the id."""
+    """The body may spell the id in any way."""
     refuse(body)
     log.people.forget(log.people.find("café/7"))
     assert ids("rejected") == ([] if goes else [1])
@@ -352,7 +352,7 @@ def test_an_unreadable_rejection_is_deleted_only_on_request(run, append, refuse,
     ("number", "text"), [("42", "42"), ("-7", "-7"), ("1.5", "1.5"), (str(2**70), str(2**70)), ("1E2", "100.0")]
 )
 def test_a_number_as_an_id_in_an_alias_is_its_text(log, ids, number, text):
-    """A call's ids are stored as texts, but an import keeps what is in the line."""
+    """A call's ids are stored as text, but an import keeps the numbers of a line."""
 
     def alias(user, previous):
         fields = f'"userId":{user},"previousId":{previous}'
@@ -422,7 +422,7 @@ def person(n):
 
 
 def test_no_page_keeps_bytes_of_deleted_rows(log, path, query):
-    """SQLite's own secure_delete leaves copies in pages whose rows were moved to others."""
+    """SQLite's secure_delete leaves copies in pages whose rows moved to other pages."""
     for start in range(0, 3000, 500):
         log.append(
             [
@@ -466,5 +466,5 @@ def test_a_reader_that_blocks_a_forget_is_reported(append, log, path, monkeypatc
 
 
 def remains_of_rows(path):
-    """Tell whether the file or its -wal has the id of the person who was forgotten."""
+    """Return whether the file or its -wal has the id of the forgotten person."""
     return any(b"1234" in Path(each).read_bytes() for each in (path, f"{path}-wal"))

@@ -1,4 +1,4 @@
-"""How the tests run: which of them, with a limit for each, and with a line for what is skipped."""
+"""The tests run in parts, with a limit for each, and a line for skipped ones."""
 
 import os
 import subprocess

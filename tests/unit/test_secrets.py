@@ -1,4 +1,4 @@
-"""No secret of a destination's URL is shown: not in a list, not in an error, not in a log line."""
+"""No secret of a destination's URL is shown in a list, an error or a log line."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def spellings(secret):
 @pytest.mark.parametrize("spelling", range(5))
 @pytest.mark.parametrize("start", ["http://{}@", "webhook+http://{}@", "webhook+http://"])
 def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkeypatch, caplog, start, spelling):
-    """In the environment, so that it can be anything."""
+    """The secret is in the environment, so it can be any text."""
     secret = 'h/u sh+"4711"é'
     monkeypatch.setenv("SECRET", secret)
 

@@ -1,4 +1,4 @@
-"""What gunicorn does otherwise for tracklog."""
+"""The patches of gunicorn keep its behaviour."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ CASES = {
 
 
 def answer(kind, method, status, headers, pieces):
-    """Return all that is sent to the client, and how much of it with the first call."""
+    """Return the bytes that are sent to the client, and those of the first call."""
     sent = []
 
     class Sock(SimpleNamespace):
@@ -60,7 +60,7 @@ def test_an_answer_has_the_bytes_of_gunicorns_own(monkeypatch, case):
 
 @pytest.fixture
 def adapted(monkeypatch):
-    """The settings of a gunicorn that is adapted for one test."""
+    """The settings of a gunicorn that is patched for one test."""
     for name in ("http.wsgi.Response", "util.write_error"):
         monkeypatch.setattr(f"gunicorn.{name}", None)
     cfg = Config()
@@ -104,7 +104,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_worker_that_is_stopped_during_its_boot_exits(path, number):
-    """The signal comes before the worker has handlers of its own."""
+    """The signal arrives before the worker has its own handlers."""
     command = [sys.executable, "-c", BOOT, str(int(number))]
     environment = os.environ | {"TRACKLOG_DATABASE": path, "PYTHONPATH": "."}
     subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=True, timeout=60)

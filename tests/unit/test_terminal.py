@@ -1,4 +1,4 @@
-"""No command prints what a terminal obeys, whatever senders and destinations have written into the log."""
+"""No command prints control characters of senders or destinations."""
 
 import json
 import logging
@@ -12,11 +12,11 @@ from factories import dead_letters, event, rejection
 from commands import GROUPS
 from commands.forward import forward
 
-# Escape sequences in two forms, line ends in four, a text that runs backwards, and nothing at all in three.
+# Two forms of escape sequences, four line ends, right-to-left overrides, and three invisible characters.
 HOSTILE = "pwned\x1b]0;x\x07\x9b31m\r\n\x85\u2028\u202e\u2066\u200b\ufeff\x00\x7f"
 NO_JSON = '{"id": 1 ' + HOSTILE
 
-#: Each command, its arguments, and whether it prints a text of a sender or a destination.
+#: Each command with its arguments, and whether it prints text of a sender or a destination.
 RUNS = [
     ("sources add new", False),
     ("sources list", False),
@@ -46,12 +46,12 @@ RUNS = [
     ("destinations replay hook --from 1 --to 9", True),
     ("forward --once", True),
 ]
-EXEMPT = ["events export", "rejected show 1 --raw"]  # bytes as they are stored
+EXEMPT = ["events export", "rejected show 1 --raw"]  # print the stored bytes
 
 
 @pytest.fixture
 def hostile_destination():
-    """A destination that refuses every event, with a text of its own."""
+    """A destination that rejects every event with a hostile text."""
 
     class Refuse(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -75,13 +75,13 @@ def hostile_destination():
 
 @pytest.fixture
 def hostile_log(log, path, tmp_path, hostile_destination):
-    """A log in which every text that does not come from the operator is hostile."""
+    """A log in which every text is hostile, except the operator's."""
     texts = {name: f"{name} {HOSTILE}" for name in ("message_id", "anonymous_id", "name")}
     first = event(**texts, source=HOSTILE, type=HOSTILE, user_id="user")
     log.append(
         [
             first,
-            first._replace(message_id="b", user_id="other"),  # on one device with the user
+            first._replace(message_id="b", user_id="other"),  # on the user's device
             first._replace(message_id="c", anonymous_id=f"phone {HOSTILE}"),
             first._replace(message_id="d", user_id=HOSTILE, source="example", type="track"),
         ]
@@ -111,7 +111,7 @@ def test_every_command_is_run_here():
 
 @pytest.mark.parametrize(("command", "shows_texts"), RUNS)
 def test_a_command_prints_no_control_characters(hostile_log, runner, tmp_path, monkeypatch, command, shows_texts):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # log lines are printed, as in a process of its own
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # print log lines, as a separate process does
     output = runner.invoke(args=command.format(folder=tmp_path).split()).output
     obeyed = {character for character in output if not character.isprintable() and character != "\n"}
     assert not obeyed, output

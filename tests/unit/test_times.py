@@ -1,4 +1,4 @@
-"""Every way in which clients write a time."""
+"""Clients write times in many forms."""
 
 import pytest
 

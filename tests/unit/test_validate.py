@@ -1,4 +1,4 @@
-"""POST /v1/validate says all that would be refused, and keeps nothing."""
+"""POST /v1/validate lists all errors and stores nothing."""
 
 import pytest
 from factories import SOURCE_ID, item
