@@ -1,5 +1,6 @@
 import json
 
+import apsw
 import pytest
 from factories import AUTHENTICATION, new_log
 
@@ -78,7 +79,6 @@ def post(client):
 @pytest.fixture
 def query(path):
     """Return a function that queries the log's file with SQLite alone."""
-    import apsw
 
     def query(sql, *bindings):
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)

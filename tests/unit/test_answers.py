@@ -114,7 +114,15 @@ def test_a_connection_is_reused_unless_an_answer_was_cut():
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" * 60_000, b'{"a":' * 10_000, b"{", b"null", b'{"rejected": [[], {"index": [1]}]}']
+    "body",
+    [
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+        b"{",
+        b"null",
+        b'{"rejected": [[], {"index": [1]}]}',
+    ],
+    ids=["deep list", "deep object", "cut", "null", "wrong indexes"],
 )
 def test_an_unusual_answer_still_acknowledges(body):
     def serve(connection, _):

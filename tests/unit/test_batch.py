@@ -1,5 +1,6 @@
 """A batch is validated item by item and stored in one transaction."""
 
+import dataclasses
 import gzip
 import inspect
 import json
@@ -12,7 +13,7 @@ from factories import item
 from ingest.yielder import Yielder
 
 
-def test_one_bad_event_never_refuses_its_batch(post, stored):
+def test_one_bad_event_never_rejects_its_batch(post, stored):
     status, answer = post(
         "/v1/batch", {"batch": [item(messageId="a"), item(messageId="a"), {"type": "track", "messageId": 7}]}
     )
@@ -26,9 +27,13 @@ def test_one_bad_event_never_refuses_its_batch(post, stored):
 
 def test_all_types_go_in_one_batch(post, query):
     batch = [
-        {"type": "identify", "userId": "1"}, {"type": "Track", "userId": "1", "event": "e"}, {"type": "PAGE", "userId": "1"},
-        {"type": "screen", "userId": "1"}, {"type": "group", "userId": "1", "groupId": "g"}, {"type": "alias", "userId": "1", "previousId": "0"},
-    ]  # fmt: skip
+        {"type": "identify", "userId": "1"},
+        {"type": "Track", "userId": "1", "event": "e"},
+        {"type": "PAGE", "userId": "1"},
+        {"type": "screen", "userId": "1"},
+        {"type": "group", "userId": "1", "groupId": "g"},
+        {"type": "alias", "userId": "1", "previousId": "0"},
+    ]
     for route in ("/v1/batch", "/v1/b", "/v1/import", "/v1/batch/"):
         assert post(route, {"batch": batch})[1]["stored"] == 6
     assert [type for (type,) in query("SELECT type FROM events WHERE id <= 6 ORDER BY id")] == [
@@ -73,7 +78,7 @@ def test_the_batchs_sent_at_serves_the_items_without_one(post, stored):
     assert first["sentAt"] == "2015-11-10T02:00:00Z"
 
 
-def test_a_refused_item_is_kept_as_its_own_json_in_ascii(post, query):
+def test_a_rejected_item_is_kept_as_its_own_json_in_ascii(post, query):
     text = '{"type": "track", "userId": "1", "event": "é😀", "size": NaN, "text": "\\ud800"}'
     status, answer = post("/v1/batch", '{"batch": [1, ' + text + "  ]}")
     assert (status, answer["code"]) == (400, "empty_batch_result")
@@ -127,9 +132,7 @@ def test_a_context_with_nan_rejects_the_batch(post):
     assert (status, answer["code"], answer["errors"][0]["field"]) == (400, "invalid_number", "context.size")
 
 
-def test_the_event_limit_counts_what_is_merged_in(app, post):
-    import dataclasses
-
+def test_the_event_limit_counts_merged_fields(app, post):
     app.extensions["config"] = dataclasses.replace(app.extensions["config"], max_event_bytes=250)
     batch = {"context": {"text": "x" * 150}, "batch": [item(text="x" * 50), {"type": "identify", "userId": "1"}]}
     _, answer = post("/v1/batch", batch)
@@ -178,7 +181,16 @@ def test_a_batchs_context_is_at_most_as_large_as_an_event(post):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"), [("a", "a"), (7, "7"), (True, None), ("x" * 256, None), ("x" * 255, "x" * 255), ({}, None)]
+    ("given", "told"),
+    [
+        ("a", "a"),
+        (7, "7"),
+        (True, None),
+        ("x" * 256, None),
+        ("x" * 255, "x" * 255),
+        ({}, None),
+    ],
+    ids=["text", "number", "boolean", "256 characters", "255 characters", "object"],
 )
 def test_a_rejection_has_the_message_id_if_it_is_valid(post, given, told):
     _, answer = post("/v1/batch", {"batch": [item(), {"type": "track", "messageId": given}]})

@@ -1,6 +1,8 @@
 """An accepted call is stored in its canonical form."""
 
+import dataclasses
 import json
+import os
 
 import pytest
 
@@ -160,8 +162,6 @@ def test_columns_agree_with_the_payload(post, query):
 
 
 def test_healthz_answers_without_a_log(client, path):
-    import os
-
     os.remove(path)
     response = client.get("/healthz")
     assert (response.status_code, response.json) == (200, {"status": "ok"})
@@ -197,8 +197,6 @@ def test_a_slip_is_answered_with_its_place_and_advice(post, url, body, place, ad
 
 
 def test_limits_are_settings_and_exact(app, post):
-    import dataclasses
-
     body = json.dumps({"userId": "1", "event": "e", "messageId": "x" * 10})
     settings = app.extensions["config"]
     exact = dataclasses.replace(settings, max_body_bytes=len(body), max_event_bytes=len(body))

@@ -1,6 +1,7 @@
 """An operator's commands fit a terminal of 80 columns."""
 
 import json
+import os
 import re
 
 import click
@@ -30,8 +31,6 @@ def test_every_command_has_help_with_an_example(run, group, name):
 
 @pytest.mark.parametrize(("group", "name"), commands())
 def test_every_command_says_that_there_is_no_log(run, group, name, path, log):
-    import os
-
     log.close()
     for file in os.listdir(os.path.dirname(path)):
         os.remove(os.path.join(os.path.dirname(path), file))
@@ -50,10 +49,8 @@ def test_every_command_says_that_there_is_no_log(run, group, name, path, log):
         assert "There is no log at" in run(group.name, name, "example", "--dead", exit_code=1)
     else:
         output = run(group.name, name, *arguments, exit_code=1)
-        assert (
-            output
-            == f"Error: There is no log at {path}. If it was moved, move it back. To create one: flask sources add NAME\n"
-        )
+        remedy = "If it was moved, move it back. To create one: flask sources add NAME"
+        assert output == f"Error: There is no log at {path}. {remedy}\n"
 
 
 def test_sources_are_added_listed_disabled_and_enabled(run):

@@ -189,7 +189,7 @@ def test_a_source_that_is_added_later_does_not_share_the_key(log, run):
 
 
 @pytest.mark.parametrize("sources", [(), ("--source", "example", "--source", "later")])
-def test_a_key_for_several_sources_is_refused(log, run, sources):
+def test_a_key_for_several_sources_is_rejected(log, run, sources):
     log.sources.add("later")
     printed = run("destinations", "add", "there", "https://KEY@host/v1/batch", *sources, exit_code=1)
     assert "carries one source: name it with --source" in printed

@@ -107,10 +107,16 @@ def test_filtered_events_are_skipped(add, log, options, delivered):
 @pytest.mark.parametrize(
     ("integrations", "is_wanted"),
     [
-        (None, True), ({}, True), ({"All": True}, True), ({"All": False}, False), ({"All": False, "there": True}, True),
-        ({"there": False}, False), ({"there": {"option": 1}}, True), ({"elsewhere": False}, True),
+        (None, True),
+        ({}, True),
+        ({"All": True}, True),
+        ({"All": False}, False),
+        ({"All": False, "there": True}, True),
+        ({"there": False}, False),
+        ({"there": {"option": 1}}, True),
+        ({"elsewhere": False}, True),
     ],
-)  # fmt: skip
+)
 def test_integrations_say_where_an_event_may_go(add, integrations, is_wanted):
     kind = Scripted()
     add(appended=[call(1, integrations=integrations)])(kind)

@@ -199,7 +199,11 @@ def test_a_large_body_waits_for_another_one_but_not_forever(another_large_body, 
 
 
 @pytest.mark.parametrize("url", ["/v1/track", "/v1/batch", "/v1/validate", "/v1/nothing"])
-@pytest.mark.parametrize("body", [padded(600 * KIB), "x" * 600 * KIB, b"\xff" * 600 * KIB])
+@pytest.mark.parametrize(
+    "body",
+    [padded(600 * KIB), "x" * 600 * KIB, b"\xff" * 600 * KIB],
+    ids=["batch", "no JSON", "no UTF-8"],
+)
 def test_a_large_body_always_makes_way_for_the_next(post, monkeypatch, url, body):
     monkeypatch.setattr("ingest.incoming.LARGE_BODY_WAIT_SECONDS", 0.01)
     post(url, body)

@@ -62,9 +62,16 @@ def test_the_answer_says_why_the_service_is_not_ready(path, log, monkeypatch, tr
 
 
 @pytest.mark.parametrize(
-    ("version", "good"), [("3.51.2", False), ("3.40.1", False), ("3.51.3", True), ("3.54.0", True), ("4.0.0", True)]
+    ("version", "good"),
+    [
+        ("3.51.2", False),
+        ("3.40.1", False),
+        ("3.51.3", True),
+        ("3.54.0", True),
+        ("4.0.0", True),
+    ],
 )
-def test_a_sqlite_that_can_corrupt_a_log_is_refused(version, good):
+def test_a_sqlite_that_can_corrupt_a_log_is_rejected(version, good):
     if good:
         host_checks.check_sqlite(version)
     else:
@@ -84,11 +91,16 @@ me@host: /home/me/far fuse.sshfs rw 0 0
 @pytest.mark.parametrize(
     ("folder", "kind"),
     [
-        ("/var/lib/tracklog", None), ("/mnt/nfs", "nfs4"), ("/mnt/nfs/a/b", "nfs4"), ("/mnt/nfs/disk/a", None),
-        ("/mnt/nfsother", None), ("/mnt/with blank/x", "cifs"), ("/home/me/far", "fuse.sshfs"),
+        ("/var/lib/tracklog", None),
+        ("/mnt/nfs", "nfs4"),
+        ("/mnt/nfs/a/b", "nfs4"),
+        ("/mnt/nfs/disk/a", None),
+        ("/mnt/nfsother", None),
+        ("/mnt/with blank/x", "cifs"),
+        ("/home/me/far", "fuse.sshfs"),
     ],
-)  # fmt: skip
-def test_a_network_file_system_is_refused(folder, kind):
+)
+def test_a_network_file_system_is_rejected(folder, kind):
     if kind is None:
         host_checks.check_file_system(folder, MOUNTS)
     else:

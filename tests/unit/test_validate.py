@@ -12,14 +12,20 @@ TRACK = item()
         (TRACK, []),
         ({"batch": [TRACK, TRACK]}, []),
         ({"userId": "1", "event": "e"}, [("type", "unknown_type")]),
-        ({"type": "track", "properties": 1}, [("properties", "properties_not_object"), ("event", "event_not_defined"), ("userId", "id_required")]),
-        ({"batch": [TRACK, 1, {"type": "page"}]}, [("batch[1]", "event_not_object"), ("batch[2].userId", "id_required")]),
+        (
+            {"type": "track", "properties": 1},
+            [("properties", "properties_not_object"), ("event", "event_not_defined"), ("userId", "id_required")],
+        ),
+        (
+            {"batch": [TRACK, 1, {"type": "page"}]},
+            [("batch[1]", "event_not_object"), ("batch[2].userId", "id_required")],
+        ),
         ({"batch": []}, [("batch", "empty_batch")]),
         ({"batch": 1, "context": 2}, [("batch", "batch_not_list"), ("context", "context_not_object")]),
         ([], [("", "event_not_object")]),
         ("{'type': 'track'}", [("", "invalid_json")]),
     ],
-)  # fmt: skip
+)
 def test_every_error_is_listed_and_nothing_is_stored(post, query, body, errors):
     status, answer = post("/v1/validate", body)
     assert (status, answer["success"], answer["valid"]) == (200, True, not errors)
