@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from factories import event, events, rejection
+from factories import SOURCE_ID, event, events, rejection
 from fake_runtime import FakeRuntime
 
 import eventlog
@@ -169,6 +169,17 @@ assert len(log.reader.read_after(0, 5000)) == 3000
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def run_processes(target, path, number):
+    """Run three processes, and wait until they have succeeded."""
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=target, args=(path, client, number)) for client in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+
 def append_many(path, client, number):
     log = eventlog.EventLog(path)
     for n in range(number):
@@ -177,13 +188,7 @@ def append_many(path, client, number):
 
 
 def test_many_processes_append_and_each_event_is_stored_once(path, query):
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=append_many, args=(path, client, 50)) for client in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    run_processes(append_many, path, 50)
     assert query("SELECT count(*) FROM events") == [(3 * 50 + 50,)]
     assert dict(query("SELECT outcome, sum(count) FROM counts GROUP BY outcome")) == {"stored": 200, "duplicate": 100}
 
@@ -196,13 +201,7 @@ def open_many_times(path, client, number):
 
 
 def test_processes_that_open_and_close_the_log_lose_no_event(path, query):
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=open_many_times, args=(path, client, 150)) for client in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    run_processes(open_many_times, path, 150)
     assert query("SELECT count(*) FROM events") == [(450,)]
 
 
@@ -415,10 +414,8 @@ def test_a_wal_of_another_log_is_rejected(path, holder, fresh):
 
 
 def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
-    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
     log.close()
-    process.start()
-    process.join()
+    crash_after_append(path)
     os.unlink(path + "-wal")
     os.unlink(path + "-shm")
     assert ids(path) == []
@@ -431,9 +428,7 @@ def test_a_copied_backup_is_not_mixed_with_the_wal_of_a_crash(log, path):
     log.append([event("kept")])
     log.back_up(path + ".backup", lambda *_: None)
     log.close()
-    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
-    process.start()
-    process.join()
+    crash_after_append(path)
     shutil.copyfile(path + ".backup", path)  # it keeps the inode of the log
     with pytest.raises(eventlog.Unavailable, match="belong to the log that was here before"):
         ids(path)
@@ -444,9 +439,7 @@ def test_a_copied_backup_is_not_mixed_with_the_wal_of_a_crash(log, path):
 
 def test_a_restored_wal_is_rejected_with_a_remedy(log, path, tmp_path):
     log.close()
-    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
-    process.start()
-    process.join()
+    crash_after_append(path)
     for end in ("", "-wal"):
         shutil.copyfile(path + end, tmp_path / f"copy{end}")
     log.append([event("later")])
@@ -460,6 +453,12 @@ def test_a_restored_wal_is_rejected_with_a_remedy(log, path, tmp_path):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     assert ids(path) == ["lost"]
+
+
+def crash_after_append(path):
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    process.start()
+    process.join()
 
 
 def append_and_die(path):
@@ -601,33 +600,61 @@ def test_a_reused_inode_is_no_problem_after_a_clean_close(log, path, fresh):
 
 
 def test_a_known_source_stays_valid_while_the_log_is_missing(log, path, monkeypatch):
-    source = log.sources.find("ILoveData123")
+    source = log.sources.find(SOURCE_ID)
     os.rename(path, path + ".away")
     monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
-    assert log.sources.find("ILoveData123") == source
+    assert log.sources.find(SOURCE_ID) == source
     with pytest.raises(eventlog.Unavailable):
         log.sources.find("Other")
 
 
 def test_a_source_is_looked_up_at_most_once_a_second(log, monkeypatch):
-    assert log.sources.find("ILoveData123").enabled
+    assert log.sources.find(SOURCE_ID).enabled
     log.sources.set_enabled("example", False)
-    assert log.sources.find("ILoveData123").enabled
+    assert log.sources.find(SOURCE_ID).enabled
     now = eventlog.sources.monotonic()
     monkeypatch.setattr("eventlog.sources.monotonic", lambda: now + 1.01)
-    assert not log.sources.find("ILoveData123").enabled
+    assert not log.sources.find(SOURCE_ID).enabled
 
 
-def test_a_source_is_added_once_and_conflicts_are_rejected(log):
+def test_a_source_is_added_once(log):
     first = log.sources.add("website")
     assert log.sources.add("website") == log.sources.add("website", first.id) == first
     assert len(first.id) >= 20
-    for name, id in (("website", "other"), ("other", first.id), ("website", "ILoveData123")):
-        with pytest.raises(eventlog.NotPossible, match="already"):
-            log.sources.add(name, id)
-    for name, id in (("", None), (" x", None), ("a\nb", None), ("x", ""), ("x", "a:b"), ("x", " a"), ("x", "a\0")):
-        with pytest.raises(eventlog.NotPossible, match="printable"):
-            log.sources.add(name, id)
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("example", "other"),
+        ("other", SOURCE_ID),
+        ("website", SOURCE_ID),
+    ],
+)
+def test_a_source_that_contradicts_another_is_rejected(log, name, id):
+    log.sources.add("website")
+    with pytest.raises(eventlog.NotPossible, match="already"):
+        log.sources.add(name, id)
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("", None),
+        (" x", None),
+        ("a\nb", None),
+        ("x", ""),
+        ("x", "a:b"),
+        ("x", " a"),
+        ("x", "a\0"),
+    ],
+)
+def test_a_source_needs_a_printable_name_and_id(log, name, id):
+    with pytest.raises(eventlog.NotPossible, match="printable"):
+        log.sources.add(name, id)
+
+
+def test_only_a_known_source_is_enabled(log):
     with pytest.raises(eventlog.NotPossible):
         log.sources.set_enabled("nobody", True)
 
@@ -655,24 +682,37 @@ def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
     assert eventlog.EventLog(path).append([event("a")]) == [True]
 
 
-def test_a_file_that_is_no_log_is_rejected_with_a_reason(tmp_path, path):
-    text = tmp_path / "text.db"
-    text.write_text("not a database, " * 100)
-    foreign = str(tmp_path / "foreign.db")
-    connection = apsw.Connection(foreign)
-    connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    newer = apsw.Connection(path)
-    newer.pragma("user_version", 99)
-    newer.close()
-    for file, sentence in (
-        (str(text), "not a SQLite database"),
-        (foreign, "not a tracklog log"),
-        (path, "newer tracklog"),
-    ):
-        for use in (lambda file: eventlog.EventLog(file).reader.last_id(), schema.migrate, eventlog.create):
-            with pytest.raises(eventlog.Unusable, match=sentence):
-                use(file)
+def write_text(path):
+    Path(path).write_text("not a database, " * 100)
+
+
+def make_foreign(path):
+    os.unlink(path)
+    with closing(apsw.Connection(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+
+
+def make_newer(path):
+    with closing(apsw.Connection(path)) as connection:
+        connection.pragma("user_version", 99)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (write_text, "not a SQLite database"),
+        (make_foreign, "not a tracklog log"),
+        (make_newer, "newer tracklog"),
+    ],
+)
+@pytest.mark.parametrize("use", [ids, schema.migrate, eventlog.create])
+def test_a_file_that_is_no_log_is_rejected_with_a_reason(path, change, reason, use):
+    change(path)
+    with pytest.raises(eventlog.Unusable, match=reason):
+        use(path)
+
+
+def test_a_log_in_a_missing_folder_is_not_created(tmp_path):
     with pytest.raises(eventlog.Unusable, match="does not exist"):
         eventlog.create(str(tmp_path / "nowhere" / "new.db"))
 
