@@ -156,7 +156,7 @@ def test_an_import_keeps_the_lines_before_an_invalid_one(path, query, bad, reaso
     assert query("SELECT id FROM events") == [(1000,)]
 
 
-def test_a_line_that_is_not_utf_8_is_named(path):
+def test_an_import_names_a_line_that_is_not_utf_8(path):
     assert "the byte 0xff is not UTF-8" in run_on(path, "import", "-", input=b'{"id": "\xff"}\n', exit_code=1)
 
 
@@ -177,7 +177,7 @@ def test_an_import_of_a_file_that_cannot_be_opened_says_why(tmp_path, name, reas
     assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
 
 
-def test_an_import_that_may_not_read_its_file_says_so(tmp_path, monkeypatch):
+def test_an_import_without_permission_says_so(tmp_path, monkeypatch):
     def refuse(path, *arguments, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
@@ -270,7 +270,7 @@ def test_a_backup_keeps_a_file_that_appears_meanwhile(log, tmp_path):
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
-def test_a_backup_of_a_damaged_log_gets_no_name(many, log, path, tmp_path):
+def test_a_backup_of_a_damaged_log_is_deleted(many, log, path, tmp_path):
     log.close()
     damage_index(path)
     target = tmp_path / "copy.db"

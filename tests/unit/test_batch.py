@@ -42,7 +42,7 @@ def test_all_types_go_in_one_batch(post, query):
 
 
 @pytest.mark.parametrize("type", [None, "", "trak", 5, ["track"], "tracK\u0130"])
-def test_an_item_must_say_which_call_it_is(post, type):
+def test_an_item_needs_a_valid_type(post, type):
     status, answer = post("/v1/batch", {"batch": [{"type": type, "userId": "1", "event": "e"}, item()]})
     assert (status, answer["rejected"][0]["code"]) == (200, "unknown_type")
 
@@ -197,6 +197,6 @@ def test_a_rejection_has_the_message_id_if_it_is_valid(post, given, told):
     assert answer["rejected"][0]["messageId"] == told
 
 
-def test_a_batch_that_is_too_long_is_not_read_to_its_end(post):
+def test_a_batch_that_is_too_long_is_not_parsed_to_its_end(post):
     status, answer = post("/v1/batch", '{"batch": [' + "10," * 1_000_000 + "this is no JSON")
     assert (status, answer["code"]) == (400, "batch_too_long")

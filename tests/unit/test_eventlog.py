@@ -671,7 +671,7 @@ def test_a_log_has_its_application_id_and_syncs_commits(log, path):
     assert connection.pragma("user_version") == len(schema.MIGRATIONS)
 
 
-def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
+def test_a_log_is_created_only_on_request(tmp_path):
     path = str(tmp_path / "new.db")
     for use in (schema.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
         with pytest.raises(eventlog.Unusable, match="flask sources add NAME"):

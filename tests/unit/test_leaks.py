@@ -241,7 +241,7 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.parametrize(("call", "others"), [("append", busy), ("people.forget", busy), ("people.forget", read)])
-def test_a_log_that_others_hold_up_leaves_nothing(leaves_nothing, make_log, impatient, call, others):
+def test_a_log_that_others_block_leaves_nothing(leaves_nothing, make_log, impatient, call, others):
     def use(path):
         make_log(path)
         with others(path), closing(eventlog.EventLog(path)) as log:

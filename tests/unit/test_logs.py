@@ -72,7 +72,7 @@ def test_no_text_breaks_a_line_or_reaches_a_terminal(text):
     json.dumps(parsed, ensure_ascii=False).encode()  # no lone surrogate is left in it
 
 
-def test_a_value_that_json_does_not_know_is_written_as_text():
+def test_a_value_unknown_to_json_is_logged_as_text():
     line = logs.JsonFormatter().format(logging.makeLogRecord({"msg": "", "path": b"/\xff"}))
     assert json.loads(line)["path"] == repr(b"/\xff")
 
