@@ -79,6 +79,11 @@ class EventLog:
         """
         self._writer.on_commit = on_commit
 
+    @property
+    def gathered_rows(self) -> int:
+        """Return how many events and rejections wait for a commit that others can still join."""
+        return self._writer.gathered_rows
+
     def close(self) -> None:
         """Close the file, after a checkpoint that is running has ended. The next use opens it again."""
         self._checkpointer.wait()

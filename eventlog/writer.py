@@ -36,6 +36,12 @@ class Writer:
         self._joining = threading.Lock()
         self._committing = threading.Lock()
 
+    @property
+    def gathered_rows(self) -> int:
+        """See EventLog.gathered_rows."""
+        group = self._open_group
+        return group.size if group else 0
+
     def append(self, events: Sequence[Event], rejected: Sequence[Rejection] = ()) -> list[bool]:
         """See EventLog.append."""
         request = _Request(events, rejected)

@@ -1,4 +1,4 @@
-"""A destination that takes every event and records it."""
+"""A destination that accepts and records every event."""
 
 from forwarding import Outcome
 from forwarding.delivery import Deliverer

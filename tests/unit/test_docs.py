@@ -1,4 +1,4 @@
-"""The documentation names all that there is."""
+"""The documentation is complete."""
 
 import ast
 import re
@@ -48,7 +48,7 @@ def test_every_error_code_is_documented_as_it_is_answered(code):
     assert f"| `{code}` | {status} | {message} |" in API
 
 
-def test_no_code_is_documented_that_there_is_not():
+def test_every_documented_code_exists():
     table = API.partition("## Error codes")[2]
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(errors.CODES)
 
@@ -60,7 +60,7 @@ def test_every_route_is_documented(app):
 
 
 def logged_events():
-    """Return the events that the source logs, each with the fields that it is given in a dictionary with it."""
+    """Return the log events in the source, each with the fields of its dictionaries."""
     events = {}
     for path in [*PROJECT.glob("*.py"), *(path for name in PACKAGES for path in (PROJECT / name).glob("*.py"))]:
         text = path.read_text()
@@ -148,7 +148,7 @@ def test_each_decision_has_its_four_parts_in_at_most_80_words():
         assert len(re.findall(r"\S*\w\S*", prose)) <= 80, entry
 
 
-def test_the_picture_of_the_packages_shows_the_floors_that_are_tested():
+def test_the_picture_of_the_packages_shows_the_tested_floors():
     picture = re.search(r"^ wsgi .*?^```", ARCHITECTURE, re.DOTALL | re.MULTILINE)[0]
     floors = [
         set(re.findall(r"^ (\S+)", floor, re.MULTILINE)) for floor in re.split(r"^ ─+$", picture, flags=re.MULTILINE)
@@ -161,5 +161,5 @@ def test_every_file_next_to_the_log_is_explained(end):
     assert f"\n| `{end.replace('*', 'NAME')}` |" in ARCHITECTURE
 
 
-def test_the_figures_are_those_that_were_measured():
+def test_the_figures_are_the_measured_ones():
     subprocess.run([sys.executable, "bench/report.py", "--check"], cwd=PROJECT, check=True)

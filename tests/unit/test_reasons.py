@@ -1,4 +1,4 @@
-"""Each trouble with the log is reported in a sentence that says what is wrong and what to do."""
+"""Each problem with the log is reported with its cause and a remedy."""
 
 import fcntl
 import os
@@ -8,26 +8,21 @@ from contextlib import closing
 
 import apsw
 import pytest
+from factories import event
 
 import eventlog
 from eventlog.errors import explain
 from telemetry.storage_trouble import StorageTrouble, explain_failure
 
-AT = "2015-11-10T00:45:23.412Z"
-
-
-def append(log):
-    log.append([eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, "{}")])
-
 
 @pytest.fixture
 def refusal(log, monkeypatch):
-    """Return a function that appends to the log, and returns why it could not."""
+    """Return a function that appends to the log and returns the error."""
     monkeypatch.setattr("eventlog.writer.WAIT_SECONDS", 0.1)
 
     def refusal():
         with pytest.raises(eventlog.Unavailable) as refused:
-            append(log)
+            log.append([event()])
         return str(refused.value)
 
     return refusal
@@ -104,8 +99,8 @@ def test_the_folder_of_a_backup_is_missing(log, tmp_path):
 
 
 def test_the_disk_of_a_backup_is_full(log, tmp_path):
-    """The log's own disk has room, so the sentence must name the other."""
-    append(log)
+    """The log's own disk has room, so the message must name the other."""
+    log.append([event()])
     full = tmp_path / "full"
     full.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", full], capture_output=True)
