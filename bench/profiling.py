@@ -1,6 +1,5 @@
 """Profile the CPU time of a single call and of a batch item with py-spy."""
 
-import argparse
 import re
 import subprocess
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 import load
 import report
 import results
-from servers import PEERS, serving, tracklog
+from servers import PEERS, PROJECT, serving, tracklog
 
 SECONDS = 12
 CASES = ("c64", load.BATCHES)
@@ -20,40 +19,30 @@ CASES = ("c64", load.BATCHES)
 # A stack counts for the first of these parts that contains one of its frames, from the innermost frame outwards.
 ROOMS = [
     ("eventlog: writing", r"eventlog/(?!sources|__init__|reader|times)"),
-    ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|client_address)\.py"),
+    ("the key, logs and metrics", r"(auth|sources|metrics|logs|cors|client_address)\.py"),
     ("parsing JSON", r"parsing/json|json/decoder"),
     ("marshmallow and our fields", r"schemas\.py|parsing/timestamps|marshmallow/"),
     ("stamping, and writing JSON", r"(checking|stamping|batch_defaults)\.py|json/encoder|message_ids"),
     ("intake: body and receipt", r"(intake|incoming|yielder|body|query)\.py|routes/"),
-    ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|[( ]app\.py"),
+    ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|lean_flask|error_handlers|[( ]app\.py"),
     ("gunicorn: parsing HTTP", r"gunicorn/http/(?!wsgi)"),
-    ("gunicorn: answering, and its loop", r"gunicorn/|serving\.py"),
-    ("gevent: sockets and switching", r"gevent/|greenlet"),
+    ("gunicorn: answering, and its loop", r"gunicorn/|gunicorn_(logger|patches)"),
+    ("gevent: sockets and switching", r"gevent/|gevent_runtime|greenlet"),
 ]
 NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # an idle thread
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkout", metavar="FOLDER", help="also profile this checkout, alternating")
-    checkout = parser.parse_args().checkout
-    checkouts = {"profile-before": checkout} if checkout else {}
-    checkouts["profile"] = results.PROJECT
-    figures = {name: {} for name in checkouts}
-    for case in CASES:
-        for name, folder in checkouts.items():
-            figures[name][case] = profile(folder, load.CASES[case])
-    for name, profiled in figures.items():
-        print(f"{checkouts[name]}\n\n{report.profile_table(profiled)}\n")
-        if checkout:
-            results.save(name, profiled)
+    profiled = {case: profile(load.CASES[case]) for case in CASES}
+    print(report.profile_table(profiled))
+    results.save("profile", profiled)
 
 
-def profile(checkout, case):
-    """Return an event's microseconds of CPU time, and the parts' shares."""
+def profile(case):
+    """Return the microseconds of CPU time per event, and the share of each room."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=results.PROJECT)))
-        server = stack.enter_context(serving(tracklog(folder, checkout)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
+        server = stack.enter_context(serving(tracklog(folder)))
         load.run(server, case, 2)
         micros = load.run(server, case, SECONDS)["CPU us/event"]
         return {"us": micros, "shares": shares(record(server, case, folder / "stacks"))}

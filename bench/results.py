@@ -1,4 +1,4 @@
-"""Save results, with the machine and the versions, in bench/results; report.py writes the docs from them."""
+"""Save results, with the machine and the versions, in bench/results. report.py writes the docs from them."""
 
 import importlib.metadata
 import json

@@ -205,19 +205,12 @@ def _gunicorn(kind, folder, name, app, checkout, *options):
     return kind(name, database, command, checkout, **environment)
 
 
-ALL = {
-    "tracklog": tracklog,
-    "unstored": unstored,
-    "naive": naive,
-    "fastapi": fastapi,
-    "fastify": fastify,
-    "pocketbase": pocketbase,
-}
+ALL = [tracklog, unstored, naive, fastapi, fastify, pocketbase]
 
 
-def missing(names):
-    """Return the missing programs that these servers and their measurements need."""
+def missing(with_peers):
+    """Return the missing programs that the measurements need, and the other servers if they are measured."""
     needs = {"wrk": shutil.which("wrk"), "strace": shutil.which("strace")}
-    if {"fastapi", "fastify", "pocketbase"} & set(names):
-        needs["make bench-peers"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()
+    if with_peers:
+        needs["make bench/peers/installed"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()
     return [name for name, found in needs.items() if not found]
