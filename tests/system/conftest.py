@@ -1,17 +1,17 @@
 import base64
+import subprocess
 
 import pytest
+from needs import lack, need
 from nginx import Nginx
-from service import SOURCE_ID, Service, need
+from service import Service
 
 
 @pytest.fixture
 def service(tmp_path):
-    """Return a service that is not started yet. Its log has the API's example source."""
-    service = Service(tmp_path)
-    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
-    yield service
-    service.stop()
+    """Yield a service that is not started yet. Its log has the API's example source."""
+    with Service(tmp_path).with_source() as service:
+        yield service
 
 
 @pytest.fixture
@@ -23,11 +23,28 @@ def running(service):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """Yield one running service for all tests of a module."""
-    service = Service(tmp_path_factory.mktemp("shared"))
-    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
-    service.start()
-    yield service
-    service.stop()
+    with Service(tmp_path_factory.mktemp("shared")).with_source() as service:
+        service.start()
+        yield service
+
+
+@pytest.fixture
+def mount_disk(tmp_path):
+    """Return a function that mounts a small file system of so many MiB and returns its folder."""
+    mounted = []
+
+    def mount(mebibytes):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", disk]
+        if subprocess.run(command, capture_output=True).returncode:
+            lack("the right to mount a file system")
+        mounted.append(disk)
+        return disk
+
+    yield mount
+    for disk in mounted:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 @pytest.fixture

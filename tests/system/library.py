@@ -8,7 +8,8 @@ import sys
 import threading
 from pathlib import Path
 
-from service import SOURCE_ID, need, wait_until
+from needs import need
+from service import SOURCE_ID, wait_until
 
 CLIENTS = Path(__file__).parent / "clients"
 DRIVERS = {

@@ -3,9 +3,9 @@
 import pytest
 from bad_bodies import BROKEN_OFF, CHUNKED_BODIES, HIDDEN_REQUESTS
 from bad_heads import CODINGS, HEADERS, LENGTHS, REQUEST_LINES
+from needs import need
 from nginx import Nginx
 from raw_requests import post
-from service import need
 from wire import converse
 
 COMPLETE = [*REQUEST_LINES, *HEADERS, *LENGTHS, *CODINGS, *CHUNKED_BODIES, *HIDDEN_REQUESTS]

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 
 import pytest
 from library import CLIENTS
-from service import AUTHENTICATION, PROJECT, SOURCE_ID, Clients, free_port, need, wait_until
+from needs import need
+from service import AUTHENTICATION, PROJECT, SOURCE_ID, Clients, free_port, wait_until
 
 SECRETS = (SOURCE_ID, "OtherKey", "HookKey")
 EVENTS = ["Added File", "Searched", "Signed Up", "Order Completed", "Shared Folder", "Invited Colleague"]

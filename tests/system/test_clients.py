@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from library import CLIENTS, Library
-from service import need, wait_until
+from needs import need
+from service import wait_until
 
 LIBRARIES = ["astronomer", "segment_python", "analytics_node", "analytics_next", "analytics_next, batching"]
 REFUSED_CALL = "property: a lone surrogate"

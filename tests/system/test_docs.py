@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 from broker import Broker
-from service import BIN, PROJECT, SOURCE_ID, Service, free_port, need, wait_until
+from needs import need
+from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
 
 DOCUMENTS = [
     "README.md",

@@ -7,7 +7,8 @@ import subprocess
 from contextlib import suppress
 
 import pytest
-from service import PROJECT, Clients, need, posted, wait_until
+from needs import need
+from service import PROJECT, Clients, posted, wait_until
 
 EVENT = {"userId": "1", "event": "Posted"}
 EVENTS = ("tracklog_events_stored_total", "tracklog_events_duplicate_total", "tracklog_events_rejected_total")

@@ -1,18 +1,17 @@
-"""The log's files are moved, swapped, restored and deleted under load, and nothing that was acknowledged is lost."""
+"""No acknowledged event is lost while the log's files are moved, swapped, restored and deleted under load."""
 
 import os
 import random
 import shutil
 import sqlite3
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
-from service import SOURCE_ID, Clients, Service, posted, wait_until
-from test_forward import answering, forwarder
+from forwarder import answering, forwarder, repeated
+from service import Clients, Service, posted, wait_until
 
-LONGEST_AWAY = 2.5  # seconds
+MAX_SECONDS_AWAY = 2.5
 
 
 class Files:
@@ -24,12 +23,10 @@ class Files:
         self.swapped = []
         self._chance = chance
         self._fresh = service.folder / "fresh"
-        self._fresh.mkdir()
-        fresh = Service(self._fresh)
-        fresh.flask("sources", "add", "example", "--source-id", SOURCE_ID)
+        Service(self._fresh).with_source()
 
     def wait(self):
-        time.sleep(self._chance.choice([0, 0.05, 0.5, LONGEST_AWAY]))
+        time.sleep(self._chance.choice([0, 0.05, 0.5, MAX_SECONDS_AWAY]))
 
     def move_log(self):
         self._move_and_restore("")
@@ -59,7 +56,7 @@ class Files:
         self._delete("-shm", "-wal")
 
     def swap_log(self):
-        """Put another log in its place, in WAL mode or, like a backup, not; then bring the first back."""
+        """Put another log in its place, in WAL mode or with a rollback journal like a backup; then undo that."""
         other = self._fresh / f"{len(self.swapped)}.db"
         shutil.copy(self._fresh / "tracklog.db", other)
         if self._chance.random() < 0.5:
@@ -77,7 +74,7 @@ class Files:
         os.kill(self._chance.choice(self.service.workers()), 9)
 
     def _move_and_restore(self, end):
-        with suppress(FileNotFoundError):  # of a moment in which no process has it open
+        with suppress(FileNotFoundError):  # while no process has it open
             os.rename(self.path + end, self.path + ".away" + end)
             self.wait()
             os.rename(self.path + ".away" + end, self.path + end)
@@ -86,25 +83,6 @@ class Files:
         for end in ends:
             with suppress(FileNotFoundError):
                 os.unlink(self.path + end)
-
-
-@contextmanager
-def repeated(call):
-    """Call again and again in a thread, until the block ends."""
-    is_over = threading.Event()
-
-    def run():
-        while not is_over.is_set():
-            call()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 def read(service):
@@ -121,15 +99,15 @@ def ask(service):
 
 
 def message_ids(folder, database):
-    """Return the ids of a log that no process has open, after a check of all of it."""
+    """Check a log that no process has open, and return its messageIds."""
     service = Service(folder, database)
     checked = service.flask("events", "check", check=False)
     assert checked.returncode == 0, (database, checked)
-    return {message_id for (message_id,) in service.query("SELECT message_id FROM events")}
+    return service.message_ids()
 
 
 @pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
-def test_files_moved_at_random(service, tmp_path, rounds):
+def test_moving_files_at_random_loses_no_event(service, tmp_path, rounds):
     seed = int(os.environ.get("TRACKLOG_TEST_SEED", random.randrange(10**9)))
     print(f"TRACKLOG_TEST_SEED={seed}")
     chance = random.Random(seed)
@@ -175,7 +153,7 @@ def test_files_moved_at_random(service, tmp_path, rounds):
 
 
 def at_ease(client, count):
-    """Return an event after a pause: what counts here is not the load."""
+    """Return an event after a pause, since this test needs little load."""
     time.sleep(0.02)
     return posted(client, count)
 

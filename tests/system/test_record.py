@@ -4,7 +4,8 @@ import json
 import subprocess
 
 import pytest
-from service import AUTHENTICATION, PROJECT, SOURCE_ID, need, wait_until
+from needs import need
+from service import AUTHENTICATION, PROJECT, SOURCE_ID, wait_until
 
 # The examples of the API's own page, as valid JSON.
 IDENTIFY = {

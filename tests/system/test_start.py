@@ -8,7 +8,8 @@ import socket
 import subprocess
 
 import pytest
-from service import AUTHENTICATION, BIN, PROJECT, Clients, Service, free_port, need, wait_until
+from needs import need
+from service import AUTHENTICATION, BIN, PROJECT, Clients, Service, free_port, wait_until
 
 EVENT = {"userId": "1", "event": "Posted"}
 

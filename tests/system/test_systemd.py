@@ -3,7 +3,8 @@
 import subprocess
 
 import pytest
-from service import BIN, PROJECT, need
+from needs import need
+from service import BIN, PROJECT
 
 UNITS = [
     path.name for path in sorted((PROJECT / "deploy").iterdir()) if path.suffix in (".socket", ".service", ".timer")
