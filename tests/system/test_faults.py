@@ -1,6 +1,6 @@
-"""Nothing that was acknowledged is lost, whatever fails: each fault is done to a service that clients post to.
+"""No acknowledged event is lost, whatever fails while clients post.
 
-What each costs is shown at the end of a run: events acknowledged, stored and lost, and the longest answer.
+The end of a run shows for each fault the events acknowledged, stored and lost, and the longest answer.
 """
 
 import http.client
@@ -17,14 +17,15 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from service import SOURCE_ID, Clients, Service, lack, need, posted, wait_until
+from needs import lack, need
+from service import EVENT, Clients, Service, posted, repeated_or_invalid, wait_until
 
-LONGEST = 5  # seconds, until what cannot be stored has to be answered
+MAX_SECONDS_TO_503 = 5
 
 
 @pytest.fixture
 def compare(record_property):
-    """Return a function that compares what clients were told with what the services' logs hold."""
+    """Return a function that compares the answers that clients got with the services' logs."""
 
     def compare(fault, clients, *services):
         clients = clients if isinstance(clients, list) else [clients]
@@ -43,7 +44,7 @@ def compare(record_property):
         assert lost == set()
         assert all(len(log) == len(set(log)) for log in logs)
         assert {(answer.body["code"], answer.retry_after) for answer in unavailable} <= {("storage_unavailable", "5")}
-        assert longest <= LONGEST
+        assert longest <= MAX_SECONDS_TO_503
         for service in services:
             check_counts(service)
             assert service.lines(), "all of them JSON"
@@ -57,7 +58,7 @@ def load(service, number, event=posted):
 
 
 def check_counts(service):
-    """Compare what is counted with the rows, and see that SQLite finds no fault."""
+    """Compare the counts with the rows, and check the file's integrity."""
     assert service.query("PRAGMA integrity_check") == [("ok",)]
     counted = dict(service.query("SELECT outcome, sum(count) FROM counts GROUP BY outcome"))
     ((events,),) = service.query("SELECT count(*) FROM events")
@@ -72,7 +73,7 @@ def check_counts(service):
 
 
 def send_again(service, *clients):
-    """Send what was not acknowledged again, as clients do; each is stored once, however often it was sent."""
+    """Send the events without a 200 or 400 again, as clients do."""
     ids = [answer.message_id for each in clients for answer in each.refused if answer.status == 503]
     ids += [message_id for each in clients for message_id in each.failed]
     batch = [{"type": "track", "userId": "1", "event": "Again", "messageId": message_id} for message_id in ids]
@@ -85,7 +86,7 @@ def kill(pid):
 
 
 def kill_worker(service):
-    """Kill a worker, and return when another one has taken its place."""
+    """Kill a worker and wait for its replacement."""
     victim, *others = wait_until(service.workers)
     kill(victim)
     wait_until(lambda: set(service.workers()) - {victim, *others})
@@ -94,18 +95,10 @@ def kill_worker(service):
 # The process
 
 
-def repeated_and_broken(client, count):
-    """Return an event that was sent before, or is not one, once in a while."""
-    event = posted(client, count - 1 if count % 5 == 0 else count)
-    if count % 7 == 0:
-        del event["event"]
-    return event
-
-
 @pytest.mark.smoke
 @pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.full)])
-def test_workers_killed_again_and_again(running, compare, kills):
-    with load(running, 64, repeated_and_broken) as clients:
+def test_killed_workers_lose_no_event(running, compare, kills):
+    with load(running, 64, repeated_or_invalid) as clients:
         for _ in range(kills):
             clients.go_on(200)
             kill_worker(running)
@@ -113,7 +106,7 @@ def test_workers_killed_again_and_again(running, compare, kills):
     compare(f"{kills} workers killed", clients, running)
     counted = dict(running.query("SELECT outcome, sum(count) FROM counts GROUP BY outcome"))
     duplicates = sum("duplicate" in answer.body for answer in clients.acknowledged)
-    unknown = len(clients.failed)  # some of those were counted
+    unknown = len(clients.failed)  # some of them were counted
     assert duplicates <= counted["duplicate"] <= duplicates + unknown
     assert len(clients.refused) <= counted["rejected"] <= len(clients.refused) + unknown
     send_again(running, clients)
@@ -121,7 +114,7 @@ def test_workers_killed_again_and_again(running, compare, kills):
 
 
 @pytest.mark.smoke
-def test_everything_killed_at_once(running, compare):
+def test_killing_all_processes_at_once_loses_no_event(running, compare):
     with load(running, 16) as clients:
         clients.go_on(500)
         for pid in [running.process.pid, *running.workers()]:
@@ -133,33 +126,33 @@ def test_everything_killed_at_once(running, compare):
 
 
 def locks(pid):
-    """Return the locks that a process holds: pairs of a file's inode and the first byte that is locked."""
+    """Return the write locks of a process: pairs of a file's inode and the first locked byte."""
     lines = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
     return {(int(line[5].split(":")[2]), line[6]) for line in lines if int(line[4]) == pid and line[3] == "WRITE"}
 
 
 def many(number):
-    """Return a batch of so many tracks."""
+    """Return a batch of `number` track events."""
     return {"batch": [posted("batch", count) | {"type": "track"} for count in range(number)]}
 
 
 @contextmanager
-def a_worker_stopped_in_a_transaction(service):
-    """Stop a worker while it writes, which a large batch makes it do for long enough; let it go on at the end."""
-    thread = threading.Thread(target=post_in_vain, args=(service, many(20_000)))
+def worker_stopped_in_transaction(service):
+    """Stop a worker that writes a large batch, and resume it at the end of the block. Yield its pid."""
+    thread = threading.Thread(target=post_without_answer, args=(service, many(20_000)))
     thread.start()
-    right_to_write = os.stat(f"{service.database}-shm").st_ino, "120"  # SQLite's, as a lock on this byte
+    write_lock = os.stat(f"{service.database}-shm").st_ino, "120"  # the byte that SQLite's writer locks
 
-    def stop_who_has_it():
+    def stop_the_writer():
         for pid in service.workers():
-            if right_to_write in locks(pid):
+            if write_lock in locks(pid):
                 os.kill(pid, signal.SIGSTOP)
-                if right_to_write in locks(pid):
+                if write_lock in locks(pid):
                     return pid
                 os.kill(pid, signal.SIGCONT)
         return None
 
-    stopped = wait_until(stop_who_has_it)
+    stopped = wait_until(stop_the_writer)
     try:
         yield stopped
     finally:
@@ -169,19 +162,19 @@ def a_worker_stopped_in_a_transaction(service):
         assert not thread.is_alive()
 
 
-def post_in_vain(service, batch):
-    """Post a batch, whose answer may never come."""
+def post_without_answer(service, batch):
+    """Post a batch, whose answer may not come."""
     with suppress(OSError, http.client.HTTPException):
         service.post("/v1/batch", batch)
 
 
 @pytest.mark.parametrize("end", ["goes on", "is killed by gunicorn"])
-def test_a_worker_stopped_in_a_transaction(service, compare, end):
-    """Whom it serves must wait for it, and all others are told in time."""
+def test_a_worker_stopped_in_a_transaction_loses_no_event(service, compare, end):
+    """Its own clients wait. Clients of other workers get 503 in time."""
     service.start("--timeout", "60" if end == "goes on" else "10")
     with load(service, 4) as before:
         before.go_on()
-        with a_worker_stopped_in_a_transaction(service) as stopped, load(service, 8, posted_meanwhile) as clients:
+        with worker_stopped_in_transaction(service) as stopped, load(service, 8, posted_meanwhile) as clients:
             clients.are_refused(16)
             assert service.is_healthy()
             if end != "goes on":
@@ -200,28 +193,20 @@ def posted_meanwhile(client, count):
 
 
 @pytest.fixture
-def disk(tmp_path):
-    """A small file system of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        lack("the right to mount a file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+def disk(mount_disk):
+    """Return the folder of a small file system."""
+    return mount_disk(24)
 
 
 @pytest.fixture
 def on_disk(disk, tmp_path):
-    """A service whose log is on the small file system."""
-    service = Service(tmp_path, disk / "tracklog.db")
-    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
-    yield service
-    service.stop()
+    """Yield a service whose log is on the small file system."""
+    with Service(tmp_path, disk / "tracklog.db").with_source() as service:
+        yield service
 
 
 def fill(disk):
-    """Take all the space there is, and return the file that has it."""
+    """Fill a disk, and return the file that fills it."""
     filler = disk / "filler"
     with open(filler, "ab", buffering=0) as file, suppress(OSError):
         while file.write(b"x" * 4096):
@@ -230,7 +215,7 @@ def fill(disk):
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.full)])
-def test_a_disk_filled_by_something_else(on_disk, disk, compare, rounds):
+def test_a_disk_filled_by_another_file_loses_no_event(on_disk, disk, compare, rounds):
     on_disk.start()
     with load(on_disk, 8) as clients:
         for _ in range(rounds):
@@ -245,7 +230,7 @@ def test_a_disk_filled_by_something_else(on_disk, disk, compare, rounds):
     compare("disk full", clients, on_disk)
 
 
-def test_a_disk_filled_by_the_log_itself(on_disk, disk, compare):
+def test_a_disk_filled_by_the_log_itself_loses_no_event(on_disk, disk, compare):
     filler = disk / "filler"
     filler.write_bytes(b"x" * 12 * 1024 * 1024)
     on_disk.start()
@@ -258,25 +243,25 @@ def test_a_disk_filled_by_the_log_itself(on_disk, disk, compare):
 
 
 def reason(service):
-    """Return what the service said was wrong when the trouble began."""
+    """Return the reason in the first storage_trouble line."""
     return service.lines("storage_trouble")[0]["reason"]
 
 
 def fill_with_events(service, clients):
-    """Wait until nothing is accepted, also after what the write-ahead log had was copied."""
+    """Wait until no event is accepted, even after the WAL was checkpointed."""
     clients.are_refused(20)
     wait_until(lambda: not is_accepted(service) and not any(is_accepted(service) for _ in range(20)))
 
 
 def is_accepted(service):
-    status, answer = service.post("/v1/track", {"userId": "1", "event": "Posted"})
+    status, answer = service.post("/v1/track", EVENT)
     assert (status, answer["success"]) in ((200, True), (503, False))
     return status == 200
 
 
 @pytest.mark.parametrize("filled_by", ["the log itself", "something else"])
-def test_a_full_disk_is_pruned_under_load(on_disk, disk, filled_by):
-    """Nothing but the log's own commands makes the room for the events that follow, twice."""
+def test_a_full_disk_can_be_pruned_under_load(on_disk, disk, filled_by):
+    """Only the prune frees space for later events, twice."""
     reserve = Path(f"{on_disk.database}-reserve")
     on_disk.start()
     with load(on_disk, 8, large) as clients:
@@ -301,7 +286,7 @@ def test_a_full_disk_is_pruned_under_load(on_disk, disk, filled_by):
     assert on_disk.flask("events", "check").stdout.startswith("The log is intact")
 
 
-def test_a_disk_filled_by_an_import_is_pruned(on_disk, disk, tmp_path):
+def test_a_disk_filled_by_an_import_can_be_pruned(on_disk, disk, tmp_path):
     event = {"type": "track", "userId": "1", "event": "Posted", "properties": {"text": "x" * 12_000}}
     event |= {"timestamp": "2015-11-10T00:00:00.000Z", "receivedAt": "2015-11-10T00:45:23.412Z"}
     lines = [{"id": id, "source": "example", "event": event | {"messageId": str(id)}} for id in range(1, 2500)]
@@ -325,7 +310,7 @@ def test_a_disk_filled_by_an_import_is_pruned(on_disk, disk, tmp_path):
     ],
     ids=" ".join,
 )
-def test_a_command_that_makes_room_works_on_a_full_disk(on_disk, disk, command, is_running):
+def test_commands_that_free_space_work_on_a_full_disk(on_disk, disk, command, is_running):
     on_disk.flask("destinations", "add", "warehouse", "webhook+https://example.com")
     on_disk.flask("destinations", "pause", "warehouse")
     if command[1] == "prune":
@@ -346,13 +331,13 @@ def large(client, count):
 
 
 @contextmanager
-def no_workers(service, how):
-    """End the workers, and let their master start others only at the end of the block."""
+def no_workers(service, signal_number):
+    """End the workers, and let the master start others only at the end of the block."""
     os.kill(service.process.pid, signal.SIGSTOP)
     try:
         workers = service.workers()
         for pid in workers:
-            os.kill(pid, how)
+            os.kill(pid, signal_number)
         wait_until(
             lambda: all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z" for pid in workers)
         )
@@ -361,8 +346,8 @@ def no_workers(service, how):
         os.kill(service.process.pid, signal.SIGCONT)
 
 
-def test_a_file_system_that_is_read_only(on_disk, disk, compare):
-    """It cannot become so while its files are open for writing, hence in a moment without workers."""
+def test_a_read_only_file_system_loses_no_event(on_disk, disk, compare):
+    """It can be remounted only while no worker has a file open for writing."""
     on_disk.start()
     with load(on_disk, 8) as clients:
         clients.go_on()
@@ -377,8 +362,8 @@ def test_a_file_system_that_is_read_only(on_disk, disk, compare):
     assert reason(on_disk) == f"{disk} is on a file system that is mounted read-only. Mount it for writing"
 
 
-def test_workers_that_start_on_a_full_disk(on_disk, disk, compare):
-    """They find no room for what they map into memory; to write to it none the less would end them."""
+def test_workers_that_start_on_a_full_disk_survive(on_disk, disk, compare):
+    """They have no space for their metric files. Writing to such a mapping anyway would kill them."""
     on_disk.start()
     with load(on_disk, 8) as clients:
         clients.go_on()
@@ -396,15 +381,15 @@ def test_workers_that_start_on_a_full_disk(on_disk, disk, compare):
 
 
 @pytest.mark.parametrize("what", ["files", "folder"])
-def test_permissions_taken_away(service, tmp_path, compare, what):
-    """They bind who opens the files, hence new workers; and root only if it gives up to be above them.
+def test_missing_permissions_lose_no_event(service, tmp_path, compare, what):
+    """Permissions are checked when a process opens a file, so new workers are needed. Root must drop its capabilities.
 
-    A folder matters where there is something to be made in it, so the workers end by themselves and clear up.
+    A read-only folder matters only if files must be created in it. So these workers end normally and delete theirs.
     """
     service.database = tmp_path / "log" / "tracklog.db"
     service.environment["TRACKLOG_DATABASE"] = str(service.database)
     service.database.parent.mkdir()
-    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
+    service.with_source()
     need("setpriv")
     service.start(under=["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else ())
     with load(service, 8) as clients:
@@ -428,8 +413,8 @@ def test_permissions_taken_away(service, tmp_path, compare, what):
 # The log's file
 
 
-def test_a_log_moved_away_and_back(running, compare):
-    """It is never made anew, not even by a worker that starts meanwhile."""
+def test_a_log_moved_away_and_back_loses_no_event(running, compare):
+    """No process creates a new one, not even a worker that starts meanwhile."""
     away = running.folder / "away.db"
     with load(running, 8) as clients:
         clients.go_on()
@@ -448,16 +433,13 @@ def test_a_log_moved_away_and_back(running, compare):
 
 @pytest.fixture
 def fresh(tmp_path):
-    """A log of another place that knows the same source."""
-    (tmp_path / "fresh").mkdir()
-    fresh = Service(tmp_path / "fresh")
-    fresh.flask("sources", "add", "example", "--source-id", SOURCE_ID)
-    return fresh
+    """Return a service with another log that has the same source."""
+    return Service(tmp_path / "fresh").with_source()
 
 
 @pytest.mark.parametrize("meanwhile", ["a while later", "with a worker started meanwhile", "at once"])
-def test_a_log_deleted_and_a_fresh_one_put_in_its_place(running, fresh, compare, meanwhile):
-    """A link keeps the deleted log, so that its events can be counted: they are in it, and not in the fresh one."""
+def test_a_deleted_log_and_its_replacement_stay_separate(running, fresh, compare, meanwhile):
+    """A hard link keeps the deleted log, so that the test can count its events."""
     kept = Service(running.folder, running.folder / "kept.db")
     os.link(running.database, kept.database)
     with load(running, 8) as clients:
@@ -473,16 +455,16 @@ def test_a_log_deleted_and_a_fresh_one_put_in_its_place(running, fresh, compare,
         clients.go_on(500)
     send_again(running, clients)
     compare(f"log deleted, a fresh one put in its place {meanwhile}", clients, running, kept)
-    assert before <= {message_id for (message_id,) in kept.query("SELECT message_id FROM events")}
-    assert not before & {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
+    assert before <= kept.message_ids()
+    assert not before & running.message_ids()
 
 
-def test_a_write_ahead_log_deleted(running, compare):
+def test_a_deleted_wal_loses_no_event(running, compare):
     with load(running, 8) as clients:
         clients.go_on()
         wal = running.folder / "tracklog.db-wal"
         wal.unlink()
-        wait_until(wal.exists)  # an idle worker may let go before any client is refused
+        wait_until(wal.exists)  # an idle worker may notice it before any client is refused
         clients.go_on()
     for pid in [running.process.pid, *running.workers()]:
         kill(pid)
@@ -491,7 +473,7 @@ def test_a_write_ahead_log_deleted(running, compare):
 
 
 @pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.full)])
-def test_a_log_locked_by_somebody_else(running, compare, seconds):
+def test_a_log_locked_by_another_process_loses_no_event(running, compare, seconds):
     with load(running, 8) as clients, closing(sqlite3.connect(running.database, isolation_level=None)) as other:
         clients.go_on()
         wait_until(lambda: begin_exclusive(other))
@@ -515,8 +497,8 @@ def begin_exclusive(connection):
 
 
 @pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.full)])
-def test_a_reader_that_holds_a_snapshot(running, compare, seconds):
-    """What is written must stay beside the log, since the reader may not see it; after it, the space is used again."""
+def test_a_reader_with_a_long_transaction_loses_no_event(running, compare, seconds):
+    """The WAL grows, since it cannot be checkpointed. When the reader ends, its space is used again."""
     wal = Path(f"{running.database}-wal")
     with load(running, 8, large) as clients:
         clients.go_on()
@@ -538,8 +520,8 @@ def poisoned(client, count):
     return posted(client, count) | ({"messageId": f"poison-{client}-{count}"} if count % 10 == 0 else {})
 
 
-def test_rows_that_cannot_be_stored(running, compare):
-    """Nothing that can be sent is known to be one, so a trigger makes them; their neighbours in a group are stored."""
+def test_rows_that_sqlite_refuses_fail_alone(running, compare):
+    """No event is known that SQLite refuses, so a trigger does. The others of the group are stored."""
     with closing(sqlite3.connect(running.database)) as other:
         other.execute(
             "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.message_id LIKE 'poison-%' "
@@ -556,13 +538,13 @@ def test_rows_that_cannot_be_stored(running, compare):
 # The clock
 
 
-def test_a_clock_set_back_an_hour(service, compare):
+def test_a_clock_set_back_an_hour_loses_no_event(service, compare):
     (library, *_) = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")) or [None]
     if library is None:
         lack("libfaketime")
     clock = service.folder / "clock"
     clock.write_text("+0")
-    # The library breaks the call that Python sleeps with.
+    # libfaketime breaks the system call of time.sleep.
     (service.folder / "sitecustomize.py").write_text(
         "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
     )
