@@ -14,7 +14,7 @@ import results
 import servers
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
@@ -44,7 +44,9 @@ def main():
         results.save("ingest", measured)
 
 
-def measure(started, case, rounds, seconds):
+def measure(
+    started: list[servers.Server], case: load.Case, rounds: int, seconds: int
+) -> dict[servers.Server, report.Rounds]:
     """Return the figures of each server, a list of rounds."""
     for server in started:
         load.run(server, case, 1)  # warm up

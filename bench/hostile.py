@@ -19,7 +19,7 @@ from statistics import median
 from typing import NamedTuple
 
 import servers
-from hostile_bodies import bodies, valid
+from hostile_bodies import Body, bodies, valid
 
 MOST_TIMES = 10  # times the CPU time of the longest valid body
 MOST_MB = 600  # of the worker; about 250 with the longest valid body
@@ -28,19 +28,22 @@ VALID_EVERY = 6  # hostile bodies between two valid ones
 
 
 class Measured(NamedTuple):
-    statuses: set
+    statuses: set[str]
     wait_ms: float
     busy_ms: float
     peak_mb: float
 
 
+Rounds = list[Measured]
+
+
 class Probe:
     """Polls GET /healthz of a worker, and records the longest wait and the peak memory."""
 
-    def __init__(self, server):
+    def __init__(self, server: servers.Server) -> None:
         self.server = server
 
-    def measure(self, body):
+    def measure(self, body: Body) -> Measured:
         worker = Path(f"/proc/{self.server.pids()[-1]}")
         (worker / "clear_refs").write_text("5")  # resets the peak
         statuses, waits, busy = set(), [], []
@@ -61,7 +64,7 @@ class Probe:
         connection.close()
         return Measured(statuses, max(waits) * 1000, max(busy) * 1000, peak_mb(worker))
 
-    def _send(self, body, statuses):
+    def _send(self, body: Body, statuses: set[str]) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=120)
         try:
             connection.request(body.method, body.path, body.content, body.headers)
@@ -75,21 +78,21 @@ class Probe:
             connection.close()
 
 
-def computing(process):
+def computing(process: Path) -> float:
     """Return the CPU seconds of a process's main thread."""
     with suppress(FileNotFoundError):
         return int((process / "task" / process.name / "schedstat").read_text().split()[0]) / 1e9
     return math.inf
 
 
-def peak_mb(process):
+def peak_mb(process: Path) -> float:
     with suppress(FileNotFoundError):
         lines = (process / "status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1000
     return math.inf
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--checkout", default=servers.PROJECT, metavar="FOLDER", help="measure this folder instead")
@@ -109,7 +112,7 @@ def main():
     raise SystemExit(sum(is_over(rounds, valids) for rounds in measured.values()))
 
 
-def measure(probe, named, rounds):
+def measure(probe: Probe, named: dict[str, Body], rounds: int) -> tuple[dict[str, Rounds], Rounds]:
     """Return the measurements of each body, by name, and of the longest valid one."""
     measured, valids, longest = {name: [] for name in named}, [], valid()
     probe.measure(longest)  # warm up
@@ -121,21 +124,21 @@ def measure(probe, named, rounds):
     return measured, valids
 
 
-def median_of(rounds, field):
+def median_of(rounds: Rounds, field: str) -> float:
     return median(getattr(each, field) for each in rounds)
 
 
-def times(rounds, valids):
+def times(rounds: Rounds, valids: Rounds) -> float:
     """Return the CPU time relative to that of the longest valid body."""
     body_ms, valid_ms = (max(median_of(each, "busy_ms"), FLOOR_MS) for each in (rounds, valids))
     return body_ms / valid_ms
 
 
-def is_over(rounds, valids):
+def is_over(rounds: Rounds, valids: Rounds) -> bool:
     return times(rounds, valids) > MOST_TIMES or median_of(rounds, "peak_mb") > MOST_MB
 
 
-def report(measured, valids):
+def report(measured: dict[str, Rounds], valids: Rounds) -> None:
     """Print a table of medians."""
     print("| body | answer | wait ms | computing ms | times | peak MB |\n|---|---|---|---|---|---|")
     for name, rounds in {"the longest valid one": valids, **measured}.items():

@@ -7,11 +7,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import load
 import report
 import results
-from servers import PEERS, PROJECT, serving, tracklog
+from servers import PEERS, PROJECT, Server, serving, tracklog
 
 SECONDS = 12
 CASES = ("c64", load.BATCHES)
@@ -32,13 +33,13 @@ ROOMS = [
 NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # an idle thread
 
 
-def main():
+def main() -> None:
     profiled = {case: profile(load.CASES[case]) for case in CASES}
     print(report.profile_table(profiled))
     results.save("profile", profiled)
 
 
-def profile(case):
+def profile(case: load.Case) -> dict[str, Any]:
     """Return the microseconds of CPU time per event, and the share of each room."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
@@ -48,7 +49,7 @@ def profile(case):
         return {"us": micros, "shares": shares(record(server, case, folder / "stacks"))}
 
 
-def record(server, case, target):
+def record(server: Server, case: load.Case, target: Path) -> Counter[str]:
     """Return the sampled stacks of a loaded worker, with their counts."""
     command = [PEERS / ".venv/bin/py-spy", "record", "--rate", "200", "--duration", str(SECONDS - 2), "--format", "raw"]
     worker = server.pids()[1]
@@ -63,7 +64,7 @@ def record(server, case, target):
     return stacks
 
 
-def shares(stacks):
+def shares(stacks: Counter[str]) -> dict[str, float]:
     rooms = Counter({room: 0 for room, _ in ROOMS})
     for stack, times in stacks.items():
         if not NOT_OURS.search(stack.rpartition(";")[2]):
@@ -71,7 +72,7 @@ def shares(stacks):
     return {room: times / rooms.total() for room, times in rooms.items()}
 
 
-def room_of(stack):
+def room_of(stack: str) -> str:
     for frame in reversed(stack.split(";")):
         for room, pattern in ROOMS:
             if re.search(pattern, frame):
