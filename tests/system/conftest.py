@@ -2,6 +2,7 @@ import base64
 import subprocess
 
 import pytest
+from faults import MAX_SECONDS_TO_503, check_counts
 from needs import lack, need
 from nginx import Nginx
 from service import Service
@@ -26,6 +27,35 @@ def shared(tmp_path_factory):
     with Service(tmp_path_factory.mktemp("shared")).with_source() as service:
         service.start()
         yield service
+
+
+@pytest.fixture
+def compare(record_property):
+    """Return a function that compares the answers that clients got with the services' logs."""
+
+    def compare(fault, clients, *services):
+        clients = clients if isinstance(clients, list) else [clients]
+        acknowledged = {answer.message_id for each in clients for answer in each.acknowledged}
+        logs = [service.query("SELECT message_id FROM events") for service in services]
+        stored = {message_id for log in logs for (message_id,) in log}
+        lost = acknowledged - stored
+        unavailable = [answer for each in clients for answer in each.refused if answer.status == 503]
+        longest = max((answer.seconds for answer in unavailable), default=0)
+        longest_of_all = max(answer.seconds for each in clients for answer in each.acknowledged + each.refused)
+        record_property(
+            "fault",
+            f"{fault}: {len(acknowledged)} acknowledged, {len(stored)} stored, {len(lost)} lost, "
+            f"longest answer {longest_of_all:.1f} s, longest of {len(unavailable)} with 503 {longest:.1f} s",
+        )
+        assert lost == set()
+        assert all(len(log) == len(set(log)) for log in logs)
+        assert {(answer.body["code"], answer.retry_after) for answer in unavailable} <= {("storage_unavailable", "5")}
+        assert longest <= MAX_SECONDS_TO_503
+        for service in services:
+            check_counts(service)
+            assert service.lines(), "all of them JSON"
+
+    return compare
 
 
 @pytest.fixture
@@ -78,7 +108,7 @@ def nginx(service, start_nginx):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print the cost of each fault, which test_faults.py records."""
+    """Print for each fault the events acknowledged, stored and lost, and the longest answer."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
     lines = [value for report in reports for name, value in report.user_properties if name == "fault"]
     if lines:
