@@ -17,6 +17,18 @@ MAX_SECONDS_AWAY = 2.5
 class Files:
     """The three files of a running service's log, and the logs that were put in its place."""
 
+    STEPS = (
+        "move_log",
+        "move_wal",
+        "move_shm",
+        "move_all",
+        "delete_wal",
+        "delete_shm",
+        "delete_both",
+        "swap_log",
+        "kill_a_worker",
+    )
+
     def __init__(self, service, chance):
         self.service = service
         self.path = str(service.database)
@@ -25,7 +37,13 @@ class Files:
         self._fresh = service.folder / "fresh"
         Service(self._fresh).with_source()
 
-    def wait(self):
+    def move_at_random(self):
+        """Do one of the steps in STEPS, and return its name."""
+        step = self._chance.choice(self.STEPS)
+        getattr(self, step)()
+        return step
+
+    def _wait(self):
         time.sleep(self._chance.choice([0, 0.05, 0.5, MAX_SECONDS_AWAY]))
 
     def move_log(self):
@@ -41,7 +59,7 @@ class Files:
         for end in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.rename(self.path + end, self.path + ".away" + end)
-        self.wait()
+        self._wait()
         for end in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 os.rename(self.path + ".away" + end, self.path + end)
@@ -65,7 +83,7 @@ class Files:
             connection.close()
         os.rename(self.path, self.path + ".away")
         os.rename(other, self.path)
-        self.wait()
+        self._wait()
         os.rename(self.path, other)
         os.rename(self.path + ".away", self.path)
         self.swapped.append(other)
@@ -76,7 +94,7 @@ class Files:
     def _move_and_restore(self, end):
         with suppress(FileNotFoundError):  # while no process has it open
             os.rename(self.path + end, self.path + ".away" + end)
-            self.wait()
+            self._wait()
             os.rename(self.path + ".away" + end, self.path + end)
 
     def _delete(self, *ends):
@@ -121,7 +139,6 @@ def test_moving_files_at_random_loses_no_event(service, tmp_path, rounds):
     archive.mkdir()
     service.start()
     files = Files(service, chance)
-    steps = [step for name, step in vars(Files).items() if not name.startswith("_") and name != "wait"]
     done = []
     with answering(take) as port:
         service.flask("destinations", "add", "hook", f"webhook+http://127.0.0.1:{port}/")
@@ -131,14 +148,9 @@ def test_moving_files_at_random_loses_no_event(service, tmp_path, rounds):
             wait_until(lambda: '"start"' in (tmp_path / "forward.log").read_text())
             clients.go_on(20)
             for _ in range(rounds):
-                step = chance.choice(steps)
-                done.append(step.__name__)
-                step(files)
+                done.append(files.move_at_random())
                 if chance.random() < 0.7:
-                    try:
-                        clients.go_on(20)
-                    except AssertionError:
-                        raise AssertionError((done, clients.refused[-1], service.said()[-2000:])) from None
+                    go_on(clients, service, done)
             clients.go_on(20)
             assert process.poll() is None
         acknowledged = clients.acknowledged_ids()
@@ -150,6 +162,13 @@ def test_moving_files_at_random_loses_no_event(service, tmp_path, rounds):
     assert logs[0] & acknowledged <= set(delivered), done
     assert {answer.status for answer in clients.refused} <= {503}
     assert service.lines(), "all of them JSON"
+
+
+def go_on(clients, service, done):
+    try:
+        clients.go_on(20)
+    except AssertionError:
+        raise AssertionError((done, clients.refused[-1], service.said()[-2000:])) from None
 
 
 def at_ease(client, count):
