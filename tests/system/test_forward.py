@@ -315,7 +315,7 @@ def test_a_destination_with_a_key_stays_bound_to_its_source(running, second):
 
 
 @pytest.mark.smoke
-def test_a_destination_with_a_key_names_its_source_if_there_are_several(running):
+def test_a_destination_with_a_key_must_name_one_of_several_sources(running):
     running.flask("sources", "add", "other")
     refused = running.flask("destinations", "add", "second", "http://KEY@127.0.0.1:1/v1/batch", check=False)
     assert (refused.returncode, refused.stderr) == (

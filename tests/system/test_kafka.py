@@ -21,7 +21,7 @@ def broker(tmp_path_factory):
 
 
 def post_events(service, number):
-    """Post events of users, half of whom have no userId; a messageId is the event's number."""
+    """Post events, half of them with only an anonymousId. The messageId is the event's number."""
     for start in range(0, number, 1000):
         batch = [
             {
