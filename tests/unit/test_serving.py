@@ -40,7 +40,8 @@ def answer(kind, method, status, headers, pieces):
         def sendall(self, data):
             sent.append(data)
 
-    request = SimpleNamespace(method=method, version=(1, 1), should_close=lambda: False)
+    body = SimpleNamespace(read=lambda size: b"")
+    request = SimpleNamespace(method=method, version=(1, 1), should_close=lambda: False, body=body)
     response = kind(request, Sock(), Config())
     response.start_response(status, headers)
     for piece in pieces:
@@ -61,7 +62,7 @@ def test_an_answer_is_what_gunicorn_would_send(monkeypatch, case):
 @pytest.fixture
 def adapted(monkeypatch):
     """The settings of a gunicorn that is adapted for one test."""
-    for name in ("http.wsgi.Response", "util.write_error"):
+    for name in ("http.wsgi.Response", "http.RequestParser.mesg_class", "util.write_error"):
         monkeypatch.setattr(f"gunicorn.{name}", None)
     cfg = Config()
     gunicorn_patches.apply(cfg)
