@@ -105,13 +105,13 @@ def stop() -> None:
 
 def log_rejection(code: str, environ: WSGIEnvironment, count: int = 1) -> None:
     """Log that a request was refused with this code, or `count` items of its batch."""
-    source, path, request_id = _identify(environ)
+    source, route, request_id = _identify(environ)
     fields = {
         "event": "rejected",
         "source": source,
         "code": code,
         "count": count,
-        "path": path,
+        "route": route,
         "request_id": request_id,
     }
     logger.warning("rejected: %s", code, extra=fields)
@@ -119,18 +119,18 @@ def log_rejection(code: str, environ: WSGIEnvironment, count: int = 1) -> None:
 
 def log_internal_error(environ: WSGIEnvironment) -> None:
     """Log the exception that is being handled, with its traceback."""
-    _, path, request_id = _identify(environ)
-    logger.exception("internal error", extra={"event": "internal_error", "path": path, "request_id": request_id})
+    _, route, request_id = _identify(environ)
+    logger.exception("internal error", extra={"event": "internal_error", "route": route, "request_id": request_id})
 
 
 def log_request(to: logging.Logger, environ: WSGIEnvironment, status: int | None, size: int, seconds: float) -> None:
     """Log an answered request to the logger `to`; `size` is the answer's body in bytes."""
-    source, path, request_id = _identify(environ)
+    source, route, request_id = _identify(environ)
     method = environ.get("REQUEST_METHOD")
     fields = {
         "event": "request",
         "method": method,
-        "path": path,
+        "route": route,
         "status": status,
         "seconds": seconds,
         "bytes": size,
@@ -155,10 +155,8 @@ def valid_request_id(text: str | None) -> str | None:
 
 
 def _identify(environ: WSGIEnvironment) -> tuple[str | None, str | None, str | None]:
-    """Return a request's source, path and id, each None if unknown. None of them can contain a key."""
-    path = environ.get("PATH_INFO")
-    path = path and path.encode("latin-1", "replace").decode("utf-8", "replace")
-    return environ.get("tracklog.source"), path, environ.get("tracklog.request_id")
+    """Return a request's source, the rule of its route and its id, each None if unknown. None can contain a key."""
+    return environ.get("tracklog.source"), environ.get("tracklog.route"), environ.get("tracklog.request_id")
 
 
 def _shorten(value: object) -> object:

@@ -234,7 +234,7 @@ def test_a_request_s_id_is_in_its_line_and_its_answer(service, start_nginx):
     status, headers, _ = post(nginx.port, EVENT, **{"X-Request-ID": "the-client-s"})
     assert status == 200
     (given,) = headers.get_all("X-Request-ID")
-    (line,) = [line for line in wait_until(lambda: service.lines("request")) if line["path"] == "/v1/track"]
+    (line,) = [line for line in wait_until(lambda: service.lines("request")) if line.get("route") == "/v1/track"]
     assert (line["request_id"], line["status"], line["source"]) == (given, 200, "example")
 
 

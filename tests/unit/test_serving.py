@@ -69,12 +69,12 @@ def adapted(monkeypatch):
     return cfg
 
 
-def test_what_gunicorn_says_of_a_url_leaves_out_its_query():
+def test_an_exception_is_logged_without_the_url():
     said = []
     logger = Logger.__new__(Logger)
     logger.error_log = SimpleNamespace(exception=lambda *words: said.append(words))
-    logger.exception("Error handling request %s %s", "GET", "/v1/pixel/track?writeKey=secret")
-    assert said == [("Error handling request %s %s", "GET", "/v1/pixel/track")]
+    logger.exception("Error handling request %s %s", "GET", "/v1/projects/secret/settings?writeKey=secret")
+    assert said == [("Error handling request",)]
 
 
 def test_settings_read_as_before(adapted):
