@@ -29,6 +29,8 @@ keepalive = 20  # seconds; nginx must close idle connections sooner, so that non
 graceful_timeout = 30  # seconds; longer than keepalive, so that a stopping worker closes no connection in use
 control_socket_disable = True
 limit_request_line = 8190  # bytes; nginx allows a pixel's URL the same length
+limit_request_field_size = gunicorn_patches.MAX_HEADER_BYTES  # one header may take all of it
+limit_request_fields = 8192  # parsing so many takes about 20 ms, during which other requests wait
 logger_class = Logger
 accesslog = "-" if settings.access_log == "on" else None
 

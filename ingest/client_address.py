@@ -36,5 +36,9 @@ class Client:
         trusted = self._settings.trusted_proxies
         hops = self._environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
         if trusted and len(hops) >= trusted:
-            return str(hops[-trusted]).strip()
+            hop = str(hops[-trusted]).strip(' \t"')
+            # Some proxies write 1.2.3.4:5678, [2001:db8::1] or "[2001:db8::1]:5678".
+            if hop.startswith("["):
+                return hop[1:].partition("]")[0]
+            return hop.partition(":")[0] if hop.count(":") == 1 else hop
         return str(self._environ.get("REMOTE_ADDR", ""))

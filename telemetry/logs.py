@@ -130,10 +130,8 @@ def valid_request_id(text: str | None) -> str | None:
 
 
 def _identify(environ: WSGIEnvironment) -> dict[str, str | None]:
-    """Return a request's source, path and id, each None if unknown. None of them can contain a key."""
-    path = environ.get("PATH_INFO")
-    path = path and path.encode("latin-1", "replace").decode("utf-8", "replace")
-    return {"source": environ.get("tracklog.source"), "path": path, "request_id": environ.get("tracklog.request_id")}
+    """Return a request's source, the rule of its route and its id, each None if unknown. None can contain a key."""
+    return {name: environ.get(f"tracklog.{name}") for name in ("source", "route", "request_id")}
 
 
 def _shorten(value: object) -> object:

@@ -91,14 +91,14 @@ def test_the_access_log_has_neither_keys_nor_queries_nor_bodies(service):
     headers = AUTHENTICATION | {"X-Request-ID": ID}
     for event in (EVENT, {"userId": "secret-body"}):
         service.post("/v1/track", event, headers)
-    service.request("GET", f"/v1/tr%0A%1b%ff?writeKey={SOURCE_ID}")
+    service.request("GET", f"/v1/secret?writeKey={SOURCE_ID}")
 
     def lines():
-        return [line for line in service.lines("request") if "tr" in line["path"]]
+        return [line for line in service.lines("request") if line.get("route") != "/healthz"]
 
     wait_until(lambda: len(lines()) == 3)  # a line is written after the answer
     stored, refused, unknown = lines()
-    assert (stored["method"], stored["path"], stored["status"], stored["source"]) == (
+    assert (stored["method"], stored["route"], stored["status"], stored["source"]) == (
         "POST",
         "/v1/track",
         200,
@@ -110,7 +110,7 @@ def test_the_access_log_has_neither_keys_nor_queries_nor_bodies(service):
     )
     assert 0 < stored["seconds"] < 30
     assert (refused["status"], refused["source"], refused["request_id"]) == (400, "example", ID)
-    assert (unknown["status"], unknown["path"]) == (404, "/v1/tr\n\x1b\ufffd")
+    assert (unknown["status"], "route" in unknown) == (404, False)
     for secret in ("secret", SOURCE_ID, AUTHENTICATION["Authentication"], "writeKey"):
         assert secret not in service.said()
 

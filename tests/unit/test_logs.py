@@ -7,6 +7,7 @@ import os
 
 import pytest
 from factories import AUTHENTICATION, TRACK
+from werkzeug.test import EnvironBuilder
 
 from telemetry import logs, storage_trouble
 
@@ -120,7 +121,7 @@ def test_rejections_of_a_kind_are_one_line_a_minute(post, lines, clock):
         ("example", "invalid_json", 1),
         (None, "missing_write_key", 1),
     ]
-    assert {line["path"] for line in found} == {"/v1/track"}
+    assert {line["route"] for line in found} == {"/v1/track"}
     clock[0] += logs.SECONDS_PER_LINE
     post("/v1/track", {"userId": "1"})
     post("/v1/track", {"userId": "1"})
@@ -145,7 +146,7 @@ def test_the_rejected_items_of_a_batch_are_counted_by_code(post, lines):
 def test_a_request_without_a_route_is_logged_as_rejected(client, lines, method, url):
     client.open(url + "?writeKey=secret", method=method)
     (line,) = named(lines, "rejected")
-    assert (line["code"] in ("not_found", "method_not_allowed"), line["path"]) == (True, url)
+    assert (line["code"] in ("not_found", "method_not_allowed"), "route" in line) == (True, False)
     assert "secret" not in json.dumps(line)
 
 
@@ -200,7 +201,7 @@ def test_an_internal_error_is_a_line_with_a_traceback(client, monkeypatch, lines
     monkeypatch.setattr("routes.track.accept", lambda schema: 1 / 0)
     client.post("/v1/track?writeKey=secret", json=TRACK, headers=AUTHENTICATION | ID)
     (line,) = lines()
-    assert (line["event"], line["path"], line["request_id"]) == ("internal_error", "/v1/track", ID["X-Request-ID"])
+    assert (line["event"], line["route"], line["request_id"]) == ("internal_error", "/v1/track", ID["X-Request-ID"])
     assert line["traceback"].endswith("ZeroDivisionError: division by zero")
     assert "secret" not in json.dumps(line)
 
@@ -246,3 +247,32 @@ def test_an_invalid_request_id_is_not_returned_or_logged(client, lines, odd):
 def test_a_rejections_line_has_the_request_id(client, lines, plain):
     client.post("/v1/track", data="no JSON", headers=AUTHENTICATION | {"X-Request-ID": plain})
     assert [line["request_id"] for line in lines()] == [plain]
+
+
+# Paths
+
+KEYED_PATHS = ["/v1/secret-key", "/secret-key/settings", "/v1/track/secret-key", "/v1/pixel/secret-key", "//secret-key"]
+
+
+@pytest.mark.parametrize("url", KEYED_PATHS)
+def test_no_line_holds_a_path_that_may_contain_a_key(client, lines, url):
+    client.get(url)
+    (line,) = named(lines, "rejected")
+    assert line.get("route") == ("/v1/pixel/<type>" if "pixel" in url else None)
+    assert "secret" not in json.dumps(line)
+
+
+def test_a_request_is_logged_with_the_rule_of_its_route(app, caplog):
+    """gunicorn calls its logger once the request is over."""
+
+    @app.get("/v1/projects/<source_id>/example")
+    def example(source_id):
+        return source_id
+
+    environ = EnvironBuilder("/v1/projects/secret-key/example?writeKey=secret-key").get_environ()
+    app(environ, lambda *_: None).close()
+    with caplog.at_level(logging.INFO):
+        logs.log_request(logging.getLogger("access"), environ, 200, 10, 0.1)
+    (record,) = caplog.records
+    assert record.route == "/v1/projects/<source_id>/example"
+    assert "secret" not in str(vars(record))
