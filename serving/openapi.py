@@ -1,5 +1,6 @@
 """Describe the API in OpenAPI, from the schemas, the table of error codes and the URL map."""
 
+import re
 from typing import Any
 
 from apispec import APISpec
@@ -69,7 +70,7 @@ def describe(app: Flask) -> Spec:
         if methods:
             summary = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
             operation = {"summary": summary, "tags": [rule.endpoint.partition(".")[0]]} | operations[rule.endpoint]
-            spec.path(rule.rule.replace("<type>", "{type}"), operations=dict.fromkeys(methods, operation))
+            spec.path(re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), operations=dict.fromkeys(methods, operation))
     return spec.to_dict()
 
 
@@ -134,6 +135,7 @@ def _operations() -> dict[str, Spec]:
         "validate.validate": _posted(item_or_batch, "Verdict", HEADER_QUERY_OR_BODY),
         "pixel.pixel": _pixel(),
         "client_metrics.client_metrics": _open(_partial(success=TRUE)),
+        "settings.settings": _settings(),
         "ops.healthz": _open(_partial(status={"const": "ok"})),
         "ops.readyz": _open(_partial(status={"const": "ready"}), 503),
         "ops.metrics": {"security": [], "responses": _responses(STRING) | {200: text}},
@@ -162,6 +164,14 @@ def _pixel() -> Spec:
     answers = dict.fromkeys((200, 401, 500, 503), picture) | {404: "Error404"}
     answers[400] = {"description": "Refused", "content": picture["content"] | _json("", _ref("Refusal"))["content"]}
     return {"parameters": [call, data, flat], "security": HEADER_QUERY_OR_BODY, "responses": answers}
+
+
+def _settings() -> Spec:
+    """Return the operation of the configuration that client libraries fetch."""
+    source_id = {"in": "path", "name": "source_id", "required": True, "schema": STRING}
+    segment = _object(["protocol"], apiKey=STRING, apiHost=STRING, protocol={"const": "http"})
+    answer = _object(integrations=_object(**{"Segment.io": segment}))
+    return {"parameters": [source_id], **_open(answer, 404, 503)}
 
 
 def _responses(answer: Spec, *statuses: int) -> Spec:
