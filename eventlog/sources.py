@@ -55,13 +55,13 @@ class Sources:
         return found[0]
 
     def named(self, name: str) -> Source:
-        """Return the source with this name and its oldest key. Raise NotPossible if there is none."""
+        """Return the source with this name and one of its keys in use. Raise NotPossible if there is none."""
         for source in self._select("WHERE name = ? AND key.id = sources.id", (name,)):
             return source
         raise NotPossible(f"There is no source {name!r}")
 
     def all(self) -> list[Source]:
-        """Return all sources by name, each with its oldest key."""
+        """Return all sources by name, each with one of its keys in use."""
         return self._select("WHERE key.id = sources.id ORDER BY name")
 
     def all_keys(self) -> list[Source]:

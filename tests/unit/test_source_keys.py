@@ -9,7 +9,6 @@ import pytest
 
 import eventlog
 from eventlog import schema
-from ingest.auth import find_source_in_body
 
 AT = "2015-11-10T00:45:23.412Z"
 OLD, NEW = "ILoveData123", "new key/+ü"
@@ -57,11 +56,26 @@ def test_both_keys_of_a_source_share_its_name_and_its_messageids(run, post_with,
     assert query("SELECT DISTINCT source FROM events") == [("example",)]
 
 
-def test_a_batch_with_both_keys_is_refused_as_one_with_two_sources(log):
-    """The items must agree on the key, which need not be known to say so."""
-    log.sources.add_key("example", NEW)
-    with pytest.raises(Exception, match="same writeKey"):
-        find_source_in_body({}, [{"writeKey": OLD}, {"writeKey": NEW}], log.sources)
+@pytest.mark.parametrize("keys", [(OLD, NEW), (NEW, OLD), (OLD, NEW, OLD)])
+def test_the_items_of_a_batch_may_have_either_key(run, client, keys, query):
+    """A library's queue keeps items from before its key was changed."""
+    run("rotate", "example", "--source-id", NEW)
+    batch = [EVENT | {"type": "track", "messageId": f"{n}", "writeKey": key} for n, key in enumerate(keys)]
+    assert client.post("/v1/batch", data=json.dumps({"batch": batch})).json["stored"] == len(keys)
+    assert query("SELECT DISTINCT source FROM events") == [("example",)]
+    assert query("SELECT count(*) FROM events WHERE payload LIKE '%key%'") == [(0,)]
+
+
+@pytest.mark.parametrize("wrong", ["other key", "retired", "nobody", "", "a\0", "\ud800", 7, ["x"], {}])
+def test_the_items_of_a_batch_belong_to_one_source(run, client, wrong, query):
+    run("rotate", "example", "--source-id", NEW)
+    run("rotate", "example", "--source-id", "retired")
+    run("rotate", "example", "--retire", "retired")
+    run("add", "other", "--source-id", "other key")
+    batch = [EVENT | {"type": "track", "writeKey": key} for key in (OLD, NEW, wrong)]
+    response = client.post("/v1/batch", data=json.dumps({"batch": batch}))
+    assert (response.status_code, response.json["code"]) == (401, "invalid_authorization")
+    assert query("SELECT count(*) FROM events") == [(0,)]
 
 
 def test_a_refused_event_of_either_key_belongs_to_the_source(run, post_with, query):
