@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -61,9 +61,9 @@ def event(id, user="1", at=AT):
 class Sender:
     """Sends requests to a log, and notes on the disk when each was sent and when it was acknowledged."""
 
-    def __init__(self, path, disk):
+    def __init__(self, path, disk, add_source=lambda log: log.sources.add("example", "ILoveData123")):
         self.log = eventlog.EventLog(str(path))
-        self.log.sources.add("example", "ILoveData123")
+        add_source(self.log)
         self._disk = disk
         self._requests = 0
 
@@ -185,7 +185,7 @@ class Migration:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
             eventlog.create(str(place / "log.db"))
-            sender = Sender(place / "log.db", disk)
+            sender = Sender(place / "log.db", disk, add_source_as_before)
             for _ in range(4):
                 sender.send(3)
         self.leave(sender, place / "log.db")
@@ -205,6 +205,11 @@ class Migration:
         newest = len(schema.MIGRATIONS)
         assert version == newest or (version == 1 and not noted(notes, "migrated")), "the migration is lost"
         check_log(place / "log.db", notes)
+
+
+def add_source_as_before(log):
+    with closing(apsw.Connection(log.path)) as connection:
+        connection.execute("INSERT INTO sources VALUES ('ILoveData123', 'example', 1, ?)", (AT,))
 
 
 class MigrationOfBackup(Migration):
