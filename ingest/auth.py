@@ -33,9 +33,16 @@ def find_source_in_body(value: Any, items: Sequence[Any], sources: Sources) -> S
         keys = [_key_of(item) for item in items]
     if None in keys:
         raise ApiError("missing_write_key")
-    if any(key != keys[0] for key in keys):
-        raise ApiError("invalid_authorization", "All items of a batch must have the same writeKey")
-    return _look_up(keys[0], sources)
+    source = _look_up(keys[0], sources)
+    if not all(key == keys[0] or is_key_of(source, key, sources) for key in keys):
+        raise ApiError("invalid_authorization", "All items of a batch must have keys of one source")
+    return source
+
+
+def is_key_of(source: Source, key: Any, sources: Sources) -> bool:
+    """Return True if this is a key of the source that is in use. Raise Unavailable."""
+    found = sources.find(key) if isinstance(key, str) and key.isprintable() else None
+    return found is not None and found.name == source.name
 
 
 def _key_of(value: Any) -> Any:

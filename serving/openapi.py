@@ -1,5 +1,6 @@
 """Describe the API in OpenAPI, from the schemas, the table of error codes and the URL map."""
 
+import re
 from typing import Any
 
 from flask import Flask
@@ -54,7 +55,7 @@ def describe(app: Flask) -> Spec:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             summary = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
             operation = {"summary": summary, "tags": [rule.endpoint.partition(".")[0]]} | operations[rule.endpoint]
-            paths[rule.rule.replace("<type>", "{type}")] = {method.lower(): operation}
+            paths[re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)] = {method.lower(): operation}
     components = {
         "securitySchemes": KEYS,
         "schemas": _bodies() | _answers(),
@@ -115,6 +116,7 @@ def _operations() -> dict[str, Spec]:
         "validate.validate": _posted({"anyOf": [_ref("Item"), _ref("Batch")]}, "Verdict", HEADER_QUERY_OR_BODY),
         "pixel.pixel": _pixel(),
         "client_metrics.client_metrics": _open(_json(_object(success=TRUE))),
+        "settings.settings": _settings(),
         "ops.healthz": _open(_json(_object(status={"const": "ok"}))),
         "ops.readyz": _open(_json(_object(status={"const": "ready"})), 503),
         "ops.metrics": _open({"text/plain": {"schema": STRING}}),
@@ -143,6 +145,14 @@ def _pixel() -> Spec:
     answers = dict.fromkeys((200, 401, 500, 503), picture) | {404: _ref("Error404", "responses")}
     answers[400] = {"description": "Refused", "content": picture["content"] | _json(_ref("Refusal"))}
     return {"parameters": [call, data, flat], "security": HEADER_QUERY_OR_BODY, "responses": answers}
+
+
+def _settings() -> Spec:
+    """Return the operation of the configuration that client libraries fetch."""
+    source_id = {"in": "path", "name": "source_id", "required": True, "schema": STRING}
+    segment = _object(["protocol"], apiKey=STRING, apiHost=STRING, protocol={"const": "http"})
+    answer = _object(integrations=_object(**{"Segment.io": segment}))
+    return {"parameters": [source_id], **_open(_json(answer), 404, 503)}
 
 
 def _responses(answer: Spec, *statuses: int) -> Spec:

@@ -131,7 +131,8 @@ def valid_request_id(text: str | None) -> str | None:
 
 def _identify(environ: WSGIEnvironment) -> dict[str, str | None]:
     """Return a request's source, the rule of its route and its id, each None if unknown. None can contain a key."""
-    return {name: environ.get(f"tracklog.{name}") for name in ("source", "route", "request_id")}
+    source, route = environ.get("tracklog.source"), environ.get("tracklog.route")
+    return {"source": source, "route": route, "request_id": environ.get("tracklog.request_id")}
 
 
 def _shorten(value: object) -> object:

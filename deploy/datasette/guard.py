@@ -8,6 +8,7 @@ from typing import Any
 #: The visible columns of the tables with secrets. SQLite returns NULL for every other column.
 VISIBLE_COLUMNS = {
     "sources": {"name", "enabled", "created_at"},
+    "source_keys": {"source", "created_at", "retired_at"},
     "rejected": {
         *("id", "source", "received_at", "route", "code", "cut", "times_seen", "replayed_at", "became"),
     },

@@ -228,6 +228,7 @@ def test_the_history_of_a_user_follows_alias_and_identify(browsed):
 SECRET_SQL = [
     "SELECT * FROM sources",
     "SELECT name FROM sources WHERE id = 'OtherKey'",
+    "SELECT id FROM source_keys",
     "SELECT url FROM destinations",
     "SELECT url FROM destinations FULL JOIN (SELECT NULL AS url) USING (url)",
     "SELECT id FROM (SELECT NULL AS id) NATURAL FULL JOIN main.sources",
@@ -312,7 +313,15 @@ def test_only_the_names_of_this_machine_are_served(browsed, host, status):
 
 
 @pytest.mark.parametrize(
-    "path", ["/tracklog/sources", "/tracklog/sources/OtherKey", "/tracklog.db", "/_memory", "/-/dashboards/none"]
+    "path",
+    [
+        "/tracklog/sources",
+        "/tracklog/sources/OtherKey",
+        "/tracklog/source_keys",
+        "/tracklog.db",
+        "/_memory",
+        "/-/dashboards/none",
+    ],
 )
 def test_other_databases_and_tables_are_not_served(browsed, path):
     assert browsed[1].get(path)[0] in (403, 404)

@@ -91,6 +91,8 @@ HOSTILE = [
     "SELECT * FROM sqlite_stmt",
     "SELECT * FROM sqlite_stat1",
     "SELECT 'x' IN (SELECT id FROM sources)",
+    "SELECT id FROM source_keys",
+    "SELECT id FROM source_keys FULL JOIN (SELECT NULL AS id) USING (id)",
     "SELECT digest FROM rejected",
     "ATTACH 'file:x?mode=ro' AS x",
     "CREATE TEMP VIEW v AS SELECT * FROM sources",
@@ -144,6 +146,7 @@ def test_every_column_is_visible_or_listed_as_secret(logs):
     }
     assert {table: columns[table] - shown for table, shown in guard.VISIBLE_COLUMNS.items()} == {
         "sources": {"id"},
+        "source_keys": {"id"},
         "rejected": {"message", "errors", "body", "digest"},
         "destinations": {"url", "last_error"},
     }
@@ -154,6 +157,7 @@ def test_every_column_is_visible_or_listed_as_secret(logs):
 
 COLUMNS = {
     "sources": ("id", "name", "enabled"),
+    "source_keys": ("id", "source", "retired_at"),
     "rejected": ("id", "source", "body", "digest", "message", "code"),
     "destinations": ("name", "url", "last_error", "position"),
     "events": ("id", "source", "name", "payload"),
@@ -194,7 +198,7 @@ def tables(draw, depth, wanted=()):
     if kind < 3 and wanted:
         values = draw(st.lists(st.sampled_from(LITERALS), min_size=len(wanted), max_size=len(wanted)))
         return f"(SELECT {', '.join(f'{value} AS {name}' for value, name in zip(values, wanted, strict=True))})", wanted
-    name = draw(st.sampled_from((*COLUMNS, "sources", "rejected", "destinations")))
+    name = draw(st.sampled_from((*COLUMNS, "sources", "source_keys", "rejected", "destinations")))
     return draw(st.sampled_from((name, f"main.{name}", f'"{name}"', f"(SELECT * FROM {name})"))), COLUMNS[name]
 
 

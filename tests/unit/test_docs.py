@@ -55,7 +55,7 @@ def test_every_documented_code_exists():
 
 def test_every_route_is_documented(app):
     for rule in app.url_map.iter_rules():
-        path = rule.rule.replace("<type>", "{type}")
+        path = re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)
         assert f"`{path}`" in API or any(f"`{method} {path}`" in API for method in ("GET", "POST")), path
 
 

@@ -238,6 +238,7 @@ WRITES = {
     "append rejected": lambda log: log.append([], [rejection(b"new")]),
     "sources.add": lambda log: log.sources.add("new"),
     "sources.set_enabled": lambda log: log.sources.set_enabled("example", False),
+    "sources.add_key": lambda log: log.sources.add_key("example"),
 }
 READS = {
     "read_after": lambda log: log.reader.read_after(0),
@@ -246,6 +247,7 @@ READS = {
     "counts": lambda log: log.reader.counts(),
     "sources.find": lambda log: log.sources.find("nobody"),
     "sources.all": lambda log: log.sources.all(),
+    "sources.all_keys": lambda log: log.sources.all_keys(),
 }
 
 

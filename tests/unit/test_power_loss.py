@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -63,9 +63,9 @@ def make_event(id, user="1", at=AT):
 class Sender:
     """A sender that notes on the disk when each request was sent and acknowledged."""
 
-    def __init__(self, path, disk):
+    def __init__(self, path, disk, add_source=lambda log: log.sources.add("example", SOURCE_ID)):
         self.log = eventlog.EventLog(str(path))
-        self.log.sources.add("example", SOURCE_ID)
+        add_source(self.log)
         self._disk = disk
         self._requests = 0
 
@@ -187,7 +187,7 @@ class Migration:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
             eventlog.create(str(place / "log.db"))
-            sender = Sender(place / "log.db", disk)
+            sender = Sender(place / "log.db", disk, add_source_as_before)
             for _ in range(4):
                 sender.send(3)
         self.leave(sender, place / "log.db")
@@ -207,6 +207,11 @@ class Migration:
         newest = len(schema.MIGRATIONS)
         assert version == newest or (version == 1 and not noted(notes, "migrated")), "the migration is lost"
         check_log(place / "log.db", notes)
+
+
+def add_source_as_before(log):
+    with closing(apsw.Connection(log.path)) as connection:
+        connection.execute("INSERT INTO sources VALUES ('ILoveData123', 'example', 1, ?)", (AT,))
 
 
 class MigrationOfBackup(Migration):

@@ -20,8 +20,10 @@ NO_JSON = '{"id": 1 ' + HOSTILE
 RUNS = [
     ("sources add new", False),
     ("sources list", False),
+    ("sources rotate example", False),
     ("sources disable example", False),
     ("sources enable example", False),
+    ("sources remove new", False),
     ("events tail", True),
     ("events stats", True),
     ("events check", True),

@@ -12,10 +12,11 @@ const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
   args: [...flags, '--disable-component-update', '--disable-sync'],
 })
-const page = await browser.newPage()
+const page = await browser.newPage({ ignoreHTTPSErrors: true })
 
 page.on('pageerror', (error) => say({ error: String(error) }))
 page.on('console', (message) => message.type() === 'log' && console.log(message.text()))
+page.on('request', (request) => say({ request: new URL(request.url()).origin }))
 page.on('response', (response) => {
   const request = response.request()
   if (response.url().startsWith(url)) say({ answer: response.status(), url: response.url(), body: request.postData() })
@@ -28,7 +29,8 @@ network.on('Network.responseReceived', ({ type, response }) => {
 })
 
 const target = new URL(address)
-target.searchParams.set('api', new URL('/v1', url).href.replace('http://', ''))
+target.searchParams.set('api', new URL('/v1', url).href.replace(/^https?:\/\//, ''))
+target.searchParams.set('cdn', new URL(url).origin)
 target.searchParams.set('key', writeKey)
 const wanted = names[0] === 'every' ? Object.keys(calls) : names
 for (const name of wanted) target.searchParams.append('call', name)
