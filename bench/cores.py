@@ -14,7 +14,7 @@ from servers import PROJECT, serving, tracklog
 
 import eventlog
 from bench import measure
-from eventlog.runtime import ThreadRuntime
+from eventlog.runtime import Runtime
 
 SIZES = (1, 10, 30, 100, 300, 1000)
 WORKERS = (1, 2, 4, 8)
@@ -39,7 +39,7 @@ def main():
         results.save("cores", {"groups": groups, "workers": cases})
 
 
-class NoCheckpoints(ThreadRuntime):
+class NoCheckpoints(Runtime):
     """Leaves out checkpoints, for which the groups of a gevent worker do not wait."""
 
     is_cooperative = True

@@ -17,17 +17,17 @@ from servers import PEERS, serving, tracklog
 SECONDS = 12
 CASES = ("c64", load.BATCHES)
 
-# A stack counts for the first of these parts that contains one of its frames, from the innermost frame outwards.
+# The rooms of the code. A stack counts for the room of its innermost frame that has one.
 ROOMS = [
     ("eventlog: writing", r"eventlog/(?!sources|__init__|reader|times)"),
-    ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|client_address)\.py"),
+    ("authentication, metrics and log lines", r"(auth|sources|metrics|logs|cors|client_address)\.py"),
     ("parsing JSON", r"parsing/json|json/decoder"),
-    ("marshmallow and our fields", r"schemas\.py|parsing/timestamps|marshmallow/"),
-    ("stamping, and writing JSON", r"(checking|stamping)\.py|json/encoder"),
+    ("marshmallow and schemas.py", r"schemas\.py|parsing/timestamps|marshmallow/"),
+    ("stamping and encoding JSON", r"(checking|stamping)\.py|json/encoder"),
     ("intake: body and receipt", r"(intake|incoming|body|query)\.py|routes/"),
-    ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|[( ]app\.py"),
+    ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|(lean_flask|error_handlers)\.py"),
     ("gunicorn: parsing HTTP", r"gunicorn/http/(?!wsgi)"),
-    ("gunicorn: answering, and its loop", r"gunicorn/|serving\.py"),
+    ("gunicorn: answers and main loop", r"gunicorn/|gunicorn_(logger|patches)\.py"),
     ("gevent: sockets and switching", r"gevent/|greenlet"),
 ]
 NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # an idle thread
@@ -50,7 +50,7 @@ def main():
 
 
 def profile(checkout, case):
-    """Return an event's microseconds of CPU time, and the parts' shares."""
+    """Return the CPU time of an event in microseconds, and the share of each room."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=results.PROJECT)))
         server = stack.enter_context(serving(tracklog(folder, checkout)))

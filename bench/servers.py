@@ -219,5 +219,5 @@ def missing(names):
     """Return the missing programs that these servers and their measurements need."""
     needs = {"wrk": shutil.which("wrk"), "strace": shutil.which("strace")}
     if {"fastapi", "fastify", "pocketbase"} & set(names):
-        needs["make bench-peers"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()
+        needs["make bench/peers/installed"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()
     return [name for name, found in needs.items() if not found]

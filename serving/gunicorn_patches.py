@@ -7,7 +7,7 @@
 | `util.write_error`   | answer malformed requests in JSON                    | needed: the API promises it           |
 | `Config.__getattr__` | keep settings as attributes: a call reads 24 of them | 4.5 % of a call's CPU                 |
 
-docs/design.md says how this was measured. Patches worth less than 3 % were removed. setup.cfg pins the versions.
+docs/decisions.md says how this was measured. Patches worth less than 3 % were removed. setup.cfg pins the versions.
 """
 
 import json

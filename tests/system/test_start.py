@@ -17,7 +17,7 @@ EVENT = {"userId": "1", "event": "Posted"}
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({}, "There is no log at"),
+        ({}, "If it was moved, move it back. To create one: flask sources add NAME"),
         ({"TRACKLOG_MAX_BODY_BYTES": "8MB"}, "TRACKLOG_MAX_BODY_BYTES must be a whole number of at least 1, not '8MB'"),
         ({"TRACKLOG_BIND": "nowhere"}, "TRACKLOG_BIND must be HOST:PORT or unix:PATH, not 'nowhere'"),
     ],

@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, and names all that there is."""
+"""The OpenAPI document is valid and complete."""
 
 import openapi_spec_validator
 import pytest
@@ -11,7 +11,7 @@ ALL = [*schemas.CALLS.values(), schemas.BATCH]
 
 @pytest.fixture
 def document(client):
-    """The document, as a client gets it."""
+    """The document that a client gets."""
     return client.get("/openapi.json").json
 
 
@@ -19,7 +19,7 @@ def test_the_document_is_valid(document):
     openapi_spec_validator.validate(document)
 
 
-def test_it_is_made_once(client, monkeypatch):
+def test_the_document_is_made_once(client, monkeypatch):
     first = client.get("/openapi.json").data
     monkeypatch.setattr("routes.ops.describe", None)
     assert client.get("/openapi.json").data == first
@@ -46,7 +46,7 @@ def test_every_operation_has_a_summary_and_its_shapes(document):
         assert content[0] == "image/gif" or content[1]["schema"], path
 
 
-def test_what_takes_events_says_how_to_authenticate_and_that_a_log_can_be_out_of_reach(document):
+def test_every_route_for_events_has_keys_401_and_503(document):
     for path, operation in operations(document):
         takes_events = path.startswith(("/v1/", "/beacon/")) and path != "/v1/m"
         assert ("401" in operation["responses"]) is takes_events, path
@@ -58,7 +58,7 @@ def test_what_takes_events_says_how_to_authenticate_and_that_a_log_can_be_out_of
 
 
 @pytest.mark.parametrize("schema", ALL, ids=lambda schema: type(schema).__name__)
-def test_every_field_of_a_schema_is_described_and_what_is_required_is(document, schema):
+def test_every_field_of_a_schema_is_described(document, schema):
     described = document["components"]["schemas"][type(schema).__name__]
     assert set(described["properties"]) == set(schema.fields) | {"sentAt", "writeKey"}
     assert all(each["description"] for each in described["properties"].values())
@@ -79,7 +79,7 @@ def test_a_batch_is_a_list_of_any_calls(document):
     assert [each["$ref"].rpartition("/")[2].lower() for each in described["Item"]["anyOf"]] == list(schemas.CALLS)
 
 
-def test_every_reference_leads_somewhere(document):
+def test_every_reference_has_a_target(document):
     def references(value):
         if isinstance(value, dict):
             yield from [value["$ref"]] if "$ref" in value else []
