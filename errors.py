@@ -25,7 +25,7 @@ CODES = {
     "event_too_large": (400, "The event is too large"),
     "too_deep": (400, "Objects and lists must not be nested deeper than 200 levels"),
     "invalid_number": (400, "NaN, Infinity and numbers beyond the range of a double are not valid JSON"),
-    "invalid_text": (400, "Text must be valid Unicode, without lone surrogates"),
+    "invalid_text": (400, "An id must be valid Unicode, without lone surrogates"),
     # An event's fields
     "id_required": (400, "userId or anonymousId is required; alias requires userId"),
     "id_not_string": (400, "An id must be a string or a number"),

@@ -41,7 +41,12 @@ class TextOrNumber(Nullable):
 class Id(TextOrNumber):
     """An id; blank means absent."""
 
-    default_error_messages = {"required": "id_required", "invalid": "id_not_string", "nul": "id_invalid", "surrogate": "invalid_text"}
+    default_error_messages = {
+        "required": "id_required",
+        "invalid": "id_not_string",
+        "nul": "id_invalid",
+        "surrogate": "invalid_text",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
