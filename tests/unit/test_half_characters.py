@@ -16,7 +16,7 @@ STORED = {
     "in a list": ({"x": ["é", ["\ud83d"]]}, {"x": ["é", ["\ufffd"]]}),
     "in a field name": ({"na\ud83dme": 1}, {"na\ufffdme": 1}),
     "in a nested name": ({"traits": {"\ud83d": {"\ude00": 1}}}, {"traits": {"\ufffd": {"\ufffd": 1}}}),
-    "two names that become one": ({"x": {"\ud83d": 1, "\ude00": 2}}, {"x": {"\ufffd": 2}}),
+    "two names that become one": ({"x": {"\ud83d": 1} | {"\ude00": 2}}, {"x": {"\ufffd": 2}}),
     "in context": ({"context": {"page": {"title": "\ud83d"}}}, {"context": {"page": {"title": "\ufffd"}}}),
     "in event": ({"event": "Added \ud83d"}, {"event": "Added \ufffd"}),
     "beside exact numbers": ({"x": ["\ud83d", 10**30, 1.5e300]}, {"x": ["\ufffd", 10**30, 1.5e300]}),

@@ -20,7 +20,7 @@ def test_long():
 """
 SYSTEM = """
 import pytest
-from service import need
+from needs import need
 
 @pytest.mark.parametrize("number", range(3))
 def test_with_nginx(number):

@@ -1,5 +1,5 @@
 // Drive npm @segment/analytics-next in Chromium: analytics_next.mjs URL WRITE_KEY PAGE [every|CALL...]
-// With no call the page makes the one that every page makes, of its being seen; it stays open until standard input ends.
+// Without a call, the page only makes its own page call. It stays open until standard input ends.
 
 import { once } from 'node:events'
 import { chromium } from 'playwright-core'
@@ -36,7 +36,7 @@ await page.goto(target.href)
 
 process.stdin.resume()
 await once(process.stdin, 'end')
-// What is still to be sent is stored when a page is left, for the next page of the same origin.
+// When the page closes, the library stores unsent events for the next page of the same origin.
 await page.goto(new URL('calls.mjs', address).href)
 const queue = `persisted-queue:v1:${writeKey}:dest-Segment.io:items`
 const held = await page.evaluate((key) => JSON.parse(localStorage.getItem(key) ?? '[]'), queue)
