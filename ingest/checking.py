@@ -135,7 +135,9 @@ class Checker:
         except ValidationError as error:
             errors = _field_errors(error.messages_dict)
             if "batch" not in envelope:
-                raise ApiError("batch_not_list", f"This is one call; send it to {_find_route(envelope)}", errors) from None
+                raise ApiError(
+                    "batch_not_list", f"This is one call; send it to {_find_route(envelope)}", errors
+                ) from None
             _raise_first(errors)
         if defaults.size > self._settings.max_event_bytes:
             raise ApiError("event_too_large", "context and integrations alone are larger than an event may be")
