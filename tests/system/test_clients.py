@@ -97,11 +97,12 @@ def text_of(event, *fields):
 
 
 ID_FIELDS = ("userId", "anonymousId", "groupId", "previousId")
+ALL_IDS = (*ID_FIELDS, "messageId")
 FAULTS = {
     "event_too_large": lambda event: len(json.dumps(event)) > 512 * 1024,
     "too_deep": lambda event: json.dumps(event).count('{"in": ') > 200,
     "invalid_number": lambda event: re.search('": (NaN|Infinity)', json.dumps(event)),
-    "invalid_text": lambda event: re.search(LONE_SURROGATES, text_of(event, *ID_FIELDS) + event["messageId"]),
+    "invalid_text": lambda event: re.search(LONE_SURROGATES, "".join(str(event.get(id)) for id in ALL_IDS)),
     "id_not_string": lambda event: any(isinstance(event.get(field), bool | list) for field in ID_FIELDS),
     "id_invalid": lambda event: any("\0" in text_of(event, field) for field in ID_FIELDS),
     "group_id_required": lambda event: event["type"] == "group" and not text_of(event, "groupId"),
@@ -128,7 +129,7 @@ def check_record(event, posted):
             continue
         elif field == "context":
             recorded = {name: event["context"][name] for name in value}
-        elif field in ID_FIELDS:
+        elif field in (*ID_FIELDS, "event"):
             value, recorded = text_of(posted, field) or None, event.get(field)
         else:
             recorded = event["originalTimestamp" if field == "timestamp" else field]
