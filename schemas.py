@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, pre_load, validates_schema
 
+from parsing.json_text import is_unicode
 from parsing.timestamps import parse_timestamp
 
 OLD_SPELLINGS = {"userID": "userId", "anonymousID": "anonymousId", "groupID": "groupId"}
@@ -40,12 +41,19 @@ class TextOrNumber(Nullable):
 class Id(TextOrNumber):
     """An id; blank means absent."""
 
-    default_error_messages = {"required": "id_required", "invalid": "id_not_string", "nul": "id_invalid"}
+    default_error_messages = {
+        "required": "id_required",
+        "invalid": "id_not_string",
+        "nul": "id_invalid",
+        "surrogate": "invalid_text",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         if "\0" in text:
             raise self.make_error("nul")
+        if not is_unicode(text):
+            raise self.make_error("surrogate")
         return text if text.strip() else missing
 
 

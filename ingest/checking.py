@@ -21,6 +21,7 @@ from parsing.timestamps import parse_sent_at
 from schemas import BATCH, CALLS, UNTYPED, Call
 
 MAX_MESSAGE_ID_LENGTH = 255  # characters
+CALLS_BY_FIELD = {"event": "track", "groupId": "group", "previousId": "alias", "name": "page", "properties": "page"}
 MAX_ERRORS = 100  # listed for a call, for /v1/validate, and for a batch before each item lists only its first
 MAX_ITEM_ERRORS = 10  # listed for a batch item
 
@@ -86,6 +87,8 @@ class Checker:
             codes = error.messages_dict
         if _is_too_long(value.get("messageId")):
             codes["messageId"] = ["message_id_too_long"]
+        if codes and isinstance(value.get("batch"), list):
+            raise ApiError("bad_request", "This is a batch; send it to /v1/batch")
         if not codes:
             with suppress(ValueError):  # it is not JSON; its defects tell why
                 return self._stamper.stamp(schema.call, call)
@@ -124,13 +127,18 @@ class Checker:
     def _read_defaults(self, envelope: Any) -> BatchDefaults:
         """Return the defaults of a batch. Raise ApiError if it is not a batch, or too large."""
         if not isinstance(envelope, dict):
-            raise ApiError("bad_request", "A batch must be a JSON object")
+            raise ApiError("bad_request", 'A batch must be a JSON object: {"batch": [...]}')
         if OVERSIZED in (envelope.get("context"), envelope.get("integrations")):
             raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
             defaults = BatchDefaults(BATCH.load(envelope))
         except ValidationError as error:
-            _raise_first(_field_errors(error.messages_dict))
+            errors = _field_errors(error.messages_dict)
+            if "batch" not in envelope:
+                raise ApiError(
+                    "batch_not_list", f"This is one call; send it to {_find_route(envelope)}", errors
+                ) from None
+            _raise_first(errors)
         if defaults.size > self._settings.max_event_bytes:
             raise ApiError("event_too_large", "context and integrations alone are larger than an event may be")
         _raise_first(self._find_defects(defaults.objects, MAX_ERRORS))
@@ -167,6 +175,14 @@ def check_size(text: str, limit: int) -> None:
 
 def _json_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _find_route(call: dict[str, Any]) -> str:
+    """Return the route of a call that was sent to that of a batch, by its type or its fields."""
+    type = str(call.get("type")).lower()
+    if type not in CALLS:
+        type = next((name for field, name in CALLS_BY_FIELD.items() if field in call), "identify")
+    return f"/v1/{type}"
 
 
 def _is_too_long(message_id: Any) -> bool:

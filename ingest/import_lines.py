@@ -49,4 +49,5 @@ def _check_event(source: str, event: Any, text: str) -> Event:
             raise NotPossible(f"The event's {name} must be as a log writes it: in UTC, with milliseconds, ending in Z")
     if "messageId" not in call:
         raise NotPossible("The event needs a messageId")
-    return make_event(source, schema.call, call, event["timestamp"], event["receivedAt"], text)
+    payload = json_text.encode(event) if json_text.has_lone_surrogates(event, text) else text
+    return make_event(source, schema.call, call, event["timestamp"], event["receivedAt"], payload)

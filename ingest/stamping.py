@@ -76,13 +76,14 @@ class Stamper:
 
 def make_event(source: str, type: str, call: dict[str, Any], timestamp: str, received_at: str, payload: str) -> Event:
     """Return the Event of a call that has a messageId."""
+    name = call.get(NAME_FIELDS[type]) if type in NAME_FIELDS else None
     return Event(
         source=source,
         message_id=call["messageId"],
         type=type,
         user_id=call.get("userId"),
         anonymous_id=call.get("anonymousId"),
-        name=call.get(NAME_FIELDS[type]) if type in NAME_FIELDS else None,
+        name=name and json_text.replace_surrogates(name),
         timestamp=timestamp,
         received_at=received_at,
         payload=payload,

@@ -146,7 +146,7 @@ def test_a_sent_event_that_was_imported_is_a_duplicate(log, path, post):
         (line(timestamp="2015-11-10"), "The event's timestamp must be"),
         (line(receivedAt=None), "The event's receivedAt must be"),
         (line(properties={"x": float("nan")}), "invalid_number"),
-        (line(properties={"x": "\ud800"}), "invalid_text"),
+        (line(anonymousId="\ud800"), "invalid_text"),
         (line(properties=json.loads('{"x":' * 250 + "1" + "}" * 250)), "too_deep"),
     ],
 )  # fmt: skip
