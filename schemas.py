@@ -15,6 +15,20 @@ def is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
+def take_type(item: Any) -> Any:
+    """Return the type of a batch item, or None.
+
+    Libraries of 2012 to 2014 call it `action`, and the messageId `requestId`. Rename both in the item.
+    """
+    if not isinstance(item, dict):
+        return None
+    if item.get("type") is None and item.get("action") is not None:
+        item["type"] = item.pop("action")
+        if "requestId" in item and is_blank(item.get("messageId")):
+            item["messageId"] = item.pop("requestId")
+    return item.get("type")
+
+
 class Nullable(fields.Field[Any]):
     """A field for which null means absent."""
 
@@ -161,6 +175,7 @@ class Call(OrderedSchema):
     """The fields that all calls have."""
 
     call: ClassVar[str] = ""  # its name, which is the type of its events
+    fallbacks: ClassVar[dict[str, str]] = {}  # the name of a field in libraries of 2012 to 2014 -> its present name
 
     type = Type()
     userId = Id()
@@ -178,6 +193,10 @@ class Call(OrderedSchema):
         for old, new in OLD_SPELLINGS.items():
             if old in data:
                 data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
+                del data[old]
+        for old, new in self.fallbacks.items():
+            if data.get(old) is not None and is_blank(data.get(new)):
+                data = {**data, new: data[old]}
                 del data[old]
         return data
 
@@ -224,6 +243,7 @@ class Group(UserCall):
 
 class Alias(Call):
     call = "alias"
+    fallbacks = {"from": "previousId", "to": "userId"}
     userId = Id(required=True)
     previousId = Id(required=True, error_messages={"required": "previous_id_required"})
 

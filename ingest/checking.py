@@ -18,7 +18,7 @@ from parsing import json_text
 from parsing.json_batch import ParsedValue
 from parsing.json_values import OVERSIZED
 from parsing.timestamps import parse_sent_at
-from schemas import BATCH, CALLS, UNTYPED, Call
+from schemas import BATCH, CALLS, UNTYPED, Call, take_type
 
 MAX_MESSAGE_ID_LENGTH = 255  # characters
 MAX_ERRORS = 100  # listed for a call, for /v1/validate, and for a batch before each item lists only its first
@@ -97,7 +97,7 @@ class Checker:
 
     def check_item(self, item: ParsedValue, defaults: BatchDefaults, max_errors: int = MAX_ERRORS) -> Event:
         """Return the Event of a batch item, which names its type."""
-        type = item.value.get("type") if isinstance(item.value, dict) else None
+        type = take_type(item.value)
         schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
         return self.check_call(schema, item, defaults, max_errors)
 

@@ -52,8 +52,7 @@ def test_what_takes_events_says_how_to_authenticate_and_that_a_log_can_be_out_of
         assert ("401" in operation["responses"]) is takes_events, path
         assert ("503" in operation["responses"]) is (takes_events or path == "/readyz"), path
         keys = {name for names in operation["security"] for name in names}
-        in_query = {"writeKey"} if operation["tags"][0] in ("batch", "pixel", "validate") else set()
-        assert keys == ({"Authorization", "Authentication"} | in_query if takes_events else set()), path
+        assert keys == ({"Authorization", "Authentication", "writeKey"} if takes_events else set()), path
         assert "requestBody" in operation or "parameters" in operation or not takes_events, path
 
 
