@@ -25,6 +25,7 @@ AUTHENTICATION = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
 INSTALL = {
     ".venv-browse": "make .venv-browse/installed",
     "java": "apt install default-jre-headless",
+    "javac": "apt install default-jdk-headless",
     "node": "apt install nodejs",
     "promtool": "apt install prometheus",
     "script": "apt install bsdutils",
