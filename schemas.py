@@ -15,20 +15,6 @@ def is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def take_type(item: Any) -> Any:
-    """Return the type of a batch item, or None.
-
-    Libraries of 2012 to 2014 call it `action`, and the messageId `requestId`. Rename both in the item.
-    """
-    if not isinstance(item, dict):
-        return None
-    if item.get("type") is None and item.get("action") is not None:
-        item["type"] = item.pop("action")
-        if "requestId" in item and is_blank(item.get("messageId")):
-            item["messageId"] = item.pop("requestId")
-    return item.get("type")
-
-
 class Nullable(fields.Field[Any]):
     """A field for which null means absent."""
 
@@ -130,10 +116,8 @@ class Items(Nullable):
     default_error_messages = {"required": "batch_not_list", "invalid": "batch_not_list", "empty": "empty_batch"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if not isinstance(value, list):
-            raise self.make_error("invalid")
-        if not value:
-            raise self.make_error("empty")
+        if not isinstance(value, list) or not value:
+            raise self.make_error("empty" if value == [] else "invalid")
         return value
 
 
@@ -175,7 +159,7 @@ class Call(OrderedSchema):
     """The fields that all calls have."""
 
     call: ClassVar[str] = ""  # its name, which is the type of its events
-    fallbacks: ClassVar[dict[str, str]] = {}  # the name of a field in libraries of 2012 to 2014 -> its present name
+    renamed = OLD_SPELLINGS
 
     type = Type()
     userId = Id()
@@ -190,13 +174,9 @@ class Call(OrderedSchema):
     def rename_old_spellings(self, data: Any, **_: Any) -> Any:
         if not isinstance(data, dict):
             raise ValidationError("event_not_object")
-        for old, new in OLD_SPELLINGS.items():
-            if old in data:
+        for old, new in self.renamed.items():
+            if old in data and (old in OLD_SPELLINGS or is_blank(data.get(new))):
                 data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
-                del data[old]
-        for old, new in self.fallbacks.items():
-            if data.get(old) is not None and is_blank(data.get(new)):
-                data = {**data, new: data[old]}
                 del data[old]
         return data
 
@@ -243,7 +223,7 @@ class Group(UserCall):
 
 class Alias(Call):
     call = "alias"
-    fallbacks = {"from": "previousId", "to": "userId"}
+    renamed = OLD_SPELLINGS | {"from": "previousId", "to": "userId"}  # as in libraries of 2012 to 2014
     userId = Id(required=True)
     previousId = Id(required=True, error_messages={"required": "previous_id_required"})
 
