@@ -124,10 +124,8 @@ class Items(Nullable):
     default_error_messages = {"required": "batch_not_list", "invalid": "batch_not_list", "empty": "empty_batch"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if not isinstance(value, list):
-            raise self.make_error("invalid")
-        if not value:
-            raise self.make_error("empty")
+        if not isinstance(value, list) or not value:
+            raise self.make_error("empty" if value == [] else "invalid")
         return value
 
 
@@ -169,6 +167,7 @@ class Call(OrderedSchema):
     """The fields that all calls have."""
 
     call: ClassVar[str] = ""  # its name, which is the type of its events
+    renamed = OLD_SPELLINGS
 
     type = Type()
     userId = Id()
@@ -183,8 +182,8 @@ class Call(OrderedSchema):
     def rename_old_spellings(self, data: Any, **_: Any) -> Any:
         if not isinstance(data, dict):
             raise ValidationError("event_not_object")
-        for old, new in OLD_SPELLINGS.items():
-            if old in data:
+        for old, new in self.renamed.items():
+            if old in data and (old in OLD_SPELLINGS or is_blank(data.get(new))):
                 data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
                 del data[old]
         return data
@@ -232,6 +231,7 @@ class Group(UserCall):
 
 class Alias(Call):
     call = "alias"
+    renamed = OLD_SPELLINGS | {"from": "previousId", "to": "userId"}  # as in libraries of 2012 to 2014
     userId = Id(required=True)
     previousId = Id(required=True, error_messages={"required": "previous_id_required"})
 

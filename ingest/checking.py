@@ -18,7 +18,7 @@ from parsing import json_text
 from parsing.json_batch import ParsedValue
 from parsing.json_values import OVERSIZED
 from parsing.timestamps import parse_sent_at
-from schemas import BATCH, CALLS, UNTYPED, Call
+from schemas import BATCH, CALLS, UNTYPED, Call, is_blank
 
 MAX_MESSAGE_ID_LENGTH = 255  # characters
 CALLS_BY_FIELD = {"event": "track", "groupId": "group", "previousId": "alias", "name": "page", "properties": "page"}
@@ -100,7 +100,7 @@ class Checker:
 
     def check_item(self, item: ParsedValue, defaults: BatchDefaults, max_errors: int = MAX_ERRORS) -> Event:
         """Return the Event of a batch item, which names its type."""
-        type = item.value.get("type") if isinstance(item.value, dict) else None
+        type = _take_type(item.value)
         schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
         return self.check_call(schema, item, defaults, max_errors)
 
@@ -149,6 +149,20 @@ class Checker:
 
     def _find_defects(self, value: Any, limit: int) -> list[dict[str, str]]:
         return list(islice(json_text.find_defects(value, self._yield_control), limit))
+
+
+def _take_type(item: Any) -> Any:
+    """Return the type of a batch item, or None.
+
+    Libraries of 2012 to 2014 call it `action`, and the messageId `requestId`. Rename both in the item.
+    """
+    if not isinstance(item, dict):
+        return None
+    if item.get("type") is None and item.get("action") is not None:
+        item["type"] = item.pop("action")
+        if "requestId" in item and is_blank(item.get("messageId")):
+            item["messageId"] = item.pop("requestId")
+    return item.get("type")
 
 
 def make_rejection(

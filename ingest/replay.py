@@ -32,7 +32,7 @@ def replay(log: EventLog, settings: Config, rejection: StoredRejection, body: by
     if not source.enabled:
         raise ApiError("source_disabled")
     received_at = datetime.fromisoformat(rejection.received_at)
-    stamper = Stamper(source.name, received_at, Client({}, settings), _id_maker(rejection.digest))
+    stamper = Stamper(source, log.sources, received_at, Client({}, settings), _id_maker(rejection.digest))
     checker = Checker(settings, stamper, _do_not_yield)
     content = decode_form(rejection.body if body is None else body, True, _do_not_yield)
     text = json_text.decode(content)

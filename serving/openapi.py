@@ -22,8 +22,7 @@ KEYS = {
     "Authentication": {"type": "apiKey", "in": "header", "name": "Authentication", "description": BASIC},
     "writeKey": {"type": "apiKey", "in": "query", "name": "writeKey", "description": "SOURCE_ID"},
 }
-HEADER_OR_BODY: list[Spec] = [{"Authorization": []}, {"Authentication": []}, {}]
-HEADER_QUERY_OR_BODY = [{"writeKey": []}, *HEADER_OR_BODY]
+KEY_OR_BODY: list[Spec] = [*({name: []} for name in KEYS), {}]  # a body may hold the key
 
 STRING: Spec = {"type": "string"}
 OBJECT: Spec = {"type": "object"}
@@ -40,10 +39,14 @@ FIELD_TYPES: dict[type[Field[Any]], Spec] = {
     schemas.Type: TEXT,
     schemas.Items: {"type": ["array"], "minItems": 1},
 }
+ERROR_HEADERS: dict[int, Spec] = {
+    401: {"WWW-Authenticate": {"schema": STRING, "description": "Sent if there is no key, and never to a browser"}},
+    503: {"Retry-After": {"schema": COUNT, "description": "seconds"}},
+}
 # Fields of every body; none of them can make it invalid.
 COMMON_FIELDS = {
     "sentAt": {"description": "The sender's clock when it sent; ignored if it cannot be read or is before 1990."},
-    "writeKey": {"description": "The Source ID, if no header names it; never stored."},
+    "writeKey": {"description": "The Source ID, if neither a header nor the query has it; never stored."},
 }
 
 
@@ -104,16 +107,16 @@ def _answers() -> Spec:
 def _error_response(status: int) -> Spec:
     codes = [code for code, (each, _) in CODES.items() if each == status]
     schema = {"allOf": [_ref("Refusal"), {"properties": {"code": {"enum": codes}}}]}
-    headers = {"Retry-After": {"schema": COUNT, "description": "seconds"}} if status == 503 else {}
-    return {"description": "Refused: " + ", ".join(codes), "content": _json(schema), "headers": headers}
+    content = _json(schema)
+    return {"description": "Refused: " + ", ".join(codes), "content": content, "headers": ERROR_HEADERS.get(status, {})}
 
 
 def _operations() -> dict[str, Spec]:
     """Return the request and the answers of each endpoint."""
-    calls = {f"{name}.{name}": _posted(_ref(name.title()), "Receipt", HEADER_OR_BODY) for name in schemas.CALLS}
+    calls = {f"{name}.{name}": _posted(_ref(name.title()), "Receipt") for name in schemas.CALLS}
     return calls | {
-        "batch.batch": _posted(_ref("Batch"), "BatchReceipt", HEADER_QUERY_OR_BODY),
-        "validate.validate": _posted({"anyOf": [_ref("Item"), _ref("Batch")]}, "Verdict", HEADER_QUERY_OR_BODY),
+        "batch.batch": _posted(_ref("Batch"), "BatchReceipt"),
+        "validate.validate": _posted({"anyOf": [_ref("Item"), _ref("Batch")]}, "Verdict"),
         "pixel.pixel": _pixel(),
         "client_metrics.client_metrics": _open(_json(_object(success=TRUE))),
         "settings.settings": _settings(),
@@ -124,10 +127,10 @@ def _operations() -> dict[str, Spec]:
     }
 
 
-def _posted(body: Spec, answer: str, keys: list[Spec]) -> Spec:
+def _posted(body: Spec, answer: str) -> Spec:
     """Return the operation of an endpoint that takes events. `answer` is the name of a schema."""
     request = {"required": True, "content": _json(body)}
-    return {"requestBody": request, "security": keys, "responses": _responses(_json(_ref(answer)), 401, 503)}
+    return {"requestBody": request, "security": KEY_OR_BODY, "responses": _responses(_json(_ref(answer)), 401, 503)}
 
 
 def _open(answer: Spec, *statuses: int) -> Spec:
@@ -144,7 +147,7 @@ def _pixel() -> Spec:
     picture: Spec = {"description": "The status tells the result", "content": {"image/gif": {}}}
     answers = dict.fromkeys((200, 401, 500, 503), picture) | {404: _ref("Error404", "responses")}
     answers[400] = {"description": "Refused", "content": picture["content"] | _json(_ref("Refusal"))}
-    return {"parameters": [call, data, flat], "security": HEADER_QUERY_OR_BODY, "responses": answers}
+    return {"parameters": [call, data, flat], "security": KEY_OR_BODY, "responses": answers}
 
 
 def _settings() -> Spec:

@@ -10,6 +10,7 @@ from service import PROJECT
 INSTALL = {
     ".venv-browse": "make .venv-browse/installed",
     "java": "apt install default-jre-headless",
+    "javac": "apt install default-jdk-headless",
     "node": "apt install nodejs",
     "promtool": "apt install prometheus",
     "script": "apt install bsdutils",

@@ -32,7 +32,7 @@ def test_both_headers_are_read_in_every_spelling(post, header, value):
         "",
         "Basic",
         "Basic ",
-        "Bearer SUxvdmVEYXRhMTIz",
+        "Bearer SUxvdmVEYXRhMTIz",  # which in Authorization leads to the next place
         "SUxvdmVEYXRhMTIz",
         "Basic SUxvdmVEYXRhMTI",  # cut
         "Basic SUxv dmVEYXRhMTIz",
@@ -104,14 +104,3 @@ def test_the_items_of_a_batch_must_agree_on_the_key(post, keys, code):
     batch = [TRACK | {"type": "track", "writeKey": key} for key in keys]
     status, answer = post("/v1/batch", {"batch": batch}, Authentication=None)
     assert (status, answer["code"]) == (401, code)
-
-
-def test_only_a_batch_takes_its_key_from_the_query(post):
-    batch = {"batch": [TRACK | {"type": "track"}]}
-    assert post("/v1/batch?writeKey=ILoveData123", batch, Authentication=None)[0] == 200
-    assert post("/v1/batch?writeKey=", batch, Authentication=None)[1]["code"] == "invalid_authorization"
-    assert post("/v1/track?writeKey=ILoveData123", TRACK, Authentication=None)[1]["code"] == "missing_write_key"
-
-
-def test_no_answer_asks_a_browser_for_a_password(client):
-    assert "WWW-Authenticate" not in client.post("/v1/track", json=TRACK).headers

@@ -59,8 +59,7 @@ def test_every_route_for_events_has_keys_401_and_503(document):
             takes_events or operation["tags"] == ["settings"] or path == "/readyz"
         ), path
         keys = {name for names in operation["security"] for name in names}
-        in_query = {"writeKey"} if operation["tags"][0] in ("batch", "pixel", "validate") else set()
-        assert keys == ({"Authorization", "Authentication"} | in_query if takes_events else set()), path
+        assert keys == ({"Authorization", "Authentication", "writeKey"} if takes_events else set()), path
         assert "requestBody" in operation or "parameters" in operation or not takes_events, path
 
 
