@@ -43,7 +43,7 @@ types: .venv/tested  ## Check types with mypy
 bench: .venv/tested bench/peers/installed  ## Run every benchmark and write its figures (needs wrk, strace, npm; Java for Kafka)
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/growth.py
-	$(BIN)/python bench/cores.py
+	$(BIN)/python bench/workers.py
 	$(BIN)/python bench/profiling.py
 	$(BIN)/python bench/report.py
 	$(BIN)/python bench/forward.py

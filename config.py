@@ -63,13 +63,10 @@ def _parse_address(variable: str, text: str) -> str:
     return text
 
 
-def _choose_from(*words: str) -> Callable[[str, str], str]:
-    def parse(variable: str, text: str) -> str:
-        if text not in words:
-            raise SystemExit(f"{variable} must be {', '.join(words[:-1])} or {words[-1]}, not {text!r}")
-        return text
-
-    return parse
+def _parse_choice(variable: str, text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise SystemExit(f"{variable} must be {', '.join(choices[:-1])} or {choices[-1]}, not {text!r}")
+    return text
 
 
 # field name, or type of field -> what parses the variable's text
@@ -78,6 +75,6 @@ _PARSERS: dict[Any, Callable[[str, str], Any]] = {
     str: _parse_text,
     "bind": _parse_address,
     "trusted_proxies": partial(_parse_number, least=0),
-    "ip_policy": _choose_from("keep", "truncate", "drop"),
-    "access_log": _choose_from("on", "off"),
+    "ip_policy": partial(_parse_choice, choices=("keep", "truncate", "drop")),
+    "access_log": partial(_parse_choice, choices=("on", "off")),
 }

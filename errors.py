@@ -21,11 +21,11 @@ CODES = {
     "batch_too_long": (400, "batch has too many items"),
     "empty_batch_result": (400, "Every event of the batch was rejected"),
     # An event
-    "event_not_object": (400, "An event must be a JSON object"),
+    "event_not_object": (400, 'An event must be a JSON object; send several to /v1/batch, as {"batch": [...]}'),
     "event_too_large": (400, "The event is too large"),
     "too_deep": (400, "Objects and lists must not be nested deeper than 200 levels"),
     "invalid_number": (400, "NaN, Infinity and numbers beyond the range of a double are not valid JSON"),
-    "invalid_text": (400, "Text must be valid Unicode, without lone surrogates"),
+    "invalid_text": (400, "An id must be valid Unicode, without lone surrogates"),
     # An event's fields
     "id_required": (400, "userId or anonymousId is required; alias requires userId"),
     "id_not_string": (400, "An id must be a string or a number"),

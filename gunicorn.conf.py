@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -15,7 +16,8 @@ import eventlog
 from config import Config
 from serving import gunicorn_patches
 from serving.gunicorn_logger import Logger
-from telemetry import logs, metrics
+from telemetry import logs
+from telemetry.storage_trouble import explain_failure
 
 settings = Config.from_environment()
 
@@ -27,8 +29,8 @@ keepalive = 20  # seconds; nginx must close idle connections sooner, so that non
 graceful_timeout = 30  # seconds; longer than keepalive, so that a stopping worker closes no connection in use
 control_socket_disable = True
 limit_request_line = 8190  # bytes; nginx allows a pixel's URL the same length
-sendfile = False  # no answer is a file
-proc_name = "tracklog"
+limit_request_field_size = gunicorn_patches.MAX_HEADER_BYTES  # one header may take all of it
+limit_request_fields = 8192  # parsing so many takes about 20 ms, during which other requests wait
 logger_class = Logger
 accesslog = "-" if settings.access_log == "on" else None
 
@@ -48,8 +50,8 @@ def on_starting(server: Arbiter) -> None:
     try:
         eventlog.migrate(settings.database)
     except eventlog.Unavailable as failure:
-        sys.exit(str(failure))
-    metrics.delete_counts(metrics_folder)
+        sys.exit(explain_failure(failure))
+    shutil.rmtree(metrics_folder, ignore_errors=True)  # the counts of the workers before
     os.register_at_fork(after_in_parent=deliver_stop_signals)
 
 
@@ -90,11 +92,10 @@ def post_worker_init(worker: Worker) -> None:
     gc.freeze()  # objects made so far live as long as the process
     # A full collection visits every object of the bodies in memory. It can stop all requests for up to a second.
     gc.set_threshold(700, 10, 10_000)
-    if worker.cfg.worker_class_str != "gevent":
-        return
-    from serving.gevent_runtime import GeventRuntime  # not before gevent has patched
+    if worker.cfg.worker_class_str == "gevent":
+        from serving.gevent_runtime import GeventRuntime  # not before gevent has patched
 
-    log.run_on(GeventRuntime())
+        log.run_on(GeventRuntime())
 
 
 def close_moved_log(log: eventlog.EventLog) -> None:

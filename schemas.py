@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, pre_load, validates_schema
 
+from parsing.json_text import is_unicode
 from parsing.timestamps import parse_timestamp
 
 OLD_SPELLINGS = {"userID": "userId", "anonymousID": "anonymousId", "groupID": "groupId"}
@@ -40,12 +41,19 @@ class TextOrNumber(Nullable):
 class Id(TextOrNumber):
     """An id; blank means absent."""
 
-    default_error_messages = {"required": "id_required", "invalid": "id_not_string", "nul": "id_invalid"}
+    default_error_messages = {
+        "required": "id_required",
+        "invalid": "id_not_string",
+        "nul": "id_invalid",
+        "surrogate": "invalid_text",
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         if "\0" in text:
             raise self.make_error("nul")
+        if not is_unicode(text):
+            raise self.make_error("surrogate")
         return text if text.strip() else missing
 
 
@@ -116,10 +124,8 @@ class Items(Nullable):
     default_error_messages = {"required": "batch_not_list", "invalid": "batch_not_list", "empty": "empty_batch"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if not isinstance(value, list):
-            raise self.make_error("invalid")
-        if not value:
-            raise self.make_error("empty")
+        if not isinstance(value, list) or not value:
+            raise self.make_error("empty" if value == [] else "invalid")
         return value
 
 
@@ -161,6 +167,7 @@ class Call(OrderedSchema):
     """The fields that all calls have."""
 
     call: ClassVar[str] = ""  # its name, which is the type of its events
+    renamed = OLD_SPELLINGS
 
     type = Type()
     userId = Id()
@@ -175,8 +182,8 @@ class Call(OrderedSchema):
     def rename_old_spellings(self, data: Any, **_: Any) -> Any:
         if not isinstance(data, dict):
             raise ValidationError("event_not_object")
-        for old, new in OLD_SPELLINGS.items():
-            if old in data:
+        for old, new in self.renamed.items():
+            if old in data and (old in OLD_SPELLINGS or is_blank(data.get(new))):
                 data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
                 del data[old]
         return data
@@ -224,6 +231,7 @@ class Group(UserCall):
 
 class Alias(Call):
     call = "alias"
+    renamed = OLD_SPELLINGS | {"from": "previousId", "to": "userId"}  # as in libraries of 2012 to 2014
     userId = Id(required=True)
     previousId = Id(required=True, error_messages={"required": "previous_id_required"})
 

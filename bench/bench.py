@@ -14,19 +14,18 @@ import results
 import servers
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--cases", nargs="+", choices=load.CASES, default=list(load.CASES), metavar="CASE")
-    parser.add_argument("--servers", nargs="+", choices=servers.ALL, default=list(servers.ALL), metavar="SERVER")
     parser.add_argument("--against", metavar="FOLDER", help="compare only with this other checkout of tracklog")
     options = parser.parse_args()
-    if lacking := servers.missing([] if options.against else options.servers):
+    if lacking := servers.missing(with_peers=not options.against):
         raise SystemExit(f"the bench needs {', '.join(lacking)}")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=servers.PROJECT)))
-        makers = [servers.ALL[name] for name in options.servers]
+        makers = servers.ALL
         if options.against:
             makers = [servers.tracklog, lambda folder: servers.tracklog(folder, options.against, "other")]
         started = [stack.enter_context(servers.serving(make(folder))) for make in makers]
@@ -45,7 +44,9 @@ def main():
         results.save("ingest", measured)
 
 
-def measure(started, case, rounds, seconds):
+def measure(
+    started: list[servers.Server], case: load.Case, rounds: int, seconds: int
+) -> dict[servers.Server, report.Rounds]:
     """Return the figures of each server, a list of rounds."""
     for server in started:
         load.run(server, case, 1)  # warm up

@@ -2,6 +2,7 @@
 
 import sys
 import uuid
+from pathlib import Path
 
 import apsw
 from servers import PROJECT
@@ -34,14 +35,14 @@ PAYLOAD = (
 )
 
 
-def event():
+def event() -> eventlog.Event:
     """Return a benchmark event, ready to append to a log."""
     message_id = str(uuid.uuid4())
     payload = PAYLOAD % (message_id, AT)
     return eventlog.Event("bench", message_id, "track", "1234", None, "Added File", AT, AT, payload)
 
 
-def fill(database, events, old=0):
+def fill(database: Path, events: int, old: int = 0) -> None:
     """Fill the log up to `events` events; no process may have it open. Those up to the id `old` are from 2015."""
     connection = apsw.Connection(str(database))
     connection.pragma("journal_mode", "off")  # durability does not matter here

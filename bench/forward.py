@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from load import BATCHES, CASES, run
-from servers import PROJECT, serving, tracklog
+from servers import PROJECT, Tracklog, serving, tracklog
 
 ROUNDS = 5
 SECONDS = 5
 
 
-def main():
+def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
         source = stack.enter_context(serving(tracklog(folder, name="source")))
@@ -34,18 +34,18 @@ def main():
         )
 
 
-def ingest(server):
+def ingest(server: Tracklog) -> float:
     return run(server, CASES[BATCHES], SECONDS)["events/s"]
 
 
-def drain(server):
+def drain(server: Tracklog) -> float:
     """Return events/s, excluding the command's start and its final check for more events."""
     waiting = server.stored() - server.query("SELECT delivered FROM destinations")
     seconds = forward(server)
     return waiting / (seconds - forward(server))
 
 
-def forward(server):
+def forward(server: Tracklog) -> float:
     began = time.monotonic()
     server.flask("forward", "--once")
     return time.monotonic() - began

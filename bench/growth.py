@@ -1,6 +1,6 @@
 """Measure the effect of a log's size: on ingest, alternating between sizes, on a row's cost, and on commands.
 
-An empty log is created anew in every round, because it does not stay empty.
+Every round creates a new empty log, because a log does not stay empty.
 """
 
 import os

@@ -16,7 +16,7 @@ sys.path.append(str(PROJECT / "tests" / "system"))
 from broker import JARS, Broker
 
 
-def main():
+def main() -> None:
     if not JARS.is_dir():
         print("Kafka: not measured, since its jars are missing")
         return

@@ -5,7 +5,9 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from servers import Server
 
 HERE = Path(__file__).parent
 
@@ -30,7 +32,7 @@ CASES = {
 }
 
 
-def run(server, case, seconds):
+def run(server: Server, case: Case, seconds: int) -> dict[str, float]:
     """Load a server for one round, check that it stored what it acknowledged, and return the figures."""
     stored, cpu = server.stored(), server.cpu_seconds()
     result = wrk(server, case, seconds)
@@ -51,7 +53,7 @@ def run(server, case, seconds):
     }
 
 
-def finish(server):
+def finish(server: Server) -> None:
     """Wait until a server has finished the requests that wrk abandoned at the end."""
     cpu = -1
     for _ in range(40):  # give up on a server that never becomes idle
@@ -60,14 +62,14 @@ def finish(server):
         time.sleep(0.25)
 
 
-def syncs_per_event(server, case, seconds):
+def syncs_per_event(server: Server, case: Case, seconds: int) -> float:
     stored = server.stored()
     with server.counting_syncs() as syncs:
         wrk(server, case, seconds)
     return syncs[0] / (server.stored() - stored)
 
 
-def wrk(server, case, seconds):
+def wrk(server: Server, case: Case, seconds: int) -> dict[str, Any]:
     environment = {
         "BENCH_RUN": str(time.time_ns() // 1000 % 2**31),
         "BENCH_BATCH": str(case.batch),

@@ -1,6 +1,5 @@
 """Profile the CPU time of a single call and of a batch item with py-spy."""
 
-import argparse
 import re
 import subprocess
 import tempfile
@@ -8,58 +7,49 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import load
 import report
 import results
-from servers import PEERS, serving, tracklog
+from servers import PEERS, PROJECT, Server, serving, tracklog
 
 SECONDS = 12
 CASES = ("c64", load.BATCHES)
 
-# A stack counts for the first of these parts that contains one of its frames, from the innermost frame outwards.
+# The rooms of the code. A stack counts for the room of its innermost frame that has one.
 ROOMS = [
     ("eventlog: writing", r"eventlog/(?!sources|__init__|reader|times)"),
-    ("the key, and what is told of a request", r"(auth|sources|metrics|logs|cors|client_address)\.py"),
+    ("authentication, metrics and log lines", r"(auth|sources|metrics|logs|cors|client_address)\.py"),
     ("parsing JSON", r"parsing/json|json/decoder"),
-    ("marshmallow and our fields", r"schemas\.py|parsing/timestamps|marshmallow/"),
-    ("stamping, and writing JSON", r"(checking|stamping)\.py|json/encoder"),
+    ("marshmallow and schemas.py", r"schemas\.py|parsing/timestamps|marshmallow/"),
+    ("stamping and encoding JSON", r"(checking|stamping)\.py|json/encoder"),
     ("intake: body and receipt", r"(intake|incoming|body|query)\.py|routes/"),
-    ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|[( ]app\.py"),
+    ("Flask and Werkzeug", r"flask/|werkzeug/|blinker/|(lean_flask|error_handlers)\.py|[( ]app\.py"),
     ("gunicorn: parsing HTTP", r"gunicorn/http/(?!wsgi)"),
-    ("gunicorn: answering, and its loop", r"gunicorn/|serving\.py"),
-    ("gevent: sockets and switching", r"gevent/|greenlet"),
+    ("gunicorn: answers and main loop", r"gunicorn/|gunicorn_(logger|patches)\.py"),
+    ("gevent: sockets and switching", r"gevent/|gevent_runtime|greenlet"),
 ]
 NOT_OURS = re.compile(r"acquire_with_timeout|_threading\.py")  # an idle thread
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkout", metavar="FOLDER", help="also profile this checkout, alternating")
-    checkout = parser.parse_args().checkout
-    checkouts = {"profile-before": checkout} if checkout else {}
-    checkouts["profile"] = results.PROJECT
-    figures = {name: {} for name in checkouts}
-    for case in CASES:
-        for name, folder in checkouts.items():
-            figures[name][case] = profile(folder, load.CASES[case])
-    for name, profiled in figures.items():
-        print(f"{checkouts[name]}\n\n{report.profile_table(profiled)}\n")
-        if checkout:
-            results.save(name, profiled)
+def main() -> None:
+    profiled = {case: profile(load.CASES[case]) for case in CASES}
+    print(report.profile_table(profiled))
+    results.save("profile", profiled)
 
 
-def profile(checkout, case):
-    """Return an event's microseconds of CPU time, and the parts' shares."""
+def profile(case: load.Case) -> dict[str, Any]:
+    """Return the microseconds of CPU time per event, and the share of each room."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=results.PROJECT)))
-        server = stack.enter_context(serving(tracklog(folder, checkout)))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
+        server = stack.enter_context(serving(tracklog(folder)))
         load.run(server, case, 2)
         micros = load.run(server, case, SECONDS)["CPU us/event"]
         return {"us": micros, "shares": shares(record(server, case, folder / "stacks"))}
 
 
-def record(server, case, target):
+def record(server: Server, case: load.Case, target: Path) -> Counter[str]:
     """Return the sampled stacks of a loaded worker, with their counts."""
     command = [PEERS / ".venv/bin/py-spy", "record", "--rate", "200", "--duration", str(SECONDS - 2), "--format", "raw"]
     worker = server.pids()[1]
@@ -74,7 +64,7 @@ def record(server, case, target):
     return stacks
 
 
-def shares(stacks):
+def shares(stacks: Counter[str]) -> dict[str, float]:
     rooms = Counter({room: 0 for room, _ in ROOMS})
     for stack, times in stacks.items():
         if not NOT_OURS.search(stack.rpartition(";")[2]):
@@ -82,7 +72,7 @@ def shares(stacks):
     return {room: times / rooms.total() for room, times in rooms.items()}
 
 
-def room_of(stack):
+def room_of(stack: str) -> str:
     for frame in reversed(stack.split(";")):
         for room, pattern in ROOMS:
             if re.search(pattern, frame):

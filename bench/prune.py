@@ -7,18 +7,20 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filling import fill
 from load import CASES, run
-from servers import BIN, PROJECT, serving, tracklog
+from report import Rounds
+from servers import BIN, PROJECT, Tracklog, serving, tracklog
 
 CASE = CASES["c64"]
 SECONDS = 6
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=2_000_000)
     options = parser.parse_args()
@@ -43,7 +45,7 @@ def main():
 
 
 @contextmanager
-def pruning(server, old, left):
+def pruning(server: Tracklog, old: str, left: int) -> Iterator[None]:
     """Prune while the block runs, until it ends or nothing is old."""
     environment = os.environ | {"TRACKLOG_DATABASE": str(server.database)}
     command = [BIN / "flask", "events", "prune", "--older-than", "1d"]
@@ -59,7 +61,7 @@ def pruning(server, old, left):
             raise SystemExit(said)
 
 
-def report(began, without, during):
+def report(began: int, without: Rounds, during: Rounds) -> None:
     for figure in ("p50 ms", "p99 ms", "requests/s"):
         values = [statistics.median(each[figure] for each in rounds) for rounds in (without, during)]
         print(f"{figure:10}  {values[0]:8.1f} without  {values[1]:8.1f} with   ratio {values[1] / values[0]:.2f}")

@@ -16,7 +16,7 @@ Rounds = list[dict[str, float]]  # the figures of each round, by name
 
 PAGE = PROJECT / "docs" / "performance.md"
 PAGE_WIDTH = 100  # characters
-SOURCES = ("ingest", "growth", "profile-before", "profile", "cores")
+SOURCES = ("ingest", "growth", "profile", "workers")
 INTRODUCTION = """\
 # Results of the bench
 
@@ -33,7 +33,6 @@ CHORES = "Commands and queries, with the start of Python where it is a command."
 PROFILE = """\
 py-spy samples a worker 200 times a second while it is not waiting. Each sample counts for the
 innermost of these rooms; the rooms share the CPU time of an event."""
-GROUPS = "How long one group holds the log."
 WORKERS = "More workers than the two cores only make the groups smaller."
 
 
@@ -69,16 +68,14 @@ def page(results: dict[str, Any]) -> str:
 
 def tables(results: dict[str, Any]) -> str:
     """Return bench/results/README.md."""
-    ingest, growth, before, profile, cores = (results[name]["figures"] for name in SOURCES)
+    ingest, growth, profile, workers = (results[name]["figures"] for name in SOURCES)
     sections = {
         "Ingest": [INGEST, *(case_table(name, servers) for name, servers in ingest.items())],
         "As the log grows": [GROWTH, growth_table(growth["ingest"])],
         "One row": [ROWS, rows_table(growth["rows"])],
         "Commands and queries": [CHORES, chores_table(growth["chores"])],
         "Where the time goes": [PROFILE, profile_table(profile)],
-        "Where the time went before the latest changes": [profile_table(before)],
-        "Groups": [GROUPS, groups_table(cores["groups"])],
-        "Workers": [WORKERS, workers_table(cores["workers"])],
+        "Workers": [WORKERS, workers_table(workers)],
     }
     parts = [INTRODUCTION, machine(results["ingest"])]
     for heading, content in sections.items():
@@ -217,11 +214,6 @@ def profile_table(profiles: dict[str, Any]) -> str:
     rows.append(("all", *(cell for shares in profiles.values() for cell in (f"{shares['us']:.0f}", ""))))
     head = ("", *(cell for case in profiles for cell in (f"{case}: µs/event", "share")))
     return table(head, rows)
-
-
-def groups_table(groups: dict[str, float]) -> str:
-    rows = [(size, f"{millis:.2f}", f"{millis / int(size) * 1000:.0f}") for size, millis in groups.items()]
-    return table(("events of a group", "ms to write it", "µs/event"), rows)
 
 
 def workers_table(cases: dict[str, dict[str, Rounds]]) -> str:

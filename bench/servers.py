@@ -8,8 +8,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent
@@ -26,7 +28,9 @@ class Server:
     path = "/v1/track"
     batch_path = "/v1/batch"
 
-    def __init__(self, name, database, command, folder=PROJECT, **environment):
+    def __init__(
+        self, name: str, database: Path, command: list[str | Path], folder: Path = PROJECT, **environment: str
+    ) -> None:
         self.name = name
         self.port = free_port()
         self.database = database
@@ -39,21 +43,21 @@ class Server:
             stderr=self.log,
         )
 
-    def pids(self):
+    def pids(self) -> list[int]:
         """Return the process ids, the master first."""
         pids = [self.process.pid]
         for pid in pids:
             pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         return pids
 
-    def cpu_seconds(self):
+    def cpu_seconds(self) -> float:
         ticks = 0
         for pid in self.pids():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / TICK
 
-    def memory(self):
+    def memory(self) -> float:
         """Return the MB of memory of all its processes, counting shared pages once."""
         lines = [
             line
@@ -63,20 +67,20 @@ class Server:
         ]
         return sum(int(line.split()[1]) for line in lines) / 1000
 
-    def rows(self, sql):
+    def rows(self, sql: str) -> list[tuple]:
         with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
             return connection.execute(sql).fetchall()
 
-    def query(self, sql):
+    def query(self, sql: str) -> Any:
         """Return the single value that a query yields."""
         ((value,),) = self.rows(sql)
         return value
 
-    def stored(self):
+    def stored(self) -> int:
         return self.query("SELECT count(*) FROM events")
 
     @contextmanager
-    def counting_syncs(self):
+    def counting_syncs(self) -> Iterator[list[int]]:
         """Count disk syncs with strace, which slows the server down. The list holds the number afterwards."""
         targets = [word for pid in self.pids() for word in ("-p", str(pid))]
         counted = self.database.with_suffix(".strace")
@@ -92,12 +96,15 @@ class Server:
         syncs.append(sum(int(words[1]) for words in calls if words and words[0] in ("fsync", "fdatasync")))
 
 
+ServerT = TypeVar("ServerT", bound=Server)
+
+
 class Tracklog(Server):
-    def counted(self):
+    def counted(self) -> int:
         """Return the same as `stored`, without reading millions of rows."""
         return self.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
 
-    def flask(self, *arguments):
+    def flask(self, *arguments: str) -> None:
         """Run a flask command on the server's log."""
         environment = os.environ | {"TRACKLOG_DATABASE": str(self.database)}
         subprocess.run([BIN / "flask", *arguments], cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -107,7 +114,7 @@ class Unstored(Server):
     is_durable = False
     stores = False
 
-    def stored(self):
+    def stored(self) -> int:
         return 0
 
 
@@ -122,7 +129,7 @@ class PocketBase(Server):
 
 
 @contextmanager
-def serving(server):
+def serving(server: ServerT) -> Iterator[ServerT]:
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -139,22 +146,22 @@ def serving(server):
         server.process.wait()
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def tracklog(folder, checkout=PROJECT, name="tracklog", workers=2):
+def tracklog(folder: Path, checkout: Path = PROJECT, name: str = "tracklog", workers: int = 2) -> Tracklog:
     return _gunicorn(Tracklog, folder, name, "wsgi:app", checkout, "--workers", str(workers))
 
 
-def unstored(folder):
+def unstored(folder: Path) -> Unstored:
     """Return a tracklog that does not store anything."""
     return _gunicorn(Unstored, folder, "unstored", "unstored:app", PROJECT, "--workers", "2", "--pythonpath", HERE)
 
 
-def naive(folder):
+def naive(folder: Path) -> Naive:
     database = folder / "naive.db"
     environment = {"NAIVE_DATABASE": str(database)}
     subprocess.run([sys.executable, "-c", "import naive"], cwd=HERE, env=os.environ | environment, check=True)
@@ -162,7 +169,7 @@ def naive(folder):
     return Naive("naive", database, command, HERE, **environment)
 
 
-def fastapi(folder):
+def fastapi(folder: Path) -> Server:
     database = folder / "fastapi.db"
     command = [
         PEERS / ".venv" / "bin" / "uvicorn",
@@ -178,12 +185,12 @@ def fastapi(folder):
     return Server("fastapi", database, command, PEERS, PEER_DATABASE=str(database))
 
 
-def fastify(folder):
+def fastify(folder: Path) -> Server:
     database = folder / "fastify.db"
     return Server("fastify", database, ["node", "fastify.js", "{port}", database], PEERS)
 
 
-def pocketbase(folder):
+def pocketbase(folder: Path) -> PocketBase:
     folder = folder / "pocketbase"
     folder.mkdir()
     program = PEERS / ".venv" / "bin" / "pocketbase"
@@ -191,7 +198,7 @@ def pocketbase(folder):
     return PocketBase("pocketbase", folder / "data.db", command, PEERS)
 
 
-def _gunicorn(kind, folder, name, app, checkout, *options):
+def _gunicorn(kind: type[ServerT], folder: Path, name: str, app: str, checkout: Path, *options: str | Path) -> ServerT:
     database = folder / f"{name}.db"
     environment = {"TRACKLOG_DATABASE": str(database)}
     subprocess.run(
@@ -205,19 +212,12 @@ def _gunicorn(kind, folder, name, app, checkout, *options):
     return kind(name, database, command, checkout, **environment)
 
 
-ALL = {
-    "tracklog": tracklog,
-    "unstored": unstored,
-    "naive": naive,
-    "fastapi": fastapi,
-    "fastify": fastify,
-    "pocketbase": pocketbase,
-}
+ALL = [tracklog, unstored, naive, fastapi, fastify, pocketbase]
 
 
-def missing(names):
-    """Return the missing programs that these servers and their measurements need."""
+def missing(with_peers: bool) -> list[str]:
+    """Return the missing programs that the measurements need, and the other servers if they are measured."""
     needs = {"wrk": shutil.which("wrk"), "strace": shutil.which("strace")}
-    if {"fastapi", "fastify", "pocketbase"} & set(names):
-        needs["make bench-peers"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()
+    if with_peers:
+        needs["make bench/peers/installed"] = (PEERS / ".venv").exists() and (PEERS / "node_modules").exists()
     return [name for name, found in needs.items() if not found]

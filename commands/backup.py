@@ -13,7 +13,7 @@ from flask import current_app
 
 import eventlog
 from commands.events import events
-from commands.group import get_log, sanitize
+from commands.group import get_log, sanitize, show_progress
 from errors import ApiError
 from eventlog import Event, NotPossible
 from ingest.import_lines import read_line
@@ -35,8 +35,7 @@ def backup(target: str) -> None:
     Example:
       flask events backup /backup/tracklog-$(date +%F).db
     """
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(length=1, label="Copying", file=sys.stderr, hidden=hidden) as progress:
+    with show_progress("Copying", 1) as progress:
 
         def report(done: int, pages: int) -> None:
             progress.length = pages
@@ -65,7 +64,7 @@ def import_events(file: BinaryIO) -> None:
     is_shown = sys.stderr.isatty() and file.name != "<stdin>" and file.seekable()
     size = os.fstat(file.fileno()).st_size if is_shown else 0
     stored = duplicates = 0
-    with click.progressbar(length=size, label="Importing", file=sys.stderr, hidden=not is_shown) as progress:
+    with show_progress("Importing", size, is_shown) as progress:
         for chunk in _split(_read_lines(file)):
             are_new = get_log().import_events(chunk)
             stored += sum(are_new)

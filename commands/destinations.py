@@ -5,40 +5,32 @@ import re
 import click
 
 import forwarding
-from commands.group import LogGroup, get_log, print_table, sanitize
+from commands.group import LogGroup, confirmed_option, get_log, print_table, sanitize
 from eventlog import NotPossible
 from eventlog.times import age
 from schemas import CALLS
 
+CALL_TYPE = click.Choice(list(CALLS))
+
 destinations = LogGroup("destinations", help="Manage where events are forwarded to.")
 
 
-class From(click.ParamType):
-    """A parameter for the first event to deliver: `start`, `now`, or its id as an int."""
-
-    name = "start|now|ID"
-
-    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str | int:
-        if value in ("start", "now"):
-            return value
-        if not re.fullmatch(r"\d{1,18}", value, re.ASCII):
-            self.fail(f"{value!r} is not start, now, or the id of an event", param, context)
-        return int(value)
+def check_start(text: str) -> str:
+    """Return the text if it is `start`, `now`, or the id of an event."""
+    if not re.fullmatch(r"start|now|\d{1,18}", text, re.ASCII):
+        raise click.BadParameter(f"{text!r} is not start, now, or the id of an event")
+    return text
 
 
 @destinations.command()
 @click.argument("name")
 @click.argument("url")
-@click.option(
-    "--type",
-    "types",
-    type=click.Choice(list(CALLS)),
-    multiple=True,
-    help="Deliver only this type; may be repeated.",
-)
+@click.option("--type", "types", type=CALL_TYPE, multiple=True, help="Deliver only this type; may be repeated.")
 @click.option("--source", "sources", metavar="NAME", multiple=True, help="Deliver only this source; may be repeated.")
-@click.option("--from", "start", type=From(), default="start", show_default=True, help="The first event to deliver.")
-def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str | int) -> None:
+@click.option(
+    "--from", "start", metavar="START|NOW|ID", type=check_start, default="start", help="The first event to deliver."
+)
+def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str) -> None:
     """Add a destination. A running forwarder delivers to it within seconds.
 
     The forwarder replaces ${NAME} in the URL from its environment. docs/forward.md lists the kinds of URLs.
@@ -58,9 +50,9 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
         sources = sources or tuple(source.name for source in get_log().sources.all())
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: name it with --source")
-    first = 1 if start == "start" else get_log().reader.last_id() + 1 if start == "now" else int(start)
-    get_log().destinations.add(name, url, types, sources, first - 1)
-    click.echo(f"Destination {name} begins after event {first - 1}")
+    position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
+    get_log().destinations.add(name, url, types, sources, position)
+    click.echo(f"Destination {name} begins after event {position}")
 
 
 @destinations.command("set")
@@ -140,8 +132,8 @@ def resume(name: str) -> None:
 
 @destinations.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def remove(name: str, yes: bool) -> None:
+@confirmed_option
+def remove(name: str, is_confirmed: bool) -> None:
     """Delete a destination, its position and its dead letters.
 
     \b
@@ -150,7 +142,7 @@ def remove(name: str, yes: bool) -> None:
     """
     get_log().make_room()
     dead = get_log().destinations.count_dead(get_log().destinations.get(name).name)
-    if not yes:
+    if not is_confirmed:
         click.confirm(f"Delete {name}, its position and {dead} dead letters?", abort=True)
     get_log().destinations.remove(name)
     forwarding.discard_lock(get_log().path, name)

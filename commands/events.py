@@ -1,14 +1,13 @@
 """Show and check the recorded events: flask events tail | stats | export | check."""
 
-import sys
 import time
 from collections.abc import Sequence
+from itertools import groupby
 
 import click
 
-from commands.group import TERMINAL_COLUMNS, LogGroup, format_minute, get_log, print_table, sanitize
+from commands.group import TERMINAL_COLUMNS, LogGroup, format_minute, get_log, print_table, sanitize, show_progress
 from eventlog import Count, StoredEvent
-from eventlog.export_line import export_line
 from schemas import CALLS
 
 POLL_SECONDS = 0.25
@@ -18,7 +17,7 @@ events = LogGroup("events", help="Show, check and manage the recorded events.")
 
 
 @events.command()
-@click.option("-n", "number", type=click.IntRange(min=0), default=10, show_default=True, help="Number of events.")
+@click.option("-n", "number", type=click.IntRange(min=0), default=10, help="Number of events.")
 @click.option("--follow", is_flag=True, help="Keep printing new events until interrupted.")
 @click.option("--type", type=click.Choice(list(CALLS)), help="Only calls of this type.")
 @click.option("--source", metavar="NAME", help="Only events of this source.")
@@ -58,12 +57,10 @@ def stats() -> None:
       flask events stats
     """
     counts = get_log().reader.counts()
-    by_type: dict[tuple[str, str], list[Count]] = {}
-    for each in counts:
-        if not each.code:
-            by_type.setdefault((each.source, each.type), []).append(each)
     rows = []
-    for (source, type), group in sorted(by_type.items()):
+    without_code = [each for each in counts if not each.code]
+    for (source, type), same_type in groupby(without_code, lambda each: (each.source, each.type)):
+        group = list(same_type)
         first, last = min(each.first_at for each in group), max(each.last_at for each in group)
         times = _total(group, "stored"), _total(group, "duplicate")
         rows.append((source, type, *times, format_minute(first), format_minute(last)))
@@ -101,10 +98,10 @@ def export() -> None:
     """
     reader = get_log().reader
     written, last = 0, reader.last_id()
-    with click.progressbar(length=last, label="Exporting", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
+    with show_progress("Exporting", last) as progress:
         while written < last and (chunk := reader.read_after(written, MAX_EVENTS_PER_READ)):
             for event in chunk:
-                click.echo(export_line(event))
+                click.echo(event.export_line())
             progress.update(chunk[-1].id - written)
             written = chunk[-1].id
 

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 import threading
 
 import click
@@ -10,11 +9,11 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 import forwarding
-from commands.group import get_log, print_warnings, report_failures
+from commands.group import get_log, print_warnings, report_failures, show_progress
 from telemetry import logs
 
 
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--once", is_flag=True, help="Deliver the backlog, then exit: with 1 if any event is left or dead.")
 @click.option(
@@ -22,7 +21,6 @@ from telemetry import logs
     metavar="HOURS",
     type=float,
     default=24,
-    show_default=True,
     help="Look for one bad event after this many hours of 5xx.",
 )
 @with_appcontext
@@ -41,7 +39,9 @@ def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
         print_warnings()
     else:
         logs.write_lines(logging.StreamHandler())
-    stop = _stop_at_signals()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     with report_failures():
         destinations = [get_log().destinations.get(name) for name in names] or get_log().destinations.all()
         if not once:
@@ -49,8 +49,7 @@ def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
         last = get_log().reader.last_id()
         waiting = sum(max(0, last - each.position) for each in destinations)
         lock = threading.Lock()
-        hidden = not (once and sys.stderr.isatty())
-        with click.progressbar(length=waiting, label="Forwarding", file=sys.stderr, hidden=hidden) as progress:
+        with show_progress("Forwarding", waiting, is_shown=once) as progress:
 
             def report(advanced: int) -> None:
                 with lock:
@@ -66,11 +65,3 @@ def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
     if dead or not is_done:
         click.echo(f"{'All events are' if is_done else 'Not all events are'} delivered; dead letters: {dead}", err=True)
         raise click.exceptions.Exit(1)
-
-
-def _stop_at_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

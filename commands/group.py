@@ -1,6 +1,7 @@
 """Share between all command groups: the log, errors in one line, and output that fits an 80-column terminal."""
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,12 +11,18 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from eventlog import EventLog, NotPossible, Unavailable
+from telemetry.storage_trouble import explain_failure
 
 TERMINAL_COLUMNS = 80
+
+confirmed_option = click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask for confirmation.")
 
 
 class LogGroup(AppGroup):
     """A group of commands that work on the log and report failures in one line."""
+
+    def __init__(self, name: str, help: str) -> None:
+        super().__init__(name, help=help, context_settings={"show_default": True})
 
     def invoke(self, context: click.Context) -> Any:
         print_warnings()
@@ -34,7 +41,7 @@ def report_failures() -> Iterator[None]:
         named = f"{failure.filename}: " if failure.filename else ""
         raise click.ClickException(f"{named}{failure.strerror or failure}") from failure
     except (Unavailable, NotPossible) as failure:
-        raise click.ClickException(sanitize(str(failure))) from failure
+        raise click.ClickException(sanitize(explain_failure(failure))) from failure
 
 
 class SanitizingFormatter(logging.Formatter):
@@ -58,18 +65,21 @@ def get_log() -> EventLog:
     return log
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under their headers, numbers right-aligned, lines truncated to the terminal.
+def show_progress(label: str, length: int, is_shown: bool = True) -> Any:
+    """Return a progress bar on the standard error. It is hidden unless that is a terminal."""
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not (is_shown and sys.stderr.isatty()))
 
-    Every cell is sanitized.
-    """
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print sanitized rows under their headers, numbers right-aligned, lines truncated to the terminal."""
     cells = [[sanitize(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    for line, row in [(headers, None), *zip(cells, rows, strict=True)]:
-        columns = []
-        for index, (cell, width) in enumerate(zip(line, widths, strict=True)):
-            is_number = rows and isinstance((row or rows[0])[index], int)
-            columns.append(cell.rjust(width) if is_number else cell.ljust(width))
+    values_of_headers = rows[0] if rows else headers  # a header is aligned like the cell below it
+    for line, values in [(headers, values_of_headers), *zip(cells, rows, strict=True)]:
+        columns = [
+            cell.rjust(width) if isinstance(value, int) else cell.ljust(width)
+            for cell, width, value in zip(line, widths, values, strict=True)
+        ]
         click.echo("  ".join(columns).rstrip()[:TERMINAL_COLUMNS])
 
 

@@ -1,6 +1,6 @@
 """Deliver to a destination by hand: flask destinations test | dead | replay."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
 import click
@@ -44,15 +44,8 @@ def dead(name: str) -> None:
       flask destinations dead warehouse
     """
     rows = [
-        (
-            letter.event.id,
-            format_minute(letter.died_at),
-            letter.event.type,
-            letter.attempts,
-            letter.code,
-            letter.message,
-        )
-        for letter in get_log().destinations.dead_letters(name)
+        (event.id, format_minute(died_at), event.type, attempts, code, message)
+        for event, code, message, attempts, died_at in get_log().destinations.dead_letters(name)
     ]
     print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows)
 
@@ -72,21 +65,20 @@ def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> Non
       flask destinations replay warehouse --dead
       flask destinations replay warehouse --from 1000 --to 2000
     """
-    if is_dead == (first is not None or last is not None):
-        raise click.UsageError("Give --dead, or --from and --to")
-    if is_dead:
-        click.echo(
-            f"{_deliver(name, [letter.event for letter in get_log().destinations.dead_letters(name)])} delivered"
-        )
-        return
-    if first is None or last is None:
-        raise click.UsageError("Give both --from and --to")
-    delivered, done = 0, first - 1  # `done` is the id of the last event delivered
-    while events := [
-        event for event in get_log().reader.read_next(done, REPLAY_EVENTS, REPLAY_BYTES) if event.id <= last
-    ]:
-        delivered, done = delivered + _deliver(name, events), events[-1].id
+    if is_dead and first is None and last is None:
+        delivered = _deliver(name, [letter.event for letter in get_log().destinations.dead_letters(name)])
+    elif not is_dead and first is not None and last is not None:
+        delivered = sum(_deliver(name, events) for events in _read_range(first, last))
+    else:
+        raise click.UsageError("Give --dead, or both --from and --to")
     click.echo(f"{delivered} delivered")
+
+
+def _read_range(first: int, last: int) -> Iterator[list[StoredEvent]]:
+    read_next = get_log().reader.read_next
+    while events := [each for each in read_next(first - 1, REPLAY_EVENTS, REPLAY_BYTES) if each.id <= last]:
+        yield events
+        first = events[-1].id + 1
 
 
 def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
@@ -98,7 +90,6 @@ def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
     delivered, dead = forwarding.redeliver(get_log(), name, events)
     get_log().destinations.delete_dead_letters(id, delivered)
     if dead:
-        raise NotPossible(
-            f"{len(dead)} of {len(events)} events were rejected, the first as: {sanitize(dead[0].message)}"
-        )
+        reason = sanitize(dead[0].message)
+        raise NotPossible(f"{len(dead)} of {len(events)} events were rejected, the first as: {reason}")
     return len(delivered)

@@ -30,7 +30,7 @@ def select_ids(ids: Sequence[int], code: str | None, everything: bool, *, replay
 
 
 @rejected.command("list")
-@click.option("-n", "number", type=click.IntRange(min=1), default=20, show_default=True, help="Number of rejections.")
+@click.option("-n", "number", type=click.IntRange(min=1), default=20, help="Number of rejections.")
 @click.option("--code", help="Only rejections with this code.")
 @click.option("--source", metavar="NAME", help="Only rejections of this source.")
 @click.option("--replayed", is_flag=True, help="Also show those that were replayed, with the event they became.")
@@ -42,18 +42,10 @@ def list_rejected(number: int, code: str | None, source: str | None, replayed: b
       flask rejected list
       flask rejected list --code event_not_defined --source website
     """
-    rows = [
-        (
-            each.id,
-            format_minute(each.received_at),
-            each.source[:14],
-            each.route[:18],
-            each.code,
-            each.times_seen,
-            each.became or "",
-        )
-        for each in get_log().rejections.last(number, code=code, source=source, replayed=replayed)
-    ]
+    rows = []
+    for each in get_log().rejections.last(number, code=code, source=source, replayed=replayed):
+        received, source, route = format_minute(each.received_at), each.source[:14], each.route[:18]
+        rows.append((each.id, received, source, route, each.code, each.times_seen, each.became or ""))
     print_table(("ID", "RECEIVED", "SOURCE", "ROUTE", "CODE", "SEEN", "EVENT"), rows)
 
 

@@ -1,13 +1,12 @@
 """Delete old events, or one person's: flask events prune | forget."""
 
 import re
-import sys
 from datetime import timedelta
 
 import click
 
 from commands.events import events
-from commands.group import get_log, sanitize
+from commands.group import confirmed_option, get_log, sanitize, show_progress
 from eventlog import NotPossible
 from eventlog.times import ago
 
@@ -15,33 +14,25 @@ TIMEDELTA_ARGUMENTS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"
 BYTES_PER_UNIT = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-class Age(click.ParamType):
-    """Parse an age such as 30d into the time that long ago, as the log writes it."""
-
-    name = "age"
-
-    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> str:
-        found = re.fullmatch(r"(\d{1,5})([smhdw])", value, re.ASCII)
-        if not found:
-            self.fail(f"{value!r} is not an age: use a number and s, m, h, d or w, e.g. 30d", param, context)
-        return ago(timedelta(**{TIMEDELTA_ARGUMENTS[found[2]]: int(found[1])}))
+def to_time(text: str) -> str:
+    """Return the time that an age such as 30d reaches back to, as the log writes it."""
+    found = re.fullmatch(r"(\d{1,5})([smhdw])", text, re.ASCII)
+    if not found:
+        raise click.BadParameter(f"{text!r} is not an age: use a number and s, m, h, d or w, e.g. 30d")
+    return ago(timedelta(**{TIMEDELTA_ARGUMENTS[found[2]]: int(found[1])}))
 
 
-class Size(click.ParamType):
-    """Parse a size such as 20GB into bytes."""
-
-    name = "size"
-
-    def convert(self, value: str, param: click.Parameter | None, context: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d{1,9})([KMGT]B)", value.upper(), re.ASCII)
-        if not found:
-            self.fail(f"{value!r} is not a size: use a number and KB, MB, GB or TB, e.g. 20GB", param, context)
-        return int(found[1]) * BYTES_PER_UNIT[found[2]]
+def to_bytes(text: str) -> int:
+    """Return the bytes of a size such as 20GB."""
+    found = re.fullmatch(r"(\d{1,9})([KMGT]B)", text.upper(), re.ASCII)
+    if not found:
+        raise click.BadParameter(f"{text!r} is not a size: use a number and KB, MB, GB or TB, e.g. 20GB")
+    return int(found[1]) * BYTES_PER_UNIT[found[2]]
 
 
 @events.command()
-@click.option("--older-than", "before", metavar="AGE", type=Age(), help="Delete what is older, e.g. 30d or 12h.")
-@click.option("--max-size", metavar="SIZE", type=Size(), help="Then delete the oldest until the log fits, e.g. 20GB.")
+@click.option("--older-than", "before", metavar="AGE", type=to_time, help="Delete what is older, e.g. 30d or 12h.")
+@click.option("--max-size", metavar="SIZE", type=to_bytes, help="Then delete the oldest until the log fits, e.g. 20GB.")
 @click.option("--even-undelivered", is_flag=True, help="Also delete events that a destination has not received.")
 def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> None:
     """Delete old events and rejections while the service runs.
@@ -61,8 +52,7 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
         raise click.UsageError("Give --older-than, or --max-size, or both")
     get_log().make_room()
     retention = get_log().retention
-    length = retention.estimate(before, max_size)
-    with click.progressbar(length=length, label="Pruning", file=sys.stderr, hidden=not sys.stderr.isatty()) as progress:
+    with show_progress("Pruning", retention.estimate(before, max_size)) as progress:
         pruned = retention.prune(
             before=before, max_bytes=max_size, even_undelivered=even_undelivered, report=progress.update
         )
@@ -87,8 +77,8 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
 @events.command()
 @click.argument("user_id")
 @click.option("--unreadable", is_flag=True, help="Also delete rejections that cannot be searched, of any person.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def forget(user_id: str, unreadable: bool, yes: bool) -> None:
+@confirmed_option
+def forget(user_id: str, unreadable: bool, is_confirmed: bool) -> None:
     """Delete a person's data and overwrite it on disk.
 
     Deletes events, rejections and dead letters. Reads the whole log a few times, while the service runs.
@@ -115,7 +105,7 @@ def forget(user_id: str, unreadable: bool, yes: bool) -> None:
     if person.unread and not unreadable:
         click.echo(f"{len(person.unread)} rejections cannot be searched; --unreadable deletes them too")
     is_found = person.events or person.rejected or person.dead_letters
-    if is_found and not yes:
+    if is_found and not is_confirmed:
         click.confirm("Delete all of this permanently?", abort=True)
     people.forget(person)
     if not is_found:  # still overwrite the rows that an interrupted run deleted

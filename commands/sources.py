@@ -1,4 +1,4 @@
-"""Manage the sources: flask sources add | list | disable | enable."""
+"""Manage the sources: flask sources add | list | rotate | disable | enable | remove."""
 
 import click
 from flask import current_app
@@ -27,17 +27,42 @@ def add(name: str, source_id: str | None) -> None:
 
 @sources.command("list")
 def list_sources() -> None:
-    """List all sources.
+    """List all sources, once for each of their keys.
 
     \b
     Example:
       flask sources list
     """
-    rows = [
-        (each.name, each.id, "enabled" if each.enabled else "disabled", format_minute(each.created_at))
-        for each in get_log().sources.all()
-    ]
+    rows = []
+    for each in get_log().sources.all_keys():
+        state = "retired" if each.retired_at else "enabled" if each.enabled else "disabled"
+        rows.append((each.name, each.id, state, format_minute(each.retired_at or each.created_at)))
     print_table(("NAME", "SOURCE ID", "STATE", "SINCE"), rows)
+
+
+@sources.command()
+@click.argument("name")
+@click.option("--source-id", metavar="ID", help="The new key; random by default.")
+@click.option("--retire", metavar="ID", help="End this key, instead of adding one.")
+def rotate(name: str, source_id: str | None, retire: str | None) -> None:
+    """Change a source's key: add a new one, then retire the old one.
+
+    Both work until the old one is retired, which takes effect within one second. No other source can get a retired
+    key. To use it again, add it with --source-id.
+
+    \b
+    Example:
+      flask sources rotate legacy
+      flask sources rotate legacy --retire ILoveData123
+    """
+    if source_id is not None and retire is not None:
+        raise click.UsageError("--source-id adds a key and --retire ends one; give one of them")
+    if retire is not None:
+        get_log().sources.retire_key(name, retire)
+        click.echo(f"The Source ID {retire} of {name} is retired")
+    else:
+        source = get_log().sources.add_key(name, source_id)
+        click.echo(f"Source {source.name} now has the Source ID {source.id} too")
 
 
 @sources.command()
@@ -68,3 +93,18 @@ def enable(name: str) -> None:
     """
     get_log().sources.set_enabled(name, True)
     click.echo(f"Source {name} is enabled")
+
+
+@sources.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Delete a source that the log holds nothing of.
+
+    If the log has counted one of its events or rejections, or a destination is limited to it, disable it instead.
+
+    \b
+    Example:
+      flask sources remove webiste
+    """
+    get_log().sources.remove(name)
+    click.echo(f"Source {name} is removed")

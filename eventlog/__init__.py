@@ -15,7 +15,7 @@ from .backup import back_up
 from .checkpoint import Checkpointer
 from .database import Database
 from .destinations import DeadLetter, Destination, Destinations
-from .errors import DiskFull, NotPossible, Unavailable, Unusable
+from .errors import Damaged, DiskFull, Missing, NotPossible, Unavailable, Unusable
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent
 from .records import Counts, Event, Rejection, import_events
@@ -24,31 +24,9 @@ from .retention import Pruned, Retention
 from .runtime import Runtime
 from .schema import create, migrate
 from .shared_files import shared_files
+from .side_files import size_of
 from .sources import Source, Sources
 from .writer import Writer
-
-__all__ = [
-    "Count",
-    "DeadLetter",
-    "Destination",
-    "DiskFull",
-    "Event",
-    "EventLog",
-    "NotPossible",
-    "Person",
-    "Pruned",
-    "Rejection",
-    "Source",
-    "StoredEvent",
-    "StoredRejection",
-    "Unavailable",
-    "Unusable",
-    "create",
-    "migrate",
-]
-
-
-MAX_REJECTED_BYTES = 1024 * 1024 * 1024
 
 
 class Space(NamedTuple):
@@ -66,7 +44,7 @@ class EventLog:
     It keeps at most `max_rejected_bytes` of rejections, and deletes the oldest above that.
     """
 
-    def __init__(self, path: str, max_rejected_bytes: int = MAX_REJECTED_BYTES) -> None:
+    def __init__(self, path: str, max_rejected_bytes: int = 1024 * 1024 * 1024) -> None:
         self.path = path = os.path.realpath(path)
         self._written = Database(path)
         self._read = Database(path)  # a second connection, to find sources while a group is committed
@@ -101,6 +79,11 @@ class EventLog:
         """
         self._writer.on_commit = on_commit
 
+    @property
+    def gathered_rows(self) -> int:
+        """Return how many events and rejections wait for a commit that others can still join."""
+        return self._writer.gathered_rows
+
     def close(self) -> None:
         """Close the file, after a checkpoint that is running has ended. The next use opens it again."""
         self._checkpointer.wait()
@@ -126,7 +109,8 @@ class EventLog:
     def import_events(self, events: Sequence[tuple[int, Event]]) -> list[bool]:
         """Append events of another log, each with its id there. Return whether each is new; raise as `append` does.
 
-        An event keeps its id if that is above all ids that were ever used in this log.
+        An event keeps its id if that is above all ids that this log has ever used, since readers ask for events above
+        their cursor. Otherwise it gets the next id.
         """
         counts = Counts()
         with self._written.transaction() as connection:
@@ -156,11 +140,4 @@ class EventLog:
     def space(self) -> Space:
         """Return what the log takes of its disk, and what is free there. Raise OSError if its folder is missing."""
         free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
-        return Space(_size(self.path), _size(self.path + "-wal"), reserve.size_of(self.path), free)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except FileNotFoundError:
-        return 0
+        return Space(size_of(self.path), size_of(self.path + "-wal"), size_of(self.path + "-reserve"), free)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from tempfile import TemporaryDirectory
 
 import apsw
@@ -22,24 +23,19 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
     if not os.path.isdir(os.path.dirname(target)):
         raise NotPossible(f"The folder {os.path.dirname(target)} does not exist. Create it first")
     try:
-        with sqlite_errors(target):
-            return _back_up(database, target, report)
+        with sqlite_errors(target), TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
+            unfinished = os.path.join(folder, "log")
+            os.close(open_side_file(database.path, unfinished))  # SQLite would create it with the mode of the umask
+            last = _copy(database, unfinished, target, report)
+            _verify(unfinished, last)
+            _sync(unfinished)
+            try:
+                os.link(unfinished, target)
+            except FileExistsError:
+                raise NotPossible(f"{target} exists already") from None
+            _sync(os.path.dirname(target))
     except DiskFull:  # reading takes no room, so it is the disk of the copy
         raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
-
-
-def _back_up(database: Database, target: str, report: Callable[[int, int], object]) -> int:
-    with TemporaryDirectory(prefix=".backup-", dir=os.path.dirname(target)) as folder:
-        unfinished = os.path.join(folder, "log")
-        os.close(open_side_file(database.path, unfinished))  # SQLite would create it with the mode of the umask
-        last = _copy(database, unfinished, target, report)
-        _verify(unfinished, last)
-        _sync(unfinished)
-        try:
-            os.link(unfinished, target)
-        except FileExistsError:
-            raise NotPossible(f"{target} exists already") from None
-        _sync(os.path.dirname(target))
     return last
 
 
@@ -48,8 +44,7 @@ def _copy(database: Database, path: str, target: str, report: Callable[[int, int
 
     It reads in one transaction, because SQLite starts a backup again after another process commits.
     """
-    copy = apsw.Connection(path)
-    try:
+    with closing(apsw.Connection(path)) as copy:
         copy.pragma("synchronous", "off")
         with database.snapshot() as log:
             last = _last_id(log)
@@ -59,19 +54,14 @@ def _copy(database: Database, path: str, target: str, report: Callable[[int, int
                     _sync(path)  # one sync at the end would keep commits waiting for the disk
                     report(backup.page_count - backup.remaining, backup.page_count)
         copy.pragma("journal_mode", "delete")  # the copy is in WAL mode like the log, and should not need a -wal
-    finally:
-        copy.close(True)
     return last
 
 
 def _verify(path: str, last: int) -> None:
-    copy = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
-    try:
+    with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as copy:
         problems = [text for (text,) in copy.execute("PRAGMA integrity_check") if text != "ok"]
         if _last_id(copy) != last:
             problems.append(f"its last event is {_last_id(copy)} instead of {last}")
-    finally:
-        copy.close(True)
     if problems:
         raise NotPossible(f"The copy is broken and was deleted: {'; '.join(problems)}")
 

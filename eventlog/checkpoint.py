@@ -3,6 +3,7 @@
 import math
 import threading
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 
 import apsw
@@ -62,10 +63,7 @@ def checkpoint(database: Database) -> None:
     Stops early if a reader still needs pages of the WAL, or another process copies it. Raises Unavailable.
     """
     with database.connection(monotonic() + WAIT_SECONDS) as connection, suppress(apsw.BusyError):
-
-        def copy_pages() -> tuple[int, int]:
-            return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
+        copy_pages = partial(connection.wal_checkpoint, mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         copied, new_pages = 0, math.inf
         while new_pages >= MAX_LOCKED_PAGES:
             copied_before, new_before = copied, new_pages

@@ -1,4 +1,4 @@
-"""The log over one connection, which opens itself and recovers from errors."""
+"""Connections to the log, which open themselves and recover from errors."""
 
 import os
 import threading
@@ -10,11 +10,10 @@ from typing import Any
 import apsw
 
 from .errors import Unavailable, sqlite_errors
-from .runtime import Runtime, ThreadRuntime
+from .runtime import Runtime
 from .schema import can_write, connect, require_file
 from .shared_files import shared_files
-from .waiting import WAIT_SECONDS, retry_until
-from .write_queue import WriteQueue
+from .waiting import WAIT_SECONDS, WriteQueue, retry_until
 
 MAX_FAST_ROWS = 200  # changed rows whose commit takes a few milliseconds
 MAX_WAL_PAGES = 24_000  # about 100 MB
@@ -30,7 +29,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.runtime: Runtime = ThreadRuntime()
+        self.runtime = Runtime()
         #: Pages of 4 KiB that were in the WAL but not yet in the file after the latest commit.
         self.wal_pages = 0
         self.queue = WriteQueue(path)
@@ -38,7 +37,7 @@ class Database:
         self._can_write = False
         self._in_use = threading.Lock()
         self._files = shared_files(path)
-        self._files.add_user(self)
+        self._files.users.add(self)
 
     def read(
         self, query: str, bindings: dict[str, Any] | tuple[Any, ...] = (), wait_seconds: float = WAIT_SECONDS
@@ -158,3 +157,11 @@ class Database:
                 retry_until(deadline, lambda: self._files.checkpoint_moved_file(connection))
         self._files.close(connection)
         self._connection = None
+
+
+class Tables:
+    """Tables of the log, read over one connection and written over another, so that no read waits for a commit."""
+
+    def __init__(self, read: Database, written: Database) -> None:
+        self._read = read
+        self._written = written

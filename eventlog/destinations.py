@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from .database import Database
+from .database import Tables
 from .errors import NotPossible
 from .reader import StoredEvent, oldest_after
 from .times import now
@@ -53,16 +54,12 @@ class DeadLetter(NamedTuple):
 _EVENT_COLUMNS = ", ".join("event_id" if column == "id" else column for column in StoredEvent._fields)
 
 
-class Destinations:
+class Destinations(Tables):
     """The log's tables of destinations and dead letters.
 
     An operator uses a destination's name. A forwarder uses its id, so that it never changes another destination that
     was added under the same name. Methods raise NotPossible if there is no such destination.
     """
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def all(self) -> list[Destination]:
         """Return all destinations by name."""
@@ -115,18 +112,15 @@ class Destinations:
 
     def pause(self, name: str, paused: bool) -> None:
         """Stop or resume deliveries."""
-        if not self._update("paused = :paused WHERE name = :name", name=name, paused=paused):
-            raise _no_destination(name)
+        self._update("paused = :paused", name=name, paused=paused)
 
     def set_url(self, name: str, url: str) -> None:
         """Deliver to another URL from now on, and clear the last error."""
-        if not self._update("url = :url, last_error = NULL WHERE name = :name", name=name, url=url):
-            raise _no_destination(name)
+        self._update("url = :url, last_error = NULL", name=name, url=url)
 
     def reserve(self, id: int, last: int) -> None:
         """Note where the next object ends, before it is written. A retry then writes the same object."""
-        if not self._update("reserved = :last WHERE id = :id", id=id, last=last):
-            raise NotPossible("The destination was removed")
+        self._update("reserved = :last", id=id, last=last)
 
     def advance(self, id: int, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> None:
         """Move the position: all events up to it are delivered, skipped or dead. Idempotent except for the counts.
@@ -148,30 +142,26 @@ class Destinations:
                 {"id": id, "position": position, "delivered": delivered, "now": now()},
             ).fetchall()
             if not names:
-                raise NotPossible("The destination was removed")
-            for letter in dead:
-                connection.execute(
-                    f"""
-                    INSERT INTO dead_letters (destination, {_EVENT_COLUMNS}, code, message, attempts, died_at)
-                    SELECT {", ".join("?" * (len(StoredEvent._fields) + 5))}
-                    WHERE EXISTS (SELECT 1 FROM events WHERE id = ?)
-                    ON CONFLICT (destination, event_id) DO UPDATE SET
-                        code = excluded.code,
-                        message = excluded.message,
-                        attempts = attempts + excluded.attempts,
-                        died_at = excluded.died_at
-                    """,
-                    (names[0][0], *letter.event, *letter[1:], letter.event.id),
-                )
+                raise _no_destination()
+            connection.executemany(
+                f"""
+                INSERT INTO dead_letters (destination, {_EVENT_COLUMNS}, code, message, attempts, died_at)
+                SELECT {", ".join("?" * (len(StoredEvent._fields) + 5))}
+                WHERE EXISTS (SELECT 1 FROM events WHERE id = ?)
+                ON CONFLICT (destination, event_id) DO UPDATE SET
+                    code = excluded.code,
+                    message = excluded.message,
+                    attempts = attempts + excluded.attempts,
+                    died_at = excluded.died_at
+                """,
+                [(names[0][0], *letter.event, *letter[1:], letter.event.id) for letter in dead],
+            )
 
     def note_failure(self, id: int, error: str) -> None:
         """Note a failed attempt. Do nothing if the destination was removed in the meantime."""
-        self._update(
-            "failures = failures + 1, last_error = :error, last_error_at = :now WHERE id = :id",
-            id=id,
-            error=error,
-            now=now(),
-        )
+        changes = "failures = failures + 1, last_error = :error, last_error_at = :now"
+        with suppress(NotPossible):
+            self._update(changes, id=id, error=error, now=now())
 
     def dead_letters(self, name: str) -> list[DeadLetter]:
         """Return a destination's dead letters in the order of their events."""
@@ -191,33 +181,29 @@ class Destinations:
     def delete_dead_letters(self, id: int, event_ids: Sequence[int]) -> None:
         """Delete dead letters of these events, which were delivered after all."""
         with self._written.transaction() as connection:
-            for event_id in event_ids:
-                connection.execute(
-                    "DELETE FROM dead_letters WHERE event_id = ?"
-                    " AND destination = (SELECT name FROM destinations WHERE id = ?)",
-                    (event_id, id),
-                )
+            connection.executemany(
+                "DELETE FROM dead_letters WHERE event_id = ?"
+                " AND destination = (SELECT name FROM destinations WHERE id = ?)",
+                [(event_id, id) for event_id in event_ids],
+            )
 
-    def _update(self, changes: str, **values: str | int) -> bool:
-        """Change one destination, by SET and WHERE in SQL. Return False if there is none."""
+    def _update(self, changes: str, *, id: int | None = None, name: str | None = None, **values: str | int) -> None:
+        """Change the destination with this id or name, by assignments in SQL."""
         with self._written.transaction() as connection:
-            connection.execute(f"UPDATE destinations SET {changes}", values)
-            return bool(connection.changes())
+            bindings = {"id": id, "name": name, **values}
+            connection.execute(f"UPDATE destinations SET {changes} WHERE id = :id OR name = :name", bindings)
+            if not connection.changes():
+                raise _no_destination(name)
 
     def _select(self, condition: str, *bindings: str) -> list[Destination]:
         rows = self._read.read(
             f"SELECT {', '.join(Destination._fields)} FROM destinations {condition} ORDER BY name", bindings
         )
-        found = [Destination(*row) for row in rows]
         return [
-            each._replace(
-                types=tuple(json.loads(str(each.types))),
-                sources=tuple(json.loads(str(each.sources))),
-                paused=bool(each.paused),
-            )
-            for each in found
+            Destination(id, name, url, tuple(json.loads(types)), tuple(json.loads(sources)), bool(paused), *progress)
+            for id, name, url, types, sources, paused, *progress in rows
         ]
 
 
-def _no_destination(name: str) -> NotPossible:
-    return NotPossible(f"There is no destination {name!r}")
+def _no_destination(name: str | None = None) -> NotPossible:
+    return NotPossible(f"There is no destination {name!r}" if name else "The destination was removed")

@@ -38,20 +38,15 @@ def _identity(path: str) -> Identity:
 
 def write_note(path: str, files: Files) -> None:
     """Note on disk which files are in use. Sync it: after a power cut, an older note would reject a newer -wal."""
-    with suppress(OSError):
-        queue = open_side_file(path, path + "-queue")
-        try:
-            os.pwrite(queue, json.dumps(files).ljust(NOTE_BYTES).encode(), 0)
-            os.fdatasync(queue)
-        finally:
-            os.close(queue)
+    with suppress(OSError), os.fdopen(open_side_file(path, path + "-queue"), "r+b", buffering=0) as queue:
+        queue.write(json.dumps(files).ljust(NOTE_BYTES).encode())
+        os.fdatasync(queue.fileno())
 
 
 def read_note(path: str) -> Files:
     """Return the files in the latest note, or no files if there is no note."""
     try:
         with open(path + "-queue", "rb") as queue:
-            log, wal, shm = (tuple(each) if each else None for each in json.loads(queue.read(NOTE_BYTES)))
+            return Files(*(tuple(each) if each else None for each in json.loads(queue.read(NOTE_BYTES))))
     except (OSError, ValueError, TypeError):
         return Files()
-    return Files(log, wal, shm)

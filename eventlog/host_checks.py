@@ -7,8 +7,7 @@ import apsw
 from .access import why_denied
 from .errors import Unusable
 
-#: With older ones, two processes that write and checkpoint can corrupt a log (the WAL-reset bug in SQLite's release
-#: notes).
+#: With older ones, two processes that write and checkpoint can corrupt a log (SQLite's "WAL-reset bug").
 MIN_SQLITE_VERSION = (3, 51, 3)
 
 #: File systems of other machines. The shared memory that a WAL needs does not work on them.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .body_texts import BodyTexts
-from .database import Database
+from .database import Tables
 from .errors import NotPossible
 from .page_scrubbing import scrub
 from .row_deletion import delete_rows
@@ -28,12 +28,8 @@ class Person(NamedTuple):
     unread: list[int]  # rejections that cannot be decoded, so they may mention the person
 
 
-class People:
+class People(Tables):
     """The people that the events are about. No index has their ids, so a search reads the whole log a few times."""
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def find(self, id: str) -> Person:
         """Return everything about the person with this id. Raise NotPossible for a blank id.
@@ -116,19 +112,15 @@ class People:
     def _find_rejections(self, ids: Iterable[str]) -> tuple[list[int], list[int]]:
         """Return the rejections that mention one of the ids, and those that cannot be decoded."""
         mentions, found, unread = _pattern(ids).search, [], []
-        for id, body in self._read_rejections():
-            texts = BodyTexts(body)
-            if mentions(body) or any(map(mentions, texts)):
-                found.append(id)
-            elif not texts.is_complete:
-                unread.append(id)
+        id = 0
+        while rows := self._read.read("SELECT id, body FROM rejected WHERE id > ? ORDER BY id LIMIT 8", (id,)):
+            for id, body in rows:
+                texts = BodyTexts(body)
+                if mentions(body) or any(map(mentions, texts)):
+                    found.append(id)
+                elif not texts.is_complete:
+                    unread.append(id)
         return found, unread
-
-    def _read_rejections(self) -> Iterator[tuple[int, bytes]]:
-        cursor = 0
-        while rows := self._read.read("SELECT id, body FROM rejected WHERE id > ? ORDER BY id LIMIT 8", (cursor,)):
-            yield from rows
-            cursor = rows[-1][0]
 
     def _clear_errors(self, ids: Iterable[str]) -> None:
         """Clear the last error of each destination where it mentions one of the ids."""

@@ -1,5 +1,6 @@
 """Read the log's events in commit order, and its counts."""
 
+import json
 from typing import NamedTuple
 
 from .database import Database
@@ -19,6 +20,13 @@ class StoredEvent(NamedTuple):
     received_at: str
     payload: str  # JSON
 
+    def export_line(self) -> str:
+        """Return the event as a line of an export, without its line break: {"id", "source", "event"}, in JSON.
+
+        The payload is copied as it is stored, to the letter.
+        """
+        return f'{{"id":{self.id},"source":{json.dumps(self.source)},"event":{self.payload}}}'
+
 
 class Count(NamedTuple):
     """How often an outcome happened to a source's events. A rejection has a `code` and no `type`."""
@@ -32,7 +40,7 @@ class Count(NamedTuple):
     last_at: str
 
 
-_COLUMNS = ", ".join(StoredEvent._fields)
+_MATCHES = "(:type IS NULL OR type = :type) AND (:source IS NULL OR source = :source)"
 
 
 def oldest_after(cursor: str) -> str:
@@ -61,27 +69,12 @@ class Reader:
         self, cursor: int, limit: int = 1000, *, type: str | None = None, source: str | None = None
     ) -> list[StoredEvent]:
         """Return the next events with an id above `cursor`, oldest first."""
-        rows = self._database.read(
-            f"""
-            SELECT {_COLUMNS} FROM events
-            WHERE id > :cursor AND (:type IS NULL OR type = :type) AND (:source IS NULL OR source = :source)
-            ORDER BY id LIMIT :limit
-            """,
-            {"cursor": cursor, "limit": limit, "type": type, "source": source},
-        )
-        return [StoredEvent(*row) for row in rows]
+        condition = f"id > :cursor AND {_MATCHES} ORDER BY id LIMIT :limit"
+        return self._select(condition, cursor=cursor, limit=limit, type=type, source=source)
 
     def read_last(self, limit: int, *, type: str | None = None, source: str | None = None) -> list[StoredEvent]:
         """Return the newest events, oldest first."""
-        rows = self._database.read(
-            f"""
-            SELECT {_COLUMNS} FROM events
-            WHERE (:type IS NULL OR type = :type) AND (:source IS NULL OR source = :source)
-            ORDER BY id DESC LIMIT :limit
-            """,
-            {"limit": limit, "type": type, "source": source},
-        )
-        return [StoredEvent(*row) for row in reversed(rows)]
+        return self._select(f"{_MATCHES} ORDER BY id DESC LIMIT :limit", limit=limit, type=type, source=source)[::-1]
 
     def read_next(self, cursor: int, limit: int, max_bytes: int) -> list[StoredEvent]:
         """Return the next events, up to `limit` or `max_bytes` of payloads, but at least one."""
@@ -106,10 +99,7 @@ class Reader:
 
     def read_range(self, cursor: int, last: int) -> list[StoredEvent]:
         """Return the events above `cursor`, up to and including `last`."""
-        rows = self._database.read(
-            f"SELECT {_COLUMNS} FROM events WHERE id > ? AND id <= ? ORDER BY id", (cursor, last)
-        )
-        return [StoredEvent(*row) for row in rows]
+        return self._select("id > :cursor AND id <= :last ORDER BY id", cursor=cursor, last=last)
 
     def last_id(self) -> int:
         """Return the newest event's id, or 0 in an empty log."""
@@ -149,3 +139,7 @@ class Reader:
         if kept != counted:
             problems.append(f"The table rejected has {kept} bytes, but {counted} are counted")
         return problems
+
+    def _select(self, condition: str, **bindings: str | int | None) -> list[StoredEvent]:
+        rows = self._database.read(f"SELECT {', '.join(StoredEvent._fields)} FROM events WHERE {condition}", bindings)
+        return [StoredEvent(*row) for row in rows]

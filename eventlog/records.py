@@ -1,13 +1,13 @@
 """The rows that an append writes: events, rejections, and the counts of both."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import apsw
 
-from .waiting import RETRY_SECONDS
+from .waiting import RETRY_SECONDS, T
 
 # Rejections that one transaction deletes at most, in about 10 ms.
 MAX_DROPPED_ROWS, MAX_DROPPED_BYTES = 250, 1024 * 1024
@@ -41,6 +41,13 @@ class Rejection(NamedTuple):
     cut: bool  # whether the body is only the beginning of the one that was sent
 
 
+#: The id is NULL for the next one.
+_INSERT_EVENT = f"""
+    INSERT INTO events (id, {", ".join(Event._fields)}, dedupe_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (dedupe_key) DO NOTHING
+"""
+
+
 class Counts:
     """Numbers of events by source, type and outcome, to add to the log's table of counts."""
 
@@ -52,77 +59,53 @@ class Counts:
         count, first, last = self._counted.get(key, (0, at, at))
         self._counted[key] = count + times, min(first, at), max(last, at)
 
+    def add_event(self, event: Event, is_new: bool) -> None:
+        self.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
+
     def write(self, connection: apsw.Connection) -> None:
-        for key, values in self._counted.items():
-            connection.execute(
-                """
-                INSERT INTO counts (source, type, outcome, code, count, first_at, last_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (source, type, outcome, code) DO UPDATE SET
-                    count = count + excluded.count,
-                    first_at = min(first_at, excluded.first_at),
-                    last_at = max(last_at, excluded.last_at)
-                """,
-                key + values,
-            )
+        connection.executemany(
+            """
+            INSERT INTO counts (source, type, outcome, code, count, first_at, last_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (source, type, outcome, code) DO UPDATE SET
+                count = count + excluded.count,
+                first_at = min(first_at, excluded.first_at),
+                last_at = max(last_at, excluded.last_at)
+            """,
+            [key + values for key, values in self._counted.items()],
+        )
 
 
 def write_events(connection: apsw.Connection, events: Sequence[Event], counts: Counts) -> list[bool]:
     """Insert events. Return for each whether it is new: its source has not used its message_id before."""
     are_new = []
-    for number, event in enumerate(events, 1):
-        connection.execute(
-            """
-            INSERT INTO events (source, message_id, type, user_id, anonymous_id, name,
-                                timestamp, received_at, payload, dedupe_key)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (dedupe_key) DO NOTHING
-            """,
-            (*event, dedupe_key(event.source, event.message_id)),
-        )
-        is_new = connection.changes() == 1
-        are_new.append(is_new)
-        counts.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
-        if number % ROWS_PER_PAUSE == 0:
-            time.sleep(RETRY_SECONDS)
+    for event in _with_pauses(events):
+        connection.execute(_INSERT_EVENT, (None, *event, dedupe_key(event.source, event.message_id)))
+        are_new.append(connection.changes() == 1)
+        counts.add_event(event, are_new[-1])
     return are_new
 
 
 def import_events(connection: apsw.Connection, events: Sequence[tuple[int, Event]], counts: Counts) -> list[bool]:
-    """Insert events that have an id in another log. Return for each whether it is new.
-
-    An event keeps its id if that is above all ids that this log has ever used, since readers ask for events above
-    their cursor. Otherwise it gets the next id.
-    """
+    """See EventLog.import_events."""
     are_new = []
     for id, event in events:
         key = dedupe_key(event.source, event.message_id)
         # Ask first: an insert that ends in a conflict uses up an id, which one of the next events may have.
         is_new = connection.execute("SELECT 1 FROM events WHERE dedupe_key = ?", (key,)).get is None
         if is_new:
-            connection.execute(
-                """
-                INSERT INTO events (id, source, message_id, type, user_id, anonymous_id, name,
-                                    timestamp, received_at, payload, dedupe_key)
-                VALUES (
-                    iif(?1 > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'), ?1, NULL),
-                    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
-                )
-                """,
-                (id, *event, key),
-            )
+            highest = connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'").get or 0
+            connection.execute(_INSERT_EVENT, (id if id > highest else None, *event, key))
         are_new.append(is_new)
-        counts.add(event.source, event.type, "stored" if is_new else "duplicate", "", event.received_at)
+        counts.add_event(event, is_new)
     return are_new
 
 
 def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejection], counts: Counts) -> None:
     """Insert rejections. A body that was kept before gets the latest reason, and times_seen goes up by one."""
-    for number, body in enumerate(rejected, 1):
+    for body in _with_pauses(rejected):
         connection.execute(
-            """
-            INSERT INTO rejected (source, received_at, route, code, message, errors, body, cut, digest)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            f"""
+            INSERT INTO rejected ({", ".join(Rejection._fields)}, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (source, digest) DO UPDATE SET
                 route = excluded.route,
                 code = excluded.code,
@@ -133,8 +116,6 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejection], c
             (*body, blake2b(body.body, digest_size=16).hexdigest()),
         )
         counts.add(body.source, "", "rejected", body.code, body.received_at)
-        if number % ROWS_PER_PAUSE == 0:
-            time.sleep(RETRY_SECONDS)
 
 
 def drop_oldest_rejected(connection: apsw.Connection, counts: Counts, max_bytes: int) -> int:
@@ -156,6 +137,14 @@ def drop_oldest_rejected(connection: apsw.Connection, counts: Counts, max_bytes:
         if freed >= min(surplus, MAX_DROPPED_BYTES):
             break
     return freed
+
+
+def _with_pauses(rows: Iterable[T]) -> Iterator[T]:
+    """Yield the rows, and let other requests of the process run from time to time."""
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number % ROWS_PER_PAUSE == 0:
+            time.sleep(RETRY_SECONDS)
 
 
 def dedupe_key(source: str, message_id: str) -> bytes:

@@ -1,9 +1,9 @@
 """The table of rejections: list, delete, and mark as replayed. Appends are in records.py."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .database import Database
+from .database import Tables
 from .errors import NotPossible
 from .records import Event, dedupe_key
 from .row_deletion import delete_rows
@@ -21,44 +21,33 @@ class StoredRejection(NamedTuple):
     message: str
     errors: str  # JSON
     body: bytes
-    cut: bool
+    cut: int  # 1 if the body is only the beginning of the one that was sent, else 0
     digest: str  # of the body as sent, 16 bytes in hexadecimal
     times_seen: int
     replayed_at: str | None
     became: int | None  # the id of the event that it became, or of a batch's first
 
 
-_COLUMNS = ", ".join(StoredRejection._fields)
-
 _MATCHES = """
-    (:code IS NULL OR code = :code) AND (:source IS NULL OR source = :source)
-    AND (:replayed OR replayed_at IS NULL)
+    (:code IS NULL OR code = :code) AND (:source IS NULL OR source = :source) AND (:replayed OR replayed_at IS NULL)
 """
 
 
-class Rejections:
+class Rejections(Tables):
     """The log's table of rejections."""
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def get(self, id: int) -> StoredRejection:
         """Return the rejection with this id. Raise NotPossible if there is none."""
-        rows = self._read.read(f"SELECT {_COLUMNS} FROM rejected WHERE id = ?", (id,))
-        if not rows:
-            raise NotPossible(f"There is nothing rejected with the id {id}")
-        return _rejection(rows[0])
+        for rejection in self._select("id = :id", id=id):
+            return rejection
+        raise NotPossible(f"There is nothing rejected with the id {id}")
 
     def last(
         self, limit: int, *, code: str | None = None, source: str | None = None, replayed: bool = False
     ) -> list[StoredRejection]:
         """Return the newest rejections, oldest first. Leave out replayed ones unless `replayed`."""
-        rows = self._read.read(
-            f"SELECT {_COLUMNS} FROM rejected WHERE {_MATCHES} ORDER BY id DESC LIMIT :limit",
-            {"limit": limit, "code": code, "source": source, "replayed": replayed},
-        )
-        return [_rejection(row) for row in reversed(rows)]
+        condition = f"{_MATCHES} ORDER BY id DESC LIMIT :limit"
+        return self._select(condition, limit=limit, code=code, source=source, replayed=replayed)[::-1]
 
     def ids(self, *, code: str | None = None, source: str | None = None, replayed: bool = False) -> list[int]:
         """Return the ids of rejections, oldest first. Leave out replayed ones unless `replayed`."""
@@ -81,7 +70,6 @@ class Rejections:
         """Delete rejections in small transactions that do not delay senders. Return how many there were."""
         return delete_rows(self._written, "rejected", ids)
 
-
-def _rejection(row: tuple[Any, ...]) -> StoredRejection:
-    rejection = StoredRejection(*row)
-    return rejection._replace(cut=bool(rejection.cut))
+    def _select(self, condition: str, **bindings: str | int | None) -> list[StoredRejection]:
+        rows = self._read.read(f"SELECT {', '.join(StoredRejection._fields)} FROM rejected WHERE {condition}", bindings)
+        return [StoredRejection(*row) for row in rows]

@@ -14,7 +14,7 @@ import apsw
 from .checkpoint import checkpoint
 from .database import Database
 from .errors import DiskFull, Unavailable
-from .side_files import open_side_file
+from .side_files import open_side_file, size_of
 
 MAX_BYTES = 32 * 1024 * 1024  # more than the WAL usually has when a checkpoint is done
 PAGE_BYTES = 4096
@@ -24,13 +24,13 @@ MIN_DISK_RATIO = 4  # a small disk is at least this many times as large as its r
 def require_room(connection: apsw.Connection, database: Database) -> None:
     """Raise DiskFull if committing this transaction of `database` would leave no room to delete rows."""
     path = database.path
-    free, _ = _measure_disk(path)
-    has_reserve = size_of(path) > 0
+    free, wanted = _measure_disk(path)
+    has_reserve = size_of(path + "-reserve") > 0
     if has_reserve and free >= database.wal_pages * PAGE_BYTES + MAX_BYTES:
         return  # the usual case; the exact figure takes longer
     growth = connection.pragma("page_count") * PAGE_BYTES - os.path.getsize(path)
-    if growth > 0 and not (free >= growth if has_reserve else _create(path)):
-        raise DiskFull(path)
+    if growth > 0 and not (free >= growth if has_reserve else _create(path, free, wanted)):
+        raise DiskFull(f"The disk of {path} is full")
 
 
 def make_room(database: Database) -> None:
@@ -46,25 +46,13 @@ def make_room(database: Database) -> None:
             checkpoint(database)
 
 
-def size_of(path: str) -> int:
-    """Return the bytes of the log's reserve, or 0 if there is none."""
-    try:
-        return os.path.getsize(path + "-reserve")
-    except FileNotFoundError:
-        return 0
-
-
-def _create(path: str) -> bool:
+def _create(path: str, free: int, wanted: int) -> bool:
     """Create the reserve if half its size stays free next to it. Return False if the disk has too little room."""
-    free, wanted = _measure_disk(path)
     if free < wanted + wanted // 2:
         return False
     try:
-        descriptor = open_side_file(path, path + "-reserve")
-        try:
-            os.posix_fallocate(descriptor, 0, wanted)
-        finally:
-            os.close(descriptor)
+        with os.fdopen(open_side_file(path, path + "-reserve"), "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, wanted)
     except OSError as failure:  # a quota's error counts; a file system that cannot reserve needs no reserve
         return failure.errno not in (errno.ENOSPC, errno.EDQUOT)
     return True

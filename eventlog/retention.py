@@ -4,17 +4,20 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .database import Database
+from .database import Tables
 from .row_deletion import USED_BYTES, delete_rows
 
 MAX_SKIPPED_ROWS = 100_000  # stop after as many consecutive rows that are newer than the cut-off
 CHUNK_ROWS = 500  # found at a time
 
-#: True for events that must not be deleted yet: those that a destination has not received. With :even_undelivered,
+#: True for rows that must not be deleted yet: events that a destination has not received. With :even_undelivered,
 #: only those of an archive's object that is being written. A retry after a crash must write exactly the same object.
-_HELD = """EXISTS (
-    SELECT 1 FROM destinations WHERE events.id > position AND (NOT :even_undelivered OR events.id <= reserved)
-)"""
+_HELD = {
+    "events": """EXISTS (
+        SELECT 1 FROM destinations WHERE events.id > position AND (NOT :even_undelivered OR events.id <= reserved)
+    )""",
+    "rejected": "false",
+}
 
 
 class Pruned(NamedTuple):
@@ -26,12 +29,8 @@ class Pruned(NamedTuple):
     rest_bytes: int = 0  # of everything else, if that alone is above the limit; then no row was deleted for its size
 
 
-class Retention:
+class Retention(Tables):
     """Deletes the log's oldest rows."""
-
-    def __init__(self, read: Database, written: Database) -> None:
-        self._read = read
-        self._written = written
 
     def prune(
         self,
@@ -47,17 +46,18 @@ class Retention:
         received stay, unless `even_undelivered`. `report` is called with the number of ids passed since its last call;
         `estimate` returns their total.
         """
-        removed = dropped = kept = more = held = 0
+        removed = dropped = kept = 0
         if before is not None:
-            dropped = self._prune_rejected(before, -1)
-            removed, kept = self._prune_events(before, -1, even_undelivered, report)
+            dropped, _ = self._prune("rejected", before, -1, even_undelivered)
+            removed, kept = self._prune("events", before, -1, even_undelivered, report)
         if max_bytes is not None and self.used_bytes() > max_bytes:
             rest = self._rest_bytes()
             if rest > max_bytes:
                 return Pruned(removed, dropped, kept, rest)
-            dropped += self._prune_rejected(None, max_bytes)
-            more, held = self._prune_events(None, max_bytes, even_undelivered, report)
-        return Pruned(removed + more, dropped, max(kept, held))
+            surplus, _ = self._prune("rejected", None, max_bytes, even_undelivered)
+            more, held = self._prune("events", None, max_bytes, even_undelivered, report)
+            removed, dropped, kept = removed + more, dropped + surplus, max(kept, held)
+        return Pruned(removed, dropped, kept)
 
     def estimate(self, before: str | None, max_bytes: int | None) -> int:
         """Return about how many ids a prune will pass. Assumes steady clocks, events of one size, and none held."""
@@ -76,55 +76,48 @@ class Retention:
 
     def _rest_bytes(self) -> int:
         """Return the bytes the log would use without events and rejections. It reads all other pages."""
-        return int(
-            self._read.read(
-                """
-                WITH trees AS (
-                    SELECT name, tbl_name IN ('events', 'rejected') AS is_removable
-                    FROM sqlite_schema WHERE rootpage > 0
-                    UNION ALL SELECT 'sqlite_schema', false
-                )
-                SELECT sum(iif(
-                    is_removable,
-                    page_size,  -- an empty tree keeps its first page
-                    (SELECT pgsize FROM dbstat WHERE dbstat.name = trees.name AND aggregate = 1)
-                ))
-                FROM trees, pragma_page_size
-                """
-            )[0][0]
-        )
+        query = """
+            WITH trees AS (
+                SELECT name, tbl_name IN ('events', 'rejected') AS is_removable
+                FROM sqlite_schema WHERE rootpage > 0
+                UNION ALL SELECT 'sqlite_schema', false
+            )
+            SELECT sum(iif(
+                is_removable,
+                page_size,  -- an empty tree keeps its first page
+                (SELECT pgsize FROM dbstat WHERE dbstat.name = trees.name AND aggregate = 1)
+            ))
+            FROM trees, pragma_page_size
+        """
+        return int(self._read.read(query)[0][0])
 
     def _received_at(self, id: int) -> str:
         """Return when the event with this id or the next was received, or 'Z', which sorts last."""
         query = "SELECT coalesce((SELECT received_at FROM events WHERE id >= ? ORDER BY id LIMIT 1), 'Z')"
         return str(self._read.read(query, (id,))[0][0])
 
-    def _prune_rejected(self, before: str | None, max_bytes: int) -> int:
-        dropped = 0
-        for ids, _, _ in self._walk("rejected", "false", before, False):
-            if self.used_bytes() <= max_bytes:
-                break
-            dropped += delete_rows(self._written, "rejected", ids, max_bytes=max_bytes)
-        return dropped
-
-    def _prune_events(
-        self, before: str | None, max_bytes: int, even_undelivered: bool, report: Callable[[int], object]
+    def _prune(
+        self,
+        table: str,
+        before: str | None,
+        max_bytes: int,
+        even_undelivered: bool,
+        report: Callable[[int], object] = lambda passed: None,
     ) -> tuple[int, int]:
-        removed = kept = 0
-        for ids, held, passed in self._walk("events", _HELD, before, even_undelivered):
+        """Delete a table's oldest rows. Return how many there were, and how many are held."""
+        deleted = kept = 0
+        for ids, held, passed in self._walk(table, before, even_undelivered):
             # With the condition again, since a destination may be added at any time.
             gone = delete_rows(
-                self._written, "events", ids, unless=_HELD, max_bytes=max_bytes, even_undelivered=even_undelivered
+                self._written, table, ids, unless=_HELD[table], max_bytes=max_bytes, even_undelivered=even_undelivered
             )
-            removed, kept = removed + gone, kept + held + len(ids) - gone
+            deleted, kept = deleted + gone, kept + held + len(ids) - gone
             if self.used_bytes() <= max_bytes:
-                return removed, 0
+                return deleted, 0
             report(passed)
-        return removed, kept
+        return deleted, kept
 
-    def _walk(
-        self, table: str, is_held: str, before: str | None, even_undelivered: bool
-    ) -> Iterator[tuple[list[int], int, int]]:
+    def _walk(self, table: str, before: str | None, even_undelivered: bool) -> Iterator[tuple[list[int], int, int]]:
         """Yield chunks of the rows received before a time: ids to delete, number held, ids passed.
 
         There is no index of times, and clocks step back. So it checks the time of each row, from the smallest id on.
@@ -132,7 +125,7 @@ class Retention:
         cursor, last = self._read.read(f"SELECT coalesce(min(id), 1) - 1, coalesce(max(id), 0) FROM {table}")[0]
         while rows := self._read.read(
             f"""
-            SELECT id, {is_held} FROM (
+            SELECT id, {_HELD[table]} FROM (
                 SELECT id, received_at FROM {table}
                 WHERE id > :cursor AND id <= :last ORDER BY id LIMIT {MAX_SKIPPED_ROWS}
             ) AS {table}

@@ -1,18 +1,16 @@
 """The log's schema: its migrations, and connections that require its version."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from importlib import resources
 from time import monotonic
 
 import apsw
 
 from . import host_checks
-from .errors import Unavailable, Unusable, sqlite_errors
+from .errors import Missing, Unavailable, Unusable, sqlite_errors
 from .shared_files import shared_files
-from .waiting import WAIT_SECONDS, retry_until
-from .write_queue import WriteQueue
+from .waiting import WAIT_SECONDS, WriteQueue, retry_until
 
 APPLICATION_ID = 0x746C6F67  # "tlog", as file(1) and PRAGMA application_id show it
 
@@ -23,18 +21,28 @@ _SCRIPTS = resources.files(f"{__package__}.migrations")
 MIGRATIONS = tuple(sorted(each.name for each in _SCRIPTS.iterdir() if each.name.endswith(".sql")))
 
 
-def connect(path: str) -> apsw.Connection:
-    """Open the log at `path` for reading and writing. Raise Unusable if it is not a log of this version.
+def connect(path: str, *, is_migrated: bool = True) -> apsw.Connection:
+    """Open the log at `path` for reading and writing. If it `is_migrated`, raise Unusable unless it has this version.
 
     Raises SQLite's own errors too, so that the caller can retry while the file is locked.
     """
-    connection = _open(path)
-    with _closed_on_error(connection):
-        version = _version(connection, path)
-        if version < len(MIGRATIONS):
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        # A new log and a restored backup are not in WAL mode yet.
+        if connection.pragma("journal_mode", "wal") != "wal":
+            raise Unavailable(f"{path} cannot be switched to WAL mode")
+        connection.pragma("synchronous", "full")
+        connection.pragma("secure_delete", True)
+        connection.pragma("cache_size", -64 * 1024)  # KiB
+        # Well above the WAL's usual size: after it was truncated, it has to grow again, which doubles a commit's time.
+        connection.pragma("journal_size_limit", 128 * 1024 * 1024)  # bytes
+        if is_migrated and (version := _version(connection, path)) < len(MIGRATIONS):
             raise Unusable(
                 f"{path} has schema version {version}, this is {len(MIGRATIONS)}. Restart tracklog to migrate it"
             )
+    except BaseException:
+        connection.close(True)  # at once, since later connections would share its files
+        raise
     return connection
 
 
@@ -52,54 +60,18 @@ def can_write(connection: apsw.Connection) -> bool:
 
 def migrate(path: str) -> None:
     """Migrate the log at `path` to this version's schema. Raise Unusable if there is none, or it cannot be used."""
-    host_checks.check(path)
-    with sqlite_errors(path):
-        require_file(path)
-        _migrate(os.path.realpath(path), may_create=False)
+    _migrate(path, may_create=False)
 
 
 def create(path: str) -> None:
     """Create a log at `path`, or migrate the one that is there. Raise Unusable if it cannot be used."""
-    host_checks.check(path)
-    with sqlite_errors(path):
-        _migrate(os.path.realpath(path), may_create=True)
+    _migrate(path, may_create=True)
 
 
 def require_file(path: str) -> None:
-    """Raise Unusable if there is no file at `path`."""
+    """Raise Missing if there is no file at `path`."""
     if not os.path.exists(path):
-        raise Unusable(
-            f"There is no log at {path}. If it was moved, move it back. To create one: flask sources add NAME"
-        )
-
-
-def _open(path: str) -> apsw.Connection:
-    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
-    with _closed_on_error(connection):
-        # A new log and a restored backup are not in WAL mode yet.
-        if connection.pragma("journal_mode", "wal") != "wal":
-            raise Unavailable(f"{path} cannot be switched to WAL mode")
-        connection.pragma("synchronous", "full")
-        connection.pragma("secure_delete", True)
-        connection.pragma("cache_size", -64 * 1024)  # KiB
-        # Well above the WAL's usual size: a WAL that was truncated has to grow again, which makes commits take twice as
-        # long.
-        connection.pragma("journal_size_limit", 128 * 1024 * 1024)  # bytes
-    return connection
-
-
-@contextmanager
-def _closed_on_error(connection: apsw.Connection) -> Iterator[None]:
-    """Close the connection at once if the block fails. Later connections would share its files."""
-    try:
-        yield
-    except BaseException:
-        connection.close(True)
-        raise
-
-
-def _is_blank(connection: apsw.Connection) -> bool:
-    return connection.pragma("application_id") == 0 and not connection.execute("SELECT 1 FROM sqlite_schema").fetchall()
+        raise Missing(f"There is no log at {path}")
 
 
 def _version(connection: apsw.Connection, path: str) -> int:
@@ -117,7 +89,8 @@ def _version(connection: apsw.Connection, path: str) -> int:
 
 
 def _migrate(path: str, may_create: bool) -> None:
-    deadline = monotonic() + WAIT_SECONDS
+    host_checks.check(path)
+    path, deadline = os.path.realpath(path), monotonic() + WAIT_SECONDS
     files, queue = shared_files(path), WriteQueue(path)
 
     def attempt() -> None:
@@ -125,21 +98,22 @@ def _migrate(path: str, may_create: bool) -> None:
         with queue.turn(deadline):
             if may_create:
                 files.create()
-            connection = files.open(lambda: _open(path))
+            connection = files.open(lambda: connect(path, is_migrated=False))
             try:
                 _run_scripts(connection, path)
             finally:
                 files.close(connection)
 
-    try:
+    with sqlite_errors(path), closing(queue):
+        if not may_create:
+            require_file(path)
         retry_until(deadline, attempt)
-    finally:
-        queue.close()
 
 
 def _run_scripts(connection: apsw.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    version = 0 if _is_blank(connection) else _version(connection, path)
+    has_tables = connection.execute("SELECT count(*) FROM sqlite_schema").get > 0
+    version = _version(connection, path) if has_tables or connection.pragma("application_id") else 0
     for script in MIGRATIONS[version:]:
         connection.execute(_SCRIPTS.joinpath(script).read_text())
     connection.pragma("application_id", APPLICATION_ID)

@@ -4,10 +4,10 @@ A log's file, its -wal and its -shm are one unit, but SQLite finds the last two 
 deleted or replaced while the log is in use, the next connection opens another file in its place. The two connections
 then do not see each other's writes. Within one process SQLite even mixes them: it keeps one -shm per log file for as
 long as any connection has that file open. So a process closes every connection that it has before it opens one to
-other files. And it opens other files only while no process has the log open: each holds a shared lock on the log's
-file.
+other files. It opens other files only while no process has the log open: each holds a shared lock on the log.
 """
 
+import fcntl
 import logging
 import os
 import threading
@@ -21,8 +21,8 @@ import apsw
 
 from .errors import Unavailable
 from .file_identity import Files, Identity, find_files, read_note, write_note
-from .file_lock import lock_file, share_lock
 from .side_files import open_side_file
+from .waiting import lock_file
 
 WAL_VERSIONS = b"\x02\x02"  # bytes 18 and 19 of a log in WAL mode: SQLite's read and write versions
 RENEW_SECONDS = 0.25  # between two reads of the note
@@ -43,7 +43,7 @@ class SharedFiles:
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._users: WeakSet[User] = WeakSet()
+        self.users: WeakSet[User] = WeakSet()
         self._connections: set[apsw.Connection] = set()
         self._opened = Files()
         self._renew_at = 0.0
@@ -51,9 +51,6 @@ class SharedFiles:
         # https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
         self._descriptor = -1
         self._close_descriptor: Callable[[], object] = lambda: None
-
-    def add_user(self, user: User) -> None:
-        self._users.add(user)
 
     def are_in_place(self) -> bool:
         """Return True if the files that this process has open are those at the path."""
@@ -76,15 +73,18 @@ class SharedFiles:
         """
         with self._lock:
             is_first = not self._connections
-            expected = self._lock_log() if is_first else self._opened
             connection = None
             try:
+                expected = self._lock_log() if is_first else self._opened
                 connection = connect()
                 found = find_files(self.path)
                 if found[: len(expected)] != expected or None in found:
                     raise BlockingIOError(_in_use(self.path))
                 if is_first:
-                    self._share(found)
+                    if found != read_note(self.path):
+                        write_note(self.path, found)
+                    self._opened = found
+                    self._share_lock()
             except BaseException:
                 if connection is not None:
                     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -130,7 +130,7 @@ class SharedFiles:
         if self._connections and self.are_in_place():
             self.renew_note()
         elif self._connections:
-            for user in list(self._users):
+            for user in list(self.users):
                 user.close_if_moved()
 
     def renew_note(self) -> None:
@@ -148,27 +148,23 @@ class SharedFiles:
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._close_descriptor = finalize(self, os.close, self._descriptor)  # a log may be dropped without a close
         try:
-            is_in_use = self._share_log()
-            # Look only now: a process that closes the log changes both before it releases its lock.
-            found, known = find_files(self.path), read_note(self.path)
-            if not is_in_use:
-                self._check_files(found, known)
-                return found[:1]
-            if found != known:
-                raise BlockingIOError(_in_use(self.path))
-            return known
-        except BaseException:
-            self._release()
-            raise
-
-    def _share_log(self) -> bool:
-        """Lock the log's file, exclusively if possible. Return whether other processes use it."""
-        try:
             lock_file(self._descriptor)
+            is_in_use = False
         except BlockingIOError:
-            share_lock(self._descriptor)
-            return True
-        return False
+            self._share_lock()
+            is_in_use = True
+        # Look only now: a process that closes the log changes both before it releases its lock.
+        found, known = find_files(self.path), read_note(self.path)
+        if not is_in_use:
+            self._check_files(found, known)
+            return found[:1]
+        if found != known:
+            raise BlockingIOError(_in_use(self.path))
+        return known
+
+    def _share_lock(self) -> None:
+        """Lock the log's file together with other processes. Raise BlockingIOError if one holds it exclusively."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _check_files(self, found: Files, known: Files) -> None:
         """Check that the -wal and -shm are the log's, which no process has open. Delete an old -shm."""
@@ -197,12 +193,6 @@ class SharedFiles:
                 f"{self.path}-wal and -shm belong to the log that was here before. Move them to that log, "
                 f"or restart every process that has it open"
             )
-
-    def _share(self, found: Files) -> None:
-        if found != read_note(self.path):
-            write_note(self.path, found)
-        self._opened = found
-        share_lock(self._descriptor)
 
     def _release(self) -> None:
         self._close_descriptor()

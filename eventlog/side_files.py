@@ -39,6 +39,14 @@ def give_to_owner_of(folder: str, path: str) -> None:
         os.chown(path, found.st_uid, found.st_gid, follow_symlinks=False)
 
 
+def size_of(path: str) -> int:
+    """Return the bytes of a file, or 0 if there is none."""
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
+
+
 def _wanted_mode(model: str) -> tuple[int, int, int]:
     """Return the mode, user id and group id that a file should have."""
     try:

@@ -36,6 +36,12 @@ class Writer:
         self._joining = threading.Lock()
         self._committing = threading.Lock()
 
+    @property
+    def gathered_rows(self) -> int:
+        """See EventLog.gathered_rows."""
+        group = self._open_group
+        return group.size if group else 0
+
     def append(self, events: Sequence[Event], rejected: Sequence[Rejection] = ()) -> list[bool]:
         """See EventLog.append."""
         request = _Request(events, rejected)
@@ -45,8 +51,7 @@ class Writer:
         else:
             with group.done:  # its opener releases it within a bounded time, whatever happens
                 pass
-        failure = request.failure or group.failure
-        if failure:
+        if failure := request.failure or group.failure:
             raise failure
         if group.dropped_bytes:
             self._drop_rejected(rejected)
@@ -75,9 +80,8 @@ class Writer:
             try:
                 self._database.runtime.wait_until_idle()
                 started_at = monotonic()
-                while not self._try_commit(group, deadline):
-                    pass
-                group.seconds = monotonic() - started_at
+                self._write(group, deadline)
+                seconds = monotonic() - started_at
             finally:
                 self._committing.release()
             group.failure = None
@@ -87,22 +91,21 @@ class Writer:
             self._close_to_others(group)
             group.done.release()
         if group.failure is None:
-            self.on_commit(group.seconds, group.size)
+            self.on_commit(seconds, group.size)
             self._checkpointer.start_if_due(self._database.wal_pages)
         elif isinstance(group.failure, DiskFull):
             self._checkpointer.start_on_full_disk()
 
-    def _try_commit(self, group: "_Group", deadline: float) -> bool:
-        """Commit the requests that have not failed. If one more fails, write nothing and return False."""
-        try:
-            with self._database.transaction(deadline) as connection:
-                # Only now, so that requests that became ready while other processes wrote are in the group.
-                self._close_to_others(group)
-                group.write(connection, self._max_rejected_bytes)
-                self.require_room(connection)
-        except _RequestFailed:
-            return False
-        return True
+    def _write(self, group: "_Group", deadline: float) -> None:
+        """Commit the group's rows in one transaction. If a request fails, begin again without it."""
+        while True:
+            with suppress(_RequestFailed):
+                with self._database.transaction(deadline) as connection:
+                    # Only now, so that requests that became ready while other processes wrote are in the group.
+                    self._close_to_others(group)
+                    group.write(connection, self._max_rejected_bytes)
+                    self.require_room(connection)
+                return
 
     def _drop_rejected(self, rejected: Sequence[Rejection]) -> None:
         """Delete twice the bytes that these rejections added, while the table is too large.
@@ -133,7 +136,6 @@ class _Group:
 
     def __init__(self) -> None:
         self.size = 0  # events and rejections
-        self.seconds = 0.0
         self.dropped_bytes = 0  # of the oldest rejections, because the table was above its limit
         # Replaced at the commit, unless that is interrupted by what no handler catches.
         self.failure: Exception | None = Unavailable("The commit was interrupted")

@@ -1,9 +1,8 @@
 """Deliver the log's events to destinations, each in order and at its own pace. Needs the log, but not Flask."""
 
 from .delivery import DeliveryRejected, Outcome, RetryLater
-from .forwarder import Forwarder
+from .forwarder import Forwarder, redeliver
 from .lock import discard as discard_lock
-from .redelivery import redeliver
 from .runner import forward
 from .secrets import redact_url
 from .urls import carries_one_source, check_url, find_kind, open_deliverer

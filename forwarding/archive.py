@@ -15,10 +15,9 @@ from urllib.parse import SplitResult, quote
 import fsspec
 
 from eventlog import StoredEvent
-from eventlog.export_line import export_line
 from eventlog.side_files import give_to_owner_of
 
-from .delivery import Outcome, RetryLater
+from .delivery import Deliverer, Outcome, RetryLater
 from .urls import ARCHIVE
 
 DEFAULT_MAX_BYTES = 16 * 1024 * 1024  # of payloads in an object
@@ -32,15 +31,14 @@ MAX_NAME_BYTES = 200  # file systems take 255
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "Archive":
-    """Return a deliverer. Raises ValueError if the place or an option is not valid."""
-    max_bytes = _parse_number("bytes", options.pop("bytes", str(DEFAULT_MAX_BYTES)), least=1)
-    seconds = _parse_number("seconds", options.pop("seconds", str(DEFAULT_MAX_WAIT_SECONDS)), least=0)
+    max_bytes = _pop_number(options, "bytes", DEFAULT_MAX_BYTES, least=1)
+    seconds = _pop_number(options, "seconds", DEFAULT_MAX_WAIT_SECONDS, least=0)
     return Archive(_open_place(parts, options), int(max_bytes), seconds)
 
 
-def _parse_number(name: str, text: str, least: int) -> float:
+def _pop_number(options: dict[str, str], name: str, default: float, least: int) -> float:
     try:
-        number = float(text)
+        number = float(options.pop(name, default))
     except ValueError:
         number = -1.0
     if not least <= number < float("inf"):
@@ -74,7 +72,7 @@ class Place(Protocol):
         """
 
 
-class Archive:
+class Archive(Deliverer):
     """Writes an object for each source and date of a batch."""
 
     max_events = MAX_EVENTS
@@ -106,7 +104,6 @@ class Archive:
 
 
 def _group(events: Sequence[StoredEvent]) -> Iterator[tuple[str, list[StoredEvent]]]:
-    """Yield the name and the events of each object: one for each source and date."""
     groups = defaultdict(list)
     for event in events:
         groups[event.source, event.received_at[:10]].append(event)
@@ -123,7 +120,7 @@ def _folder_name(source: str) -> str:
 def _compress(events: Sequence[StoredEvent]) -> bytes:
     """Return the lines that `flask events export` writes, gzipped without a timestamp."""
     compressor = zlib.compressobj(wbits=31)
-    lines = (f"{export_line(event)}\n".encode() for event in events)
+    lines = (f"{event.export_line()}\n".encode() for event in events)
     return b"".join([*map(compressor.compress, lines), compressor.flush()])
 
 
@@ -134,7 +131,6 @@ class Folder:
         self._root = root
 
     def put(self, name: str, content: bytes) -> None:
-        """Store an object. Return when its file and folders are synced to disk."""
         source, date, file_name = name.split("/")
         folders = [self._root, f"{self._root}/{source}", f"{self._root}/{source}/{date}"]
         for folder in folders[1:]:
@@ -164,25 +160,21 @@ class Remote:
         self._connected: tuple[Any, str] | None = None
 
     def put(self, name: str, content: bytes) -> None:
-        """Store an object."""
         if self._connected is None:
             self._connected = fsspec.url_to_fs(self._url, skip_instance_cache=True, **self._options)
         files, root = self._connected
+        folder, _, file_name = f"{root}/{name}".rpartition("/")
+        part = f"{folder}/{_part_name(file_name)}"
         try:
-            self._put(files, f"{root}/{name}", content)
+            if self._protocol in OBJECT_STORE_PROTOCOLS:
+                files.pipe_file(f"{root}/{name}", content)
+            else:
+                files.makedirs(folder, exist_ok=True)
+                files.pipe_file(part, content)
+                files.mv(part, f"{root}/{name}")
         except Exception:
             self._connected = None
             raise
-
-    def _put(self, files: Any, path: str, content: bytes) -> None:
-        if self._protocol in OBJECT_STORE_PROTOCOLS:
-            files.pipe_file(path, content)
-            return
-        folder, _, file_name = path.rpartition("/")
-        part = f"{folder}/{_part_name(file_name)}"
-        files.makedirs(folder, exist_ok=True)
-        files.pipe_file(part, content)
-        files.mv(part, path)
 
 
 def _part_name(file_name: str) -> str:

@@ -1,24 +1,30 @@
 """Deliver a batch to a destination, and retry until it gives a final answer."""
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from time import monotonic
 
 from eventlog import StoredEvent
 
-from .backoff import delay
-from .delivery import Outcome, RetryLater
+from .delivery import DeliveryRejected, Outcome, RetryLater
 from .open_destination import Interrupted, OpenDestination
-from .threads import has_ended, run_in_thread
+from .threads import run_in_thread
 
 MAX_TRIES_ONCE = 5  # attempts in a row, of a forwarder that runs once
 CHECK_SECONDS = 0.2  # between two checks whether to go on, while a delivery or a wait is under way
 GRACE_SECONDS = 0.5  # for a running delivery to end by itself, and then to end after `abort`
+FIRST_DELAY_SECONDS = 1.0
+MAX_DELAY_SECONDS = 300.0
+MAX_RETRY_AFTER_SECONDS = 3600.0  # a destination that asks for more gets this
 
 
-class GaveUp(Exception):
+class GaveUp(DeliveryRejected):
     """Raised after server faults for `give_up_after` seconds. A single event may be their cause."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__("server_fault", error)
 
 
 class Attempts:
@@ -29,12 +35,13 @@ class Attempts:
     """
 
     def __init__(self, destination: OpenDestination, check: Callable[[], object], once: bool) -> None:
+        self.by_event: Counter[int] = Counter()  # the number of attempts, by event id
         self._destination = destination
         self._check = check
         self._once = once
 
-    def deliver(self, events: Sequence[StoredEvent], give_up_after: float, tries: Counter[int]) -> Outcome:
-        """Deliver a batch, waiting longer after each failure. Add each attempt to `tries`, by event id.
+    def deliver(self, events: Sequence[StoredEvent], give_up_after: float) -> Outcome:
+        """Deliver a batch, waiting longer after each failure.
 
         Raises DeliveryRejected if the batch is rejected, GaveUp after `give_up_after` seconds of server faults, and
         Interrupted if delivery must end or, for a forwarder that runs once, after MAX_TRIES_ONCE failures.
@@ -42,7 +49,7 @@ class Attempts:
         failures, began = 0, monotonic()
         while True:
             self._check()
-            tries.update(event.id for event in events)
+            self.by_event.update(event.id for event in events)
             try:
                 outcome = self._try(events)
             except RetryLater as failure:
@@ -67,7 +74,7 @@ class Attempts:
 
     def _try(self, events: Sequence[StoredEvent]) -> Outcome:
         delivery = run_in_thread(lambda: self._destination.deliverer.deliver(events))
-        while not has_ended(delivery, CHECK_SECONDS):
+        while not wait([delivery], CHECK_SECONDS).done:
             try:
                 self._check()
             except Interrupted:
@@ -82,7 +89,16 @@ class Attempts:
 
         Unless the forwarder stops, also wait for an aborted delivery that can still send: it could overtake the next.
         """
-        if not has_ended(delivery, GRACE_SECONDS):
+        if not wait([delivery], GRACE_SECONDS).done:
             is_over = self._destination.deliverer.abort()
-            while not (has_ended(delivery, GRACE_SECONDS) or is_over or self._destination.stop.is_set()):
+            while not (wait([delivery], GRACE_SECONDS).done or is_over or self._destination.stop.is_set()):
                 pass
+
+
+def delay(failures: int, retry_after: float | None = None) -> float:
+    """Return the seconds to wait after this many failures in a row.
+
+    They double with each failure, less up to half at random, but are at least `retry_after`.
+    """
+    longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 20))
+    return max(longest * random.uniform(0.5, 1), min(retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))

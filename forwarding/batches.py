@@ -22,10 +22,7 @@ class BatchReader:
         self._waiting_since: tuple[int, float] | None = None  # a position, and when events after it were first seen
 
     def read_next(self, destination: Destination) -> list[StoredEvent]:
-        """Return the batch after the destination's position: the reserved one if there is one.
-
-        The batch is empty if nothing is to be delivered now.
-        """
+        """Return the batch after the destination's position, which may be reserved; empty if nothing is due now."""
         position = destination.position
         if destination.reserved is not None:
             return self._reader.read_range(position, destination.reserved)

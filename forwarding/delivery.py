@@ -19,8 +19,8 @@ class Deliverer(Protocol):
 
     max_events: int  # of a batch
     max_bytes: int  # of a batch's payloads; a single event may be larger
-    max_wait_seconds: float  # how long a batch that is not full waits for more events
-    reserves_batches: bool  # a repeat after a crash must have exactly the same events
+    max_wait_seconds: float = 0.0  # how long a batch that is not full waits for more events
+    reserves_batches: bool = False  # a repeat after a crash must have exactly the same events
 
     def deliver(self, events: Sequence[StoredEvent]) -> "Outcome":
         """Return when the destination has acknowledged or rejected every event.
@@ -62,10 +62,3 @@ class DeliveryRejected(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-class Unbuffered:
-    """Base of deliverers that send events as soon as there are any."""
-
-    max_wait_seconds = 0.0
-    reserves_batches = False

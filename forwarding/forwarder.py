@@ -1,24 +1,24 @@
-"""Deliver the log's events to one destination, in order, and keep up with new ones."""
+"""Deliver to one destination: the log's events in order, or given events once more."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
-from eventlog import EventLog, Unavailable
+from eventlog import DeadLetter, EventLog, NotPossible, StoredEvent, Unavailable
 from telemetry.storage_trouble import StorageTrouble
 
-from . import lock
+from . import lock, urls
 from .attempts import Attempts
 from .batches import BatchReader
 from .delivery import Deliverer
-from .filters import is_wanted
 from .open_destination import Interrupted, OpenDestination, Removed, find, opened
 from .splitting import GIVE_UP_SECONDS, Splitter
-from .urls import open_deliverer
 
 POLL_SECONDS = 0.5  # between two looks at the log while nothing waits
 
 
+@dataclass
 class Forwarder:
     """Delivers to one destination: read a batch, reserve it, deliver it, advance the position.
 
@@ -26,25 +26,13 @@ class Forwarder:
     killed skips nothing. `report` is called after each batch with the number of ids that the position has advanced.
     """
 
-    def __init__(
-        self,
-        log: EventLog,
-        name: str,
-        *,
-        stop: threading.Event,
-        once: bool = False,
-        give_up_after: float = GIVE_UP_SECONDS,
-        report: Callable[[int], object] = lambda advanced: None,
-        open_deliverer: Callable[[str], Deliverer] = open_deliverer,
-    ) -> None:
-        self._log = log
-        self._name = name
-        self._stop = stop
-        self._once = once
-        self._give_up_after = give_up_after
-        self._report = report
-        self._open_deliverer = open_deliverer
-        self._trouble = StorageTrouble(name, quiet_seconds=0)
+    log: EventLog
+    name: str
+    stop: threading.Event
+    once: bool = False
+    give_up_after: float = GIVE_UP_SECONDS
+    report: Callable[[int], object] = lambda advanced: None
+    open_deliverer: Callable[[str], Deliverer] = urls.open_deliverer
 
     def run(self) -> bool:
         """Deliver until `stop` is set, or with `once` until nothing can be delivered.
@@ -53,30 +41,31 @@ class Forwarder:
         Raises NotPossible if another forwarder delivers to the destination, or if it cannot be opened.
         """
         try:
-            with lock.exclusive(self._log.path, self._name):
-                row = find(self._log, self._name)
-                with opened(self._log, row, self._stop, self._open_deliverer) as destination:
+            with lock.exclusive(self.log.path, self.name):
+                row = find(self.log, self.name)
+                with opened(self.log, row, self.stop, self.open_deliverer) as destination:
                     return self._run(destination)
         except Removed:
-            lock.discard(self._log.path, self._name)
+            lock.discard(self.log.path, self.name)
         except Interrupted:
             pass
         return False
 
     def _run(self, destination: OpenDestination) -> bool:
-        splitter = Splitter(destination, Attempts(destination, destination.check, self._once), self._give_up_after)
-        with closing(BatchReader(self._log, destination.deliverer, waits=not self._once)) as batches:
-            while not self._stop.is_set():
+        trouble = StorageTrouble(self.name, quiet_seconds=0)
+        splitter = Splitter(destination, Attempts(destination, destination.check, self.once), self.give_up_after)
+        with closing(BatchReader(self.log, destination.deliverer, waits=not self.once)) as batches:
+            while not self.stop.is_set():
                 try:
                     has_advanced = self._deliver_next(destination, batches, splitter)
-                    self._trouble.note_success()
+                    trouble.note_success()
                     if not has_advanced:
-                        if self._once:
-                            return self._log.reader.last_id() <= destination.reload().position
-                        self._stop.wait(POLL_SECONDS)
+                        if self.once:
+                            return self.log.reader.last_id() <= destination.reload().position
+                        self.stop.wait(POLL_SECONDS)
                 except Unavailable as failure:
-                    self._trouble.note_failure(failure)
-                    self._stop.wait(POLL_SECONDS)
+                    trouble.note_failure(failure)
+                    self.stop.wait(POLL_SECONDS)
         return False
 
     def _deliver_next(self, destination: OpenDestination, batches: BatchReader, splitter: Splitter) -> bool:
@@ -93,7 +82,28 @@ class Forwarder:
         last = events[-1].id
         if destination.deliverer.reserves_batches and row.reserved is None:
             destination.reserve(last)
-        splitter.deliver([event for event in events if is_wanted(event, row)], destination.advance)
+        splitter.deliver([event for event in events if destination.wants(event)], destination.advance)
         destination.advance(last)
-        self._report(last - row.position)
+        self.report(last - row.position)
         return True
+
+
+def redeliver(log: EventLog, name: str, events: Sequence[StoredEvent]) -> tuple[list[int], list[DeadLetter]]:
+    """Deliver the events that the destination wants. Return the ids of those delivered, and the dead letters.
+
+    The position stays, and the destination may be paused. Takes no lock: a forwarder may deliver to it at the same
+    time, so events may arrive out of order. Raises NotPossible if it does not take them after a few attempts.
+    """
+    dead: list[DeadLetter] = []
+    with opened(log, log.destinations.get(name), threading.Event()) as destination:
+        splitter = Splitter(destination, Attempts(destination, destination.reload, once=True), GIVE_UP_SECONDS)
+        wanted = [event for event in events if destination.wants(event)]
+        size = destination.deliverer.max_events
+        try:
+            for first in range(0, len(wanted), size):
+                batch = wanted[first : first + size]
+                splitter.deliver(batch, lambda _last, _delivered, rejected: dead.extend(rejected))
+        except Interrupted as interruption:
+            raise NotPossible(f"{name} does not take events now: {interruption}") from interruption
+    dead_ids = {letter.event.id for letter in dead}
+    return [event.id for event in wanted if event.id not in dead_ids], dead

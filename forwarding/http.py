@@ -1,6 +1,5 @@
 """POST over a connection that stays open, and interpret the answer."""
 
-import json
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from urllib.parse import SplitResult, urlencode
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from .delivery import DeliveryRejected, RetryLater
+from .delivery import Deliverer, RetryLater
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds, for each step of a POST
 MAX_POST_SECONDS = 120.0  # from connecting to the end of the answer
@@ -31,8 +30,8 @@ class Answer(NamedTuple):
     retry_after: float | None  # seconds
 
 
-class Poster:
-    """Posts to one URL, without the key or secret before its @. Threads may share it."""
+class Poster(Deliverer):
+    """Base of deliverers that post to one URL, without the key or secret before its @. Threads may share it."""
 
     def __init__(self, parts: SplitResult, options: Mapping[str, str]) -> None:
         scheme = parts.scheme.removeprefix("webhook+")
@@ -45,8 +44,9 @@ class Poster:
         self._aborted = threading.Event()
         # Busy connections, with their deadline and socket. A connection may lose its socket before it is closed.
         self._busy: dict[Any, tuple[float, socket.socket | None]] = {}
-        pool = _HttpsPool if scheme == "https" else _HttpPool
+        pool = urllib3.HTTPSConnectionPool if scheme == "https" else urllib3.HTTPConnectionPool
         self._pool = pool(url.host, url.port, maxsize=MAX_CONNECTIONS, timeout=TIMEOUT, watch=self._watch)
+        self._pool.ConnectionCls = _WatchedHttps if scheme == "https" else _WatchedHttp
         self._deadline_thread = threading.Thread(target=self._cut_overdue, daemon=True)
         self._deadline_thread.start()
 
@@ -63,14 +63,13 @@ class Poster:
             raise RetryLater(describe(answer), answer.retry_after, is_server_fault=answer.status >= 500)
         return answer
 
-    def abort(self) -> None:
-        """Cut all connections. Nothing is sent from now on, and every `post` raises RetryLater."""
+    def abort(self) -> bool:
         self._aborted.set()
         for _, sock in list(self._busy.values()):
             _cut(sock)
+        return True
 
     def close(self) -> None:
-        """Cut all connections, and release them."""
         self.abort()
         self._deadline_thread.join()
         self._pool.close()
@@ -126,20 +125,12 @@ class _Watched:
         super().request(*arguments, **options)  # type: ignore[misc]
 
 
-class HttpConnection(_Watched, HTTPConnection):
+class _WatchedHttp(_Watched, HTTPConnection):
     pass
 
 
-class HttpsConnection(_Watched, HTTPSConnection):
+class _WatchedHttps(_Watched, HTTPSConnection):
     pass
-
-
-class _HttpPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = HttpConnection
-
-
-class _HttpsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = HttpsConnection
 
 
 def _cut(sock: socket.socket | None) -> None:
@@ -149,23 +140,9 @@ def _cut(sock: socket.socket | None) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)  # below TLS, so that no closing message can block
 
 
-def rejection(answer: Answer) -> DeliveryRejected:
-    """Return the exception for an answer that rejects the events."""
-    return DeliveryRejected(str(answer.status), describe(answer))
-
-
 def describe(answer: Answer) -> str:
     """Return the status and the beginning of the body, as an error message."""
     return f"{answer.status} {answer.body[:MAX_ERROR_CHARACTERS].decode(errors='replace').strip()}"
-
-
-def parse_object(answer: Answer) -> Mapping[str, Any]:
-    """Return the answer's JSON object, or an empty one if it has none."""
-    try:
-        value = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _retry_after(answer: urllib3.BaseHTTPResponse) -> float | None:

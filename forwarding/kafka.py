@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from eventlog import StoredEvent
 
-from .delivery import DeliveryRejected, Outcome, RetryLater, Unbuffered
+from .delivery import Deliverer, DeliveryRejected, Outcome, RetryLater
 
 ACKNOWLEDGE_SECONDS = 10.0  # for a whole batch, before the attempt counts as failed
 POLL_SECONDS = 0.2  # between two checks for `abort`
@@ -47,7 +47,6 @@ REJECTIONS = {
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "Kafka":
-    """Return a deliverer. Raises ValueError if the URL or an option is not valid."""
     topic = parts.path.strip("/")
     if not topic or "/" in topic:
         raise ValueError("it names no topic, as in kafka://broker:9092/topic")
@@ -61,7 +60,7 @@ def from_url(parts: SplitResult, options: dict[str, str]) -> "Kafka":
         raise ValueError(str(error)) from error
 
 
-class Kafka(Unbuffered):
+class Kafka(Deliverer):
     """Produces batches. An unacknowledged batch stays in the producer, and a retry only waits for it."""
 
     max_events = 2000

@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 
 from eventlog import NotPossible
-from eventlog.error_messages import explain
-from eventlog.file_lock import lock_file
+from eventlog.errors import explain
 from eventlog.side_files import open_side_file
+from eventlog.waiting import lock_file
 
 TIMEOUT_SECONDS = 0.5  # `discard` holds a lock for a moment
 

@@ -1,12 +1,13 @@
 """Open a destination for delivery, and follow its row in the log."""
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 
-from eventlog import DeadLetter, Destination, EventLog, NotPossible, Unavailable
+from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
 
 from .delivery import Deliverer
 from .secrets import make_redactor
@@ -25,19 +26,25 @@ class Removed(Interrupted):
     """Raised if the destination was removed."""
 
 
-def find(log: EventLog, name: str) -> Destination:
-    """Return a destination's row. Raises Removed if there is none."""
+@contextmanager
+def _raise_if_removed() -> Iterator[None]:
     try:
-        return log.destinations.get(name)
+        yield
     except NotPossible as failure:
         raise Removed(str(failure)) from failure
+
+
+def find(log: EventLog, name: str) -> Destination:
+    """Return a destination's row. Raises Removed if there is none."""
+    with _raise_if_removed():
+        return log.destinations.get(name)
 
 
 class OpenDestination:
     """A destination while events are delivered to it.
 
-    It stays bound to the row and the URL that were opened: `reload`, `reserve` and `advance` raise Interrupted if
-    the destination was removed, and `reload` also if its URL has changed. They raise Unavailable as the log does.
+    It stays bound to the row and the URL that were opened. If the row was deleted, `reload`, `reserve` and `advance`
+    raise Removed. If the URL has changed, `reload` raises Interrupted. All raise Unavailable as the log does.
     """
 
     def __init__(self, log: EventLog, row: Destination, deliverer: Deliverer, stop: threading.Event) -> None:
@@ -46,7 +53,7 @@ class OpenDestination:
         self.redact = make_redactor(row.url)  # strips the URL's secrets from a text
         self.stop = stop
         self._log = log
-        self._opened = row
+        self._row = row
         self._read_at = monotonic()
         self._failures = 0  # in a row
 
@@ -54,9 +61,21 @@ class OpenDestination:
         """Return the row as it is now."""
         self._read_at = monotonic()
         row = find(self._log, self.name)
-        if (row.id, row.url) != (self._opened.id, self._opened.url):
+        if (row.id, row.url) != (self._row.id, self._row.url):
             raise Interrupted(f"{self.name} is now another destination, or has another URL")
+        self._row = row
         return row
+
+    def wants(self, event: StoredEvent) -> bool:
+        """Return True if the destination's types and sources, and the event's `integrations`, allow a delivery."""
+        if self._row.types and event.type not in self._row.types:
+            return False
+        if self._row.sources and event.source not in self._row.sources:
+            return False
+        if '"integrations"' not in event.payload:
+            return True
+        integrations = json.loads(event.payload).get("integrations") or {}
+        return bool(integrations.get(self.name, integrations.get("All", True)))
 
     def check(self) -> None:
         """Raise Interrupted if delivery must end. Cheap: reads the row only every CHECK_SECONDS."""
@@ -68,17 +87,17 @@ class OpenDestination:
 
     def reserve(self, last: int) -> None:
         """Store the last id of the next batch, so that a repeat after a crash has the same events."""
-        with _removal_interrupts():
-            self._log.destinations.reserve(self._opened.id, last)
+        with _raise_if_removed():
+            self._log.destinations.reserve(self._row.id, last)
 
     def advance(self, position: int, delivered: int = 0, dead: Sequence[DeadLetter] = ()) -> None:
         """Store that every event up to `position` was delivered, skipped, or became a dead letter."""
-        with _removal_interrupts():
-            self._log.destinations.advance(self._opened.id, position, delivered, dead)
+        with _raise_if_removed():
+            self._log.destinations.advance(self._row.id, position, delivered, dead)
 
     def note_failure(self, error: str) -> None:
         """Store a failed attempt and its error. Log the first one in a row."""
-        self._log.destinations.note_failure(self._opened.id, error)
+        self._log.destinations.note_failure(self._row.id, error)
         self._failures += 1
         if self._failures == 1:
             fields = {"event": "destination_failing", "destination": self.name, "error": error}
@@ -90,14 +109,6 @@ class OpenDestination:
             failures, self._failures = self._failures, 0
             fields = {"event": "destination_recovered", "destination": self.name, "failures": failures}
             logger.warning("delivery to %s works again after %d failures", self.name, failures, extra=fields)
-
-
-@contextmanager
-def _removal_interrupts() -> Iterator[None]:
-    try:
-        yield
-    except NotPossible as failure:
-        raise Interrupted(str(failure)) from failure
 
 
 @contextmanager

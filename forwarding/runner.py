@@ -4,9 +4,11 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 
 from eventlog import Destination, EventLog, NotPossible, Unavailable
+from telemetry.storage_trouble import explain_failure
 
 from .forwarder import Forwarder
 from .secrets import make_redactor
@@ -32,12 +34,9 @@ def forward(
     Returns when `stop` is set, or with `once` as soon as nothing can be delivered. Return True if nothing is left to
     deliver to any of them. `give_up_after` is in seconds. The threads call `report`, see Forwarder.
     """
+    make_forwarder = partial(Forwarder, stop=stop, once=once, give_up_after=give_up_after, report=report)
     log = EventLog(path)
     runs: dict[str, _Run] = {}
-
-    def run(log: EventLog, name: str) -> bool:
-        return Forwarder(log, name, stop=stop, once=once, give_up_after=give_up_after, report=report).run()
-
     try:
         while not stop.is_set():
             try:
@@ -48,7 +47,7 @@ def forward(
                 destinations = []
             for destination in destinations:
                 if destination.name not in runs or (not once and runs[destination.name].is_over(destination)):
-                    runs[destination.name] = _Run(path, destination, run)
+                    runs[destination.name] = _Run(path, destination, make_forwarder)
             if once:
                 break
             stop.wait(LIST_SECONDS)
@@ -62,11 +61,11 @@ def forward(
 class _Run:
     """Runs a destination's forwarder once, in a thread."""
 
-    def __init__(self, path: str, destination: Destination, run: Callable[[EventLog, str], bool]) -> None:
+    def __init__(self, path: str, destination: Destination, make_forwarder: Callable[..., Forwarder]) -> None:
         self.is_done = False  # True if nothing was left to deliver
         self._path = path
         self._destination = destination
-        self._run = run
+        self._make_forwarder = make_forwarder
         self._reopen_at = 0.0  # by the monotonic clock
         self.thread = threading.Thread(target=self._deliver, name=destination.name)
         self.thread.start()
@@ -80,12 +79,12 @@ class _Run:
     def _deliver(self) -> None:
         log, name = EventLog(self._path), self._destination.name
         try:
-            self.is_done = self._run(log, name)
-        except NotPossible as failure:
-            self._reopen_at = monotonic() + REOPEN_SECONDS
-            logger.error("%s", failure, extra={"event": "forwarder_refused", "destination": name, "count": 1})
-        except Unavailable as failure:
-            logger.error("%s", failure, extra={"event": "forwarder_refused", "destination": name, "count": 1})
+            self.is_done = self._make_forwarder(log, name).run()
+        except (NotPossible, Unavailable) as failure:
+            if isinstance(failure, NotPossible):
+                self._reopen_at = monotonic() + REOPEN_SECONDS
+            reason = explain_failure(failure)
+            logger.error("%s", reason, extra={"event": "forwarder_refused", "destination": name, "count": 1})
         except Exception:
             self._reopen_at = monotonic() + REOPEN_SECONDS
             fault = make_redactor(self._destination.url)(traceback.format_exc())

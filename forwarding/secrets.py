@@ -37,16 +37,14 @@ SHOWN_ARCHIVE_OPTIONS = {"bytes", "seconds"}
 
 
 def redact_url(url: str) -> str:
-    """Return a URL without its user part, and only with options that are known to be harmless.
-
-    Of an ambiguous URL, return only the scheme.
-    """
+    """Return a URL with only its harmless options and no user part; of an ambiguous URL, only the scheme."""
     parts = split(url)
     if parts is None:
-        return f"{_scheme(url)}://{REDACTED}"
+        scheme = re.match(r"[a-z][a-z0-9+.-]{0,30}(?=://)", url)
+        return f"{scheme[0] if scheme else REDACTED}://{REDACTED}"
     user, at, host = parts.netloc.rpartition("@")
     shown_user = user if VARIABLE.fullmatch(user) else REDACTED
-    options = list(_options(parts))
+    options = parse_qsl(parts.query, keep_blank_values=True)
     shown = [(name, value) for name, value in options if _is_shown(parts.scheme, name, value)]
     query = urlencode(shown, safe="*${}/:")
     if len(shown) < len(options):
@@ -75,15 +73,6 @@ def split(url: str) -> SplitResult | None:
     return parts if is_clear and is_split else None
 
 
-def _scheme(url: str) -> str:
-    scheme = url.partition("://")[0]
-    return scheme if re.fullmatch(r"[a-z][a-z0-9+.-]{0,30}", scheme) and "://" in url else REDACTED
-
-
-def _options(parts: SplitResult) -> Iterator[tuple[str, str]]:
-    yield from parse_qsl(parts.query, keep_blank_values=True)
-
-
 def _is_shown(scheme: str, name: str, value: str) -> bool:
     known = SHOWN_ARCHIVE_OPTIONS if scheme.startswith("archive+") else SHOWN_OPTIONS.get(scheme, set())
     return name in known or bool(re.fullmatch(r"[\w.-]{1,60}", name) and VARIABLE.fullmatch(value))
@@ -101,7 +90,7 @@ def _secrets(url: str) -> Iterator[str]:
     user = parts.netloc.rpartition("@")[0]
     for text in (user, *user.split(":")):
         yield from (text, unquote(text))
-    for name, value in _options(parts):
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if not _is_shown(parts.scheme, name, value):
             yield from (value, VARIABLE.sub(lambda found: os.environ.get(found[1], ""), value))
             if not value:

@@ -4,6 +4,7 @@ Each event carries its messageId and both times, so a tracklog stores it once an
 """
 
 import gzip
+import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
@@ -13,8 +14,8 @@ from zlib import crc32
 
 from eventlog import StoredEvent
 
-from .delivery import Outcome, Unbuffered
-from .http import MAX_ERROR_CHARACTERS, Poster, parse_object, rejection
+from .delivery import DeliveryRejected, Outcome
+from .http import MAX_ERROR_CHARACTERS, Poster, describe
 from .threads import run_in_thread
 
 MAX_POST_EVENTS = 1000  # an answer lists at most as many rejections
@@ -24,20 +25,21 @@ POSTS_PER_LANE = 4  # in one delivery
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "Segment":
-    """Return a deliverer. Raises ValueError if the URL has no key or no host."""
     key = unquote(parts.netloc.rpartition("@")[0]).rstrip(":")  # also in the form of curl's -u KEY:
     if not key:
         raise ValueError("it needs a key, as in https://KEY@host/v1/batch")
-    return Segment(key, options.pop("gzip", "") == "true", Poster(parts, options))
+    compress = options.pop("gzip", "") == "true"
+    return Segment(key, compress, parts, options)
 
 
-class Segment(Unbuffered):
+class Segment(Poster):
     """Posts over several lanes at a time. A user's events use one lane, which keeps their order."""
 
     max_events = LANES * POSTS_PER_LANE * MAX_POST_EVENTS
     max_bytes = LANES * POSTS_PER_LANE * MAX_POST_BYTES
 
-    def __init__(self, key: str, compress: bool, poster: Poster) -> None:
+    def __init__(self, key: str, compress: bool, parts: SplitResult, options: dict[str, str]) -> None:
+        super().__init__(parts, options)
         self._headers = {
             "Authorization": "Basic " + b64encode(f"{key}:".encode()).decode(),
             "Content-Type": "application/json",
@@ -45,7 +47,6 @@ class Segment(Unbuffered):
         if compress:
             self._headers["Content-Encoding"] = "gzip"
         self._compress = compress
-        self._poster = poster
         # By event id: None, or code and message of a rejection. If one lane fails, the others are not repeated.
         self._outcomes: dict[int, tuple[str, str] | None] = {}
 
@@ -61,33 +62,26 @@ class Segment(Unbuffered):
         outcomes = [self._outcomes.pop(event.id) for event in events]
         return Outcome({index: why for index, why in enumerate(outcomes) if why})
 
-    def abort(self) -> bool:
-        self._poster.abort()
-        return True
-
-    def close(self) -> None:
-        self._poster.close()
-
     def _deliver_lane(self, lane: Sequence[StoredEvent]) -> None:
         for batch in _batches(lane):
-            rejected = self._post([event.payload for event in batch])
+            rejected = self._post_batch([event.payload for event in batch])
             self._outcomes |= {event.id: rejected.get(index) for index, event in enumerate(batch)}
 
-    def _post(self, payloads: Sequence[str]) -> dict[int, tuple[str, str]]:
+    def _post_batch(self, payloads: Sequence[str]) -> dict[int, tuple[str, str]]:
         """Post a batch; return code and message of its rejected events, by index.
 
         If the list of rejections is too long to be read, post the two halves again. Their answers are shorter, and
         events that were stored are duplicates then.
         """
         body = ('{"batch":[' + ",".join(payloads) + "]}").encode()
-        answer = self._poster.post(gzip.compress(body, 6) if self._compress else body, self._headers)
+        answer = self.post(gzip.compress(body, 6) if self._compress else body, self._headers)
         if answer.is_cut and answer.body.lstrip().startswith(b"{") and len(payloads) > 1:
             middle = len(payloads) // 2
-            first = self._post(payloads[:middle])
-            return first | {index + middle: why for index, why in self._post(payloads[middle:]).items()}
-        rejected = _read_rejected(parse_object(answer).get("rejected"), len(payloads))
+            first = self._post_batch(payloads[:middle])
+            return first | {index + middle: why for index, why in self._post_batch(payloads[middle:]).items()}
+        rejected = _read_rejected(answer.body, len(payloads))
         if answer.status >= 300 and len(rejected) < len(payloads):
-            raise rejection(answer)
+            raise DeliveryRejected(str(answer.status), describe(answer))
         return rejected
 
 
@@ -105,8 +99,12 @@ def _batches(lane: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
     yield batch
 
 
-def _read_rejected(listed: object, number: int) -> dict[int, tuple[str, str]]:
+def _read_rejected(body: bytes, number: int) -> dict[int, tuple[str, str]]:
     """Return code and message by index from an answer's `rejected`, ignoring all that has another form."""
+    try:
+        listed = json.loads(body)["rejected"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return {}
     rejected = {}
     for each in listed if isinstance(listed, list) else []:
         if isinstance(each, dict) and each.get("index") in range(number):

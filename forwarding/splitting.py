@@ -1,14 +1,13 @@
 """Split a batch until the events that a destination rejects are found."""
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from eventlog import DeadLetter, StoredEvent
 from eventlog.times import now
 
-from .attempts import Attempts, GaveUp
-from .backoff import delay
+from .attempts import Attempts, GaveUp, delay
 from .delivery import DeliveryRejected
 from .open_destination import OpenDestination
 
@@ -27,45 +26,41 @@ class Splitter:
         self._destination = destination
         self._attempts = attempts
         self._give_up_after = give_up_after  # seconds of server faults
-        self._tries: Counter[int] = Counter()  # of the current batch, by event id
 
     def deliver(self, events: Sequence[StoredEvent], record_progress: RecordProgress) -> None:
         """Deliver each event or make it a dead letter. Raises Interrupted if delivery must end before."""
-        self._tries.clear()
+        self._attempts.by_event.clear()
         give_up_after = self._give_up_after
         parts = deque([events] if events else [])
         while parts:
             part = parts.popleft()
             try:
-                rejected = self._attempts.deliver(part, give_up_after, self._tries).rejected
-                dead = [self._dead_letter(part[index], *why) for index, why in rejected.items()]
-                record_progress(part[-1].id, len(part) - len(dead), dead)
-            except DeliveryRejected as rejection:
+                rejected = self._attempts.deliver(part, give_up_after).rejected
+            except DeliveryRejected as failure:
+                is_server_fault = isinstance(failure, GaveUp)
+                if is_server_fault:
+                    give_up_after = 0.0
                 if len(part) > 1:
-                    parts.extendleft(reversed(_halves(part)))
-                else:
-                    record_progress(part[0].id, 0, [self._dead_letter(part[0], rejection.code, rejection.message)])
-            except GaveUp as fault:
-                give_up_after = 0.0
-                if len(part) > 1:
-                    parts.extendleft(reversed(_halves(part)))
-                elif parts and self._is_accepted(parts[0][0]):
-                    record_progress(part[0].id, 0, [self._dead_letter(part[0], "server_fault", str(fault))])
-                else:
+                    middle = len(part) // 2
+                    parts.extendleft([part[middle:], part[:middle]])
+                    continue
+                if is_server_fault and not (parts and self._is_answered(parts[0][0])):
                     parts.appendleft(part)
-                    self._attempts.wait(delay(self._tries[part[0].id]))
+                    self._attempts.wait(delay(self._attempts.by_event[part[0].id]))
+                    continue
+                rejected = {0: (failure.code, failure.message)}
+            dead = [self._dead_letter(part[index], *why) for index, why in rejected.items()]
+            record_progress(part[-1].id, len(part) - len(dead), dead)
 
-    def _is_accepted(self, event: StoredEvent) -> bool:
+    def _is_answered(self, event: StoredEvent) -> bool:
         """Return True if the destination answers this event without a server fault.
 
         Then the fault of the event before it is that event's own. This one is delivered again, which is harmless.
         """
         try:
-            self._attempts.deliver([event], 0.0, self._tries)
-        except DeliveryRejected:
-            return True
-        except GaveUp:
-            return False
+            self._attempts.deliver([event], 0.0)
+        except DeliveryRejected as failure:
+            return not isinstance(failure, GaveUp)
         return True
 
     def _dead_letter(self, event: StoredEvent, code: str, message: str) -> DeadLetter:
@@ -73,9 +68,4 @@ class Splitter:
         code, message = redact(code), redact(message)
         fields = {"event": "dead_letter", "destination": name, "code": code, "id": event.id, "count": 1}
         logger.warning("%s rejects event %d: %s: %s", name, event.id, code, message, extra=fields)
-        return DeadLetter(event, code, message, self._tries[event.id], now())
-
-
-def _halves(events: Sequence[StoredEvent]) -> list[Sequence[StoredEvent]]:
-    middle = len(events) // 2
-    return [events[:middle], events[middle:]]
+        return DeadLetter(event, code, message, self._attempts.by_event[event.id], now())

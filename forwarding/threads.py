@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,16 +14,9 @@ def run_in_thread(call: Callable[[], T]) -> "Future[T]":
 
     def run() -> None:
         try:
-            result = call()
+            future.set_result(call())
         except BaseException as error:
             future.set_exception(error)
-        else:
-            future.set_result(result)
 
     threading.Thread(target=run, daemon=True).start()
     return future
-
-
-def has_ended(call: "Future[T]", seconds: float) -> bool:
-    """Wait for a call for at most `seconds`; return True if it has ended."""
-    return bool(wait([call], seconds).done)

@@ -11,7 +11,8 @@ from eventlog import NotPossible
 from . import secrets
 from .delivery import Deliverer
 
-# A kind is the name of its module here, and of its extra in setup.cfg if it needs a package.
+# A kind is the name of its module here, and of its extra in setup.cfg if it needs a package. The module's from_url
+# returns a deliverer for the split URL and its options. It raises ValueError if they are not valid.
 KIND_BY_SCHEME = {
     "http": "segment",
     "https": "segment",
@@ -84,11 +85,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _expand(text: str) -> str:
-    return secrets.VARIABLE.sub(_variable_value, text)
-
-
-def _variable_value(found: re.Match[str]) -> str:
     try:
-        return os.environ[found[1]]
-    except KeyError:
-        raise NotPossible(f"The environment has no {found[1]}, which the URL needs") from None
+        return secrets.VARIABLE.sub(lambda found: os.environ[found[1]], text)
+    except KeyError as missing:
+        raise NotPossible(f"The environment has no {missing.args[0]}, which the URL needs") from None

@@ -9,26 +9,25 @@ from urllib.parse import SplitResult, quote, unquote
 
 from eventlog import StoredEvent
 
-from .delivery import Outcome, Unbuffered
-from .http import Poster, rejection
+from .delivery import DeliveryRejected, Outcome
+from .http import Poster, describe
 
 _SAFE = "!#$%&'()*+,/:;=?@[]^`{|}~ "  # allowed in a header; other characters are percent-encoded
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "Webhook":
-    """Return a deliverer. Raises ValueError if the URL names no host."""
-    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), Poster(parts, options))
+    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), parts, options)
 
 
-class Webhook(Unbuffered):
+class Webhook(Poster):
     """Posts one event at a time."""
 
     max_events = 1
     max_bytes = 1
 
-    def __init__(self, secret: str, poster: Poster) -> None:
+    def __init__(self, secret: str, parts: SplitResult, options: dict[str, str]) -> None:
+        super().__init__(parts, options)
         self._secret = secret.encode()
-        self._poster = poster
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         for event in events:
@@ -36,14 +35,7 @@ class Webhook(Unbuffered):
             headers = {"Content-Type": "application/json", "Idempotency-Key": quote(event.message_id, safe=_SAFE)}
             if self._secret:
                 headers["X-Signature"] = f"sha256={hmac.digest(self._secret, body, 'sha256').hex()}"
-            answer = self._poster.post(body, headers)
+            answer = self.post(body, headers)
             if answer.status >= 300:
-                raise rejection(answer)
+                raise DeliveryRejected(str(answer.status), describe(answer))
         return Outcome()
-
-    def abort(self) -> bool:
-        self._poster.abort()
-        return True
-
-    def close(self) -> None:
-        self._poster.close()

@@ -18,9 +18,10 @@ from parsing import json_text
 from parsing.json_batch import ParsedValue
 from parsing.json_values import OVERSIZED
 from parsing.timestamps import parse_sent_at
-from schemas import BATCH, CALLS, UNTYPED, Call
+from schemas import BATCH, CALLS, UNTYPED, Call, is_blank
 
 MAX_MESSAGE_ID_LENGTH = 255  # characters
+CALLS_BY_FIELD = {"event": "track", "groupId": "group", "previousId": "alias", "name": "page", "properties": "page"}
 MAX_ERRORS = 100  # listed for a call, for /v1/validate, and for a batch before each item lists only its first
 MAX_ITEM_ERRORS = 10  # listed for a batch item
 
@@ -86,6 +87,8 @@ class Checker:
             codes = error.messages_dict
         if _is_too_long(value.get("messageId")):
             codes["messageId"] = ["message_id_too_long"]
+        if codes and isinstance(value.get("batch"), list):
+            raise ApiError("bad_request", "This is a batch; send it to /v1/batch")
         if not codes:
             with suppress(ValueError):  # it is not JSON; its defects tell why
                 return self._stamper.stamp(schema.call, call)
@@ -97,7 +100,7 @@ class Checker:
 
     def check_item(self, item: ParsedValue, defaults: BatchDefaults, max_errors: int = MAX_ERRORS) -> Event:
         """Return the Event of a batch item, which names its type."""
-        type = item.value.get("type") if isinstance(item.value, dict) else None
+        type = _take_type(item.value)
         schema = CALLS.get(type.lower(), UNTYPED) if isinstance(type, str) else UNTYPED
         return self.check_call(schema, item, defaults, max_errors)
 
@@ -124,13 +127,18 @@ class Checker:
     def _read_defaults(self, envelope: Any) -> BatchDefaults:
         """Return the defaults of a batch. Raise ApiError if it is not a batch, or too large."""
         if not isinstance(envelope, dict):
-            raise ApiError("bad_request", "A batch must be a JSON object")
+            raise ApiError("bad_request", 'A batch must be a JSON object: {"batch": [...]}')
         if OVERSIZED in (envelope.get("context"), envelope.get("integrations")):
             raise ApiError("event_too_large", "context or integrations alone is larger than an event may be")
         try:
             defaults = BatchDefaults(BATCH.load(envelope))
         except ValidationError as error:
-            _raise_first(_field_errors(error.messages_dict))
+            errors = _field_errors(error.messages_dict)
+            if "batch" not in envelope:
+                raise ApiError(
+                    "batch_not_list", f"This is one call; send it to {_find_route(envelope)}", errors
+                ) from None
+            _raise_first(errors)
         if defaults.size > self._settings.max_event_bytes:
             raise ApiError("event_too_large", "context and integrations alone are larger than an event may be")
         _raise_first(self._find_defects(defaults.objects, MAX_ERRORS))
@@ -141,6 +149,20 @@ class Checker:
 
     def _find_defects(self, value: Any, limit: int) -> list[dict[str, str]]:
         return list(islice(json_text.find_defects(value, self._yield_control), limit))
+
+
+def _take_type(item: Any) -> Any:
+    """Return the type of a batch item, or None.
+
+    Libraries of 2012 to 2014 call it `action`, and the messageId `requestId`. Rename both in the item.
+    """
+    if not isinstance(item, dict):
+        return None
+    if item.get("type") is None and item.get("action") is not None:
+        item["type"] = item.pop("action")
+        if "requestId" in item and is_blank(item.get("messageId")):
+            item["messageId"] = item.pop("requestId")
+    return item.get("type")
 
 
 def make_rejection(
@@ -167,6 +189,14 @@ def check_size(text: str, limit: int) -> None:
 
 def _json_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _find_route(call: dict[str, Any]) -> str:
+    """Return the route of a call that was sent to that of a batch, by its type or its fields."""
+    type = str(call.get("type")).lower()
+    if type not in CALLS:
+        type = next((name for field, name in CALLS_BY_FIELD.items() if field in call), "identify")
+    return f"/v1/{type}"
 
 
 def _is_too_long(message_id: Any) -> bool:

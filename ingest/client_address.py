@@ -1,4 +1,4 @@
-"""Find the address that a request comes from."""
+"""Find the address and the scheme that a request comes from."""
 
 from functools import cached_property
 from ipaddress import ip_address, ip_network
@@ -16,6 +16,16 @@ class Client:
         self._environ = environ
         self._settings = settings
         self.is_page = "HTTP_ORIGIN" in environ
+
+    @property
+    def scheme(self) -> str:
+        """How the client sent the request, `https` or `http`. Trusted proxies say so in X-Forwarded-Proto."""
+        own = str(self._environ["wsgi.url_scheme"])
+        trusted = self._settings.trusted_proxies
+        given = self._environ.get("HTTP_X_FORWARDED_PROTO", "").lower().replace(",", " ").split()
+        # Proxies either append their own or pass on the one that they got, so there may be fewer than proxies.
+        scheme = given[-trusted:][0] if trusted and given else own
+        return scheme if scheme in ("http", "https") else own
 
     @cached_property
     def address(self) -> str | None:
@@ -36,5 +46,9 @@ class Client:
         trusted = self._settings.trusted_proxies
         hops = self._environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
         if trusted and len(hops) >= trusted:
-            return str(hops[-trusted]).strip()
+            hop = str(hops[-trusted]).strip(' \t"')
+            # Some proxies write 1.2.3.4:5678, [2001:db8::1] or "[2001:db8::1]:5678".
+            if hop.startswith("["):
+                return hop[1:].partition("]")[0]
+            return hop.partition(":")[0] if hop.count(":") == 1 else hop
         return str(self._environ.get("REMOTE_ADDR", ""))

@@ -19,7 +19,7 @@ NEXT_ID = 0  # makes the log assign its next id
 
 
 def read_line(line: bytes) -> tuple[int, Event]:
-    """Return the id and the Event of a line, with its payload unchanged. Raise ApiError or NotPossible."""
+    """Return the id and the Event of a line. Only old names change in its payload. Raise ApiError or NotPossible."""
     members = json_batch.parse_members(json_text.decode(line.strip()))
     id, source, event = (members.get(name, ParsedValue(None, "")) for name in ("id", "source", "event"))
     if type(id.value) is not int or id.value <= 0:
@@ -39,8 +39,9 @@ def _check_event(source: str, event: Any, text: str) -> Event:
     schema = CALLS.get(str(event.get("type")))
     if not schema:
         raise ApiError("unknown_type")
+    renamed = schema.rename_old_spellings(event)
     try:
-        call = schema.load(event)
+        call = schema.load(renamed)
     except ValidationError as error:
         raise ApiError(next(iter(error.messages_dict.values()))[0]) from None
     for name in ("timestamp", "receivedAt"):
@@ -49,4 +50,6 @@ def _check_event(source: str, event: Any, text: str) -> Event:
             raise NotPossible(f"The event's {name} must be as a log writes it: in UTC, with milliseconds, ending in Z")
     if "messageId" not in call:
         raise NotPossible("The event needs a messageId")
-    return make_event(source, schema.call, call, event["timestamp"], event["receivedAt"], text)
+    is_as_stored = renamed is event and not json_text.has_lone_surrogates(event, text)
+    payload = text if is_as_stored else json_text.encode(renamed)
+    return make_event(source, schema.call, call, event["timestamp"], event["receivedAt"], payload)

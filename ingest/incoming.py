@@ -47,7 +47,7 @@ class Yielder:
 class IncomingRequest:
     """The current request. `received_at` is in UTC. `source` is None until the key is known."""
 
-    def __init__(self, body: Body, *, key_in_query: bool = False) -> None:
+    def __init__(self, body: Body) -> None:
         self.received_at = datetime.now(UTC)
         self.request: Request = request._get_current_object()  # type: ignore[attr-defined]  # of the proxy
         extensions = current_app.extensions
@@ -57,7 +57,7 @@ class IncomingRequest:
         self._trouble = extensions["trouble"]
         self._body = body
         self._is_large = False
-        self._set_source(find_source(self.request, self._log.sources, in_query=key_in_query))
+        self._set_source(find_source(self.request, self._log.sources))
 
     def __enter__(self) -> Self:
         return self
@@ -84,7 +84,7 @@ class IncomingRequest:
     def authenticate_from_body(self, value: Any, items: Sequence[Any] = ()) -> None:
         """Find the source by the key in the body's value or in `items`, unless the request named one before."""
         if self.source is None:
-            self._set_source(source := find_source_in_body(value, items, self._log.sources))
+            self._set_source(source := find_source_in_body(self.request, value, items, self._log.sources))
             if not source.enabled:
                 raise ApiError("source_disabled")
 
@@ -92,7 +92,7 @@ class IncomingRequest:
         """Return a checker for the events of this request, whose source is known."""
         assert self.source
         client = Client(self.request.environ, self.settings)
-        stamper = Stamper(self.source.name, self.received_at, client, make_message_id)
+        stamper = Stamper(self.source, self._log.sources, self.received_at, client, make_message_id)
         return Checker(self.settings, stamper, self.yield_control)
 
     def append(self, events: Sequence[Event], rejections: Sequence[Rejection] = ()) -> list[bool]:

@@ -24,7 +24,7 @@ MAX_REJECTIONS_IN_ANSWER = 1000  # the log keeps all rejections of a batch
 
 def accept(schema: schemas.Call, *, in_query: bool = False) -> Response:
     """Store the request's one event, from its body or query. Answer with the receipt, or raise ApiError."""
-    with IncomingRequest(Query() if in_query else Body(), key_in_query=in_query) as incoming:
+    with IncomingRequest(Query() if in_query else Body()) as incoming:
         try:
             text = incoming.read_text()
             check_size(text, incoming.settings.max_event_bytes)  # before parsing, which would delay other requests
@@ -42,7 +42,7 @@ def accept(schema: schemas.Call, *, in_query: bool = False) -> Response:
 
 def accept_batch() -> Response:
     """Store a batch, rejected items too, in one transaction. Answer with the receipt, or raise ApiError."""
-    with IncomingRequest(Body(), key_in_query=True) as incoming:
+    with IncomingRequest(Body()) as incoming:
         try:
             envelope = incoming.parse_batch(incoming.read_text())
             incoming.authenticate_from_body(envelope, _item_values(envelope))
@@ -68,7 +68,7 @@ def accept_batch() -> Response:
 
 def validate() -> Response:
     """Answer with every error of the request's call or batch. Store nothing."""
-    with IncomingRequest(Body(), key_in_query=True) as incoming:
+    with IncomingRequest(Body()) as incoming:
         try:
             text = incoming.read_text()
             value = incoming.parse_batch(text)
@@ -77,7 +77,7 @@ def validate() -> Response:
             found = (error for each in rejected for error in _errors_of(each.error, f"batch[{each.position}]"))
             errors = list(islice(found, MAX_ERRORS))
         except ApiError as error:
-            if error.status == 401:
+            if incoming.source is None or error.status == 401:
                 raise
             errors = list(islice(_errors_of(error), MAX_ERRORS))
         return _answer({"success": True, "valid": not errors, "errors": errors})

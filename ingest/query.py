@@ -1,14 +1,12 @@
 """Read an event from a URL's query, for senders that can only request an image."""
 
-import base64
 import json
 from collections.abc import Callable
 from typing import Any
 
 from flask import Request
 
-from errors import ApiError
-from ingest.body import Body
+from ingest.body import Body, decode_base64
 
 MAX_DOTS = 200  # in a field's name; an event may be nested as deeply
 
@@ -27,17 +25,8 @@ class Query(Body):
             self.content = json.dumps(_nest(fields)).encode()
         else:
             self.content = data.encode()  # kept if it cannot be decoded
-            self.content = _decode(data)
+            self.content = decode_base64(self.content, yield_control)
         return self.content
-
-
-def _decode(data: str) -> bytes:
-    """Decode base64 in either alphabet, with or without padding. A form's encoding may have turned + into a blank."""
-    standard = data.replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")
-    try:
-        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-    except ValueError as error:
-        raise ApiError("invalid_encoding", "data must be base64 of JSON") from error
 
 
 def _nest(fields: dict[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from config import Config
 from errors import ApiError
 from eventlog import EventLog, NotPossible
 from eventlog.rejections import StoredRejection
+from ingest.body import decode_form
 from ingest.checking import Checked, Checker, check_size, make_rejection
 from ingest.client_address import Client
 from ingest.stamping import Stamper
@@ -31,9 +32,10 @@ def replay(log: EventLog, settings: Config, rejection: StoredRejection, body: by
     if not source.enabled:
         raise ApiError("source_disabled")
     received_at = datetime.fromisoformat(rejection.received_at)
-    stamper = Stamper(source.name, received_at, Client({}, settings), _id_maker(rejection.digest))
+    stamper = Stamper(source, log.sources, received_at, Client({}, settings), _id_maker(rejection.digest))
     checker = Checker(settings, stamper, _do_not_yield)
-    text = json_text.decode(rejection.body if body is None else body)
+    content = decode_form(rejection.body if body is None else body, True, _do_not_yield)
+    text = json_text.decode(content)
     events, rejected = _check(checker, rejection.route, text, settings)
     if not events:
         raise rejected[0].error

@@ -9,7 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from eventlog import Event
+from eventlog.sources import Source, Sources
 from eventlog.times import iso
+from ingest.auth import is_key_of
 from ingest.client_address import Client
 from parsing import json_text
 from parsing.timestamps import parse_sent_at
@@ -23,8 +25,11 @@ _last_tick = 0  # the time of the latest messageId made here, in ticks of 1/4096
 class Stamper:
     """Stamps the events of one request. `make_id` makes the messageId of an event that has none."""
 
-    def __init__(self, source_name: str, received_at: datetime, client: Client, make_id: Callable[[], UUID]) -> None:
-        self._source_name = source_name
+    def __init__(
+        self, source: Source, sources: Sources, received_at: datetime, client: Client, make_id: Callable[[], UUID]
+    ) -> None:
+        self._source = source
+        self._sources = sources
         self._received_at = received_at
         self._received_at_text = iso(received_at)
         self._client = client
@@ -36,6 +41,8 @@ class Stamper:
         if "messageId" not in call:
             call["messageId"] = str(self._make_id())
         call.pop("writeKey", None)
+        if "secret" in call and is_key_of(self._source, call["secret"], self._sources):
+            del call["secret"]
         self._add_address(call)
         payload = {
             "type": type,
@@ -45,7 +52,7 @@ class Stamper:
             "timestamp": timestamp,
             "receivedAt": self._received_at_text,
         }
-        return make_event(self._source_name, type, call, timestamp, self._received_at_text, json_text.encode(payload))
+        return make_event(self._source.name, type, call, timestamp, self._received_at_text, json_text.encode(payload))
 
     def _add_address(self, call: dict[str, Any]) -> None:
         """Set context.ip if the client is the user's own device: a web page, or one with context.direct."""
@@ -76,13 +83,14 @@ class Stamper:
 
 def make_event(source: str, type: str, call: dict[str, Any], timestamp: str, received_at: str, payload: str) -> Event:
     """Return the Event of a call that has a messageId."""
+    name = call.get(NAME_FIELDS[type]) if type in NAME_FIELDS else None
     return Event(
         source=source,
         message_id=call["messageId"],
         type=type,
         user_id=call.get("userId"),
         anonymous_id=call.get("anonymousId"),
-        name=call.get(NAME_FIELDS[type]) if type in NAME_FIELDS else None,
+        name=name and json_text.replace_surrogates(name),
         timestamp=timestamp,
         received_at=received_at,
         payload=payload,

@@ -9,6 +9,7 @@ from parsing.json_values import LONG_INTEGER, long_integer_error
 SHOWN_CHARACTERS = 20
 MAX_WORD_LENGTH = 40  # characters of a word that advice quotes
 
+_form_field = re.compile(r"%7B|[\w.%+~\[\]-]{1,80}=", re.ASCII | re.IGNORECASE).match
 _word = re.compile(r"[A-Za-z_$][\w$.@-]*").match
 
 _QUOTES = "'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
@@ -36,6 +37,10 @@ def _advice(error: JSONDecodeError) -> str:
         return "JSON has no comments"
     if error.msg.startswith("Illegal trailing comma") or (rest[0] in "]}" and before == ","):
         return "remove the comma after the last element"
+    if not before and rest.startswith("--"):
+        return "the body is multipart; send JSON"
+    if not before and _form_field(rest):
+        return "the body is a form; send JSON, or a form with the JSON in a field named data"
     if rest[0] in _QUOTES:
         return f'write text in double quotes, "like this", not in {rest[0]}'
     if error.msg == "Expecting ',' delimiter":

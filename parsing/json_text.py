@@ -18,6 +18,7 @@ CHARACTERS_PER_ESCAPE = 16_384  # escaping this many takes some milliseconds
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
+_surrogate = re.compile("[\ud800-\udfff]")
 _non_ascii = re.compile(r"[^\x00-\x7f]+")
 
 # The way to a value: its key or index, and the way to the value that contains it.
@@ -40,7 +41,7 @@ def decode(body: bytes) -> str:
 def parse(text: str) -> Any:
     """Return the value of a JSON text.
 
-    NaN, 1e400 and lone surrogates pass here: they reject an event, not its body. Raises ApiError.
+    NaN, 1e400 and lone surrogates pass here: they concern an event, not its body. Raises ApiError.
     """
     try:
         value = json.loads(text)
@@ -56,11 +57,30 @@ def too_many_members() -> ApiError:
 
 
 def encode(value: Any) -> str:
-    """Return the value's JSON text. Raise ValueError if SQLite could not read it; `find_defects` tells why."""
+    """Return the value's JSON text, with U+FFFD for each lone surrogate (half an emoji, cut by the sender).
+
+    Raises ValueError if SQLite could not read it; `find_defects` tells why.
+    """
     text = _encode(value)
-    if not text.isascii():
-        text.encode()
-    return text
+    return text if is_unicode(text) else _encode(json.loads(replace_surrogates(text)))  # of two equal names the last
+
+
+def is_unicode(text: str) -> bool:
+    """Return False if a text has lone surrogates, which UTF-8 cannot hold."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def has_lone_surrogates(value: Any, text: str) -> bool:
+    """Return True if a text in `value`, which was parsed from `text`, has lone surrogates."""
+    return "\\u" in text and not is_unicode(_encode(value))
+
+
+def replace_surrogates(text: str) -> str:
+    """Return a text with U+FFFD for each lone surrogate, as JavaScript's `toWellFormed` does."""
+    return text if text.isascii() else _surrogate.sub("\ufffd", text)
 
 
 def escape_non_ascii(text: str, yield_control: Callable[[], None]) -> bytes:
@@ -96,13 +116,9 @@ def find_defects(value: Any, yield_control: Callable[[], None]) -> Iterator[dict
     for _ in range(MAX_DEPTH + 1):
         next_level: list[tuple[Trail, Any]] = []
         for trail, outer in level:
-            if isinstance(outer, dict):
-                yield from (_defect((key, trail), "invalid_text") for key in outer if not _is_unicode(key))
             for step, inner in outer.items() if isinstance(outer, dict) else enumerate(outer):
                 if isinstance(inner, (dict, list)):
                     next_level.append(((step, trail), inner))
-                elif isinstance(inner, str) and not _is_unicode(inner):
-                    yield _defect((step, trail), "invalid_text")
                 elif isinstance(inner, float) and not math.isfinite(inner):
                     yield _defect((step, trail), "invalid_number")
             yield_control()
@@ -118,10 +134,3 @@ def _defect(trail: Trail, code: str) -> dict[str, str]:
         step, trail = trail
         path = f"[{step}]{path}" if isinstance(step, int) else f".{step[:MAX_PATH_LENGTH]}{path}"
     return field_error(path.lstrip("."), code)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False

@@ -1,6 +1,7 @@
 """Answer every exception of a request in JSON."""
 
 import json
+from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
@@ -9,6 +10,7 @@ from errors import ApiError
 from telemetry import logs
 
 RETRY_AFTER_SECONDS = 5  # after which a client should send again when the log is unavailable
+BROWSER_HEADERS = ("HTTP_ORIGIN", "HTTP_SEC_FETCH_MODE", "HTTP_REFERER")
 
 
 def answer(error: ApiError) -> Response:
@@ -24,9 +26,15 @@ def register(app: Flask, unavailable: type[Exception]) -> None:
 
     @app.errorhandler(ApiError)
     def answer_api_error(error: ApiError) -> Response:
+        may_challenge = _may_challenge(request.environ)
+        if may_challenge and error.status == 400 and "tracklog.source" not in request.environ:
+            error = ApiError("missing_write_key")  # the body could not be read; with a key it will be kept
         if error.status < 500:
             logs.log_rejection(error.code, request.environ)
-        return answer(error)
+        response = answer(error)
+        if may_challenge and error.code == "missing_write_key":
+            response.headers["WWW-Authenticate"] = 'Basic realm="tracklog"'
+        return response
 
     @app.errorhandler(unavailable)
     def answer_unavailable(failure: Exception) -> Response:
@@ -46,3 +54,12 @@ def register(app: Flask, unavailable: type[Exception]) -> None:
     def answer_internal_error(error: Exception) -> Response:
         logs.log_internal_error(request.environ)
         return answer(ApiError("internal_error"))
+
+
+def _may_challenge(environ: WSGIEnvironment) -> bool:
+    """Return True if a request may be answered with a challenge. A browser would ask its user for a password."""
+    return (
+        environ["REQUEST_METHOD"] == "POST"
+        and not any(header in environ for header in BROWSER_HEADERS)
+        and not environ.get("HTTP_USER_AGENT", "").startswith("Mozilla/")
+    )

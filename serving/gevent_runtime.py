@@ -1,25 +1,23 @@
-"""gevent's way to run requests, for the event log. Import it after gevent has patched."""
+"""Run the event log under gevent. Import this module after gevent has patched."""
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import gevent
 from gevent.util import wrap_errors
 
-T = TypeVar("T")
+from eventlog.runtime import Runtime, T
 
 MAX_IDLE_WAIT_SECONDS = 0.02
 
 
-class GeventRuntime:
+class GeventRuntime(Runtime):
     """Requests take turns in one thread. Calls that block run in the threads of gevent's pool."""
 
     is_cooperative = True
 
     def wait_until_idle(self) -> None:
-        """Return when no other request is ready. If requests come without a pause, that is never."""
         with gevent.Timeout(MAX_IDLE_WAIT_SECONDS, False):
-            gevent.idle()
+            gevent.idle()  # never returns if requests come without a pause
 
     def run_blocking(self, call: Callable[[], T]) -> T:
         # Without wrap_errors, gevent prints a traceback of an exception in the pool.

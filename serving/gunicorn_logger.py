@@ -32,5 +32,5 @@ class Logger(glogging.Logger):  # type: ignore[misc, unused-ignore]
             super().warning(msg, *args, **kwargs)
 
     def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:
-        """Drop the query of a URL, which may contain a key."""
-        super().exception(msg, *(str(each).partition("?")[0] for each in args), **kwargs)
+        """Drop the method and the URL, which may contain a key."""
+        super().exception(msg.partition(" %s")[0], **kwargs)

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Request, Response, request
-from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import Rule
 
 from telemetry import logs
 
 
 class LeanFlask(Flask):
-    """A Flask without sessions, redirects and host matching, which counts requests in `extensions["metrics"]`.
+    """A Flask without redirects and host matching, which counts requests in `extensions["metrics"]`.
 
     A route without variables is found by one dict lookup instead of werkzeug's search.
     """
@@ -22,7 +21,6 @@ class LeanFlask(Flask):
         super().__init__(name, static_folder=None)
         self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
         self.json.sort_keys = False  # type: ignore[attr-defined]
-        self.session_interface = NoSessions()
         self.url_map.strict_slashes = False
         self.url_map.merge_slashes = False
 
@@ -41,15 +39,16 @@ class LeanFlask(Flask):
         rules = [rule for rule in self.url_map.iter_rules() if not rule.arguments]
         return {(method, rule.rule): PlainRoute(rule) for rule in rules for method in rule.methods or ()}
 
-    def ensure_sync(self, function: Any) -> Any:
-        """Return the function unchanged: Flask would check at every request whether it is a coroutine."""
-        return function
+    def preprocess_request(self) -> Any:
+        """Note the rule of the route for metrics and log lines, since a path may contain a key."""
+        request.environ["tracklog.route"] = request.url_rule and request.url_rule.rule
+        return super().preprocess_request()
 
     def finalize_request(self, result: Any, from_error_handler: bool = False) -> Response:
         response = super().finalize_request(result, from_error_handler)
-        route = request.url_rule and request.url_rule.rule
-        seconds = monotonic() - request.environ["tracklog.began"]
-        self.extensions["metrics"].count_request(route, response.status_code, seconds)
+        environ = request.environ
+        seconds = monotonic() - environ["tracklog.began"]
+        self.extensions["metrics"].count_request(environ.get("tracklog.route"), response.status_code, seconds)
         return response
 
 
@@ -61,12 +60,3 @@ class PlainRoute(NamedTuple):
     def match(self, return_rule: bool) -> tuple[Rule, dict[str, Any]]:
         """Return the rule and its arguments, of which there are none."""
         return self.rule, {}
-
-
-class NoSessions(SessionInterface):
-    """Gives all requests one session that refuses data."""
-
-    session = NullSession()
-
-    def open_session(self, app: Flask, request: Request) -> NullSession:
-        return self.session

@@ -1,12 +1,9 @@
 """Describe the API in OpenAPI, from the schemas, the table of error codes and the URL map."""
 
+import re
 from typing import Any
 
-from apispec import APISpec
-from apispec.ext.marshmallow import MarshmallowPlugin
-from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from flask import Flask
-from marshmallow import Schema
 from marshmallow.fields import Field
 
 import schemas
@@ -25,8 +22,7 @@ KEYS = {
     "Authentication": {"type": "apiKey", "in": "header", "name": "Authentication", "description": BASIC},
     "writeKey": {"type": "apiKey", "in": "query", "name": "writeKey", "description": "SOURCE_ID"},
 }
-HEADER_OR_BODY: list[Spec] = [{"Authorization": []}, {"Authentication": []}, {}]
-HEADER_QUERY_OR_BODY = [{"writeKey": []}, *HEADER_OR_BODY]
+KEY_OR_BODY: list[Spec] = [*({name: []} for name in KEYS), {}]  # a body may hold the key
 
 STRING: Spec = {"type": "string"}
 OBJECT: Spec = {"type": "object"}
@@ -43,55 +39,49 @@ FIELD_TYPES: dict[type[Field[Any]], Spec] = {
     schemas.Type: TEXT,
     schemas.Items: {"type": ["array"], "minItems": 1},
 }
+ERROR_HEADERS: dict[int, Spec] = {
+    401: {"WWW-Authenticate": {"schema": STRING, "description": "Sent if there is no key, and never to a browser"}},
+    503: {"Retry-After": {"schema": COUNT, "description": "seconds"}},
+}
 # Fields of every body; none of them can make it invalid.
 COMMON_FIELDS = {
     "sentAt": {"description": "The sender's clock when it sent; ignored if it cannot be read or is before 1990."},
-    "writeKey": {"description": "The Source ID, if no header names it; never stored."},
+    "writeKey": {"description": "The Source ID, if neither a header nor the query has it; never stored."},
 }
 
 
 def describe(app: Flask) -> Spec:
     """Return the OpenAPI document of the application."""
-    plugin = MarshmallowPlugin()
-    spec = APISpec("tracklog", "1", "3.1.0", plugins=[plugin], info={"description": INTRODUCTION})
-    converter = plugin.converter
-    assert converter is not None  # the line before has set it
-    converter.add_attribute_function(_describe_field)
-    for name, scheme in KEYS.items():
-        spec.components.security_scheme(name, scheme)
-    for name, schema in (_bodies(converter) | _answers()).items():
-        spec.components.schema(name, schema)
-    for status in sorted({status for status, _ in CODES.values()}):
-        spec.components.response(f"Error{status}", _error_response(status))
     operations = _operations()
+    paths: Spec = {}
     for rule in app.url_map.iter_rules():
-        methods = {method.lower() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
-        if methods:
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             summary = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
             operation = {"summary": summary, "tags": [rule.endpoint.partition(".")[0]]} | operations[rule.endpoint]
-            spec.path(rule.rule.replace("<type>", "{type}"), operations=dict.fromkeys(methods, operation))
-    return spec.to_dict()
+            paths[re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule)] = {method.lower(): operation}
+    components = {
+        "securitySchemes": KEYS,
+        "schemas": _bodies() | _answers(),
+        "responses": {f"Error{status}": _error_response(status) for status, _ in CODES.values()},
+    }
+    info = {"title": "tracklog", "version": "1", "description": INTRODUCTION}
+    return {"openapi": "3.1.0", "info": info, "paths": paths, "components": components}
 
 
-def _describe_field(converter: OpenAPIConverter, field: Field[Any], **_: object) -> Spec:
-    return FIELD_TYPES[type(field)] | {"description": type(field).__doc__}
-
-
-def _bodies(converter: OpenAPIConverter) -> Spec:
-    calls = {_name(call): _body(converter, call) for call in schemas.CALLS.values()}
-    batch = _body(converter, schemas.BATCH)
+def _bodies() -> Spec:
+    calls = {name.title(): _body(call) for name, call in schemas.CALLS.items()}
+    batch = _body(schemas.BATCH)
     batch["properties"]["batch"]["items"] = _ref("Item")
     return calls | {"Item": {"anyOf": [_ref(name) for name in calls], "required": ["type"]}, "Batch": batch}
 
 
-def _body(converter: OpenAPIConverter, schema: Any) -> Spec:
-    body: Spec = converter.schema2jsonschema(schema) | {
-        "required": sorted(schema.required),
-        "additionalProperties": True,
-    }
-    body["properties"] |= COMMON_FIELDS
-    for field in map(body["properties"].get, schema.required):
-        field |= {"type": [type for type in field["type"] if type != "null"], "minLength": 1}
+def _body(schema: Any) -> Spec:
+    kinds = {name: type(field) for name, field in schema.fields.items()}
+    fields = {name: FIELD_TYPES[kind] | {"description": kind.__doc__} for name, kind in kinds.items()}
+    for name in schema.required:
+        fields[name] |= {"type": [type for type in fields[name]["type"] if type != "null"], "minLength": 1}
+    properties = fields | COMMON_FIELDS
+    body = OBJECT | {"properties": properties, "required": sorted(schema.required), "additionalProperties": True}
     if isinstance(schema, schemas.UserCall):
         body["anyOf"] = [{"required": ["userId"]}, {"required": ["anonymousId"]}]
     return body
@@ -117,63 +107,64 @@ def _answers() -> Spec:
 def _error_response(status: int) -> Spec:
     codes = [code for code, (each, _) in CODES.items() if each == status]
     schema = {"allOf": [_ref("Refusal"), {"properties": {"code": {"enum": codes}}}]}
-    headers = {"Retry-After": {"schema": COUNT, "description": "seconds"}} if status == 503 else {}
-    return _json("Refused: " + ", ".join(codes), schema) | {"headers": headers}
+    content = _json(schema)
+    return {"description": "Refused: " + ", ".join(codes), "content": content, "headers": ERROR_HEADERS.get(status, {})}
 
 
 def _operations() -> dict[str, Spec]:
     """Return the request and the answers of each endpoint."""
-    calls = {
-        f"{name}.{name}": _posted(_ref(_name(call)), "Receipt", HEADER_OR_BODY) for name, call in schemas.CALLS.items()
-    }
-    item_or_batch = {"anyOf": [_ref("Item"), _ref("Batch")]}
-    text = {"description": "In Prometheus' text format", "content": {"text/plain": {"schema": STRING}}}
-    document = {"openapi": STRING, "info": OBJECT, "paths": OBJECT, "components": OBJECT}
+    calls = {f"{name}.{name}": _posted(_ref(name.title()), "Receipt") for name in schemas.CALLS}
     return calls | {
-        "batch.batch": _posted(_ref("Batch"), "BatchReceipt", HEADER_QUERY_OR_BODY),
-        "validate.validate": _posted(item_or_batch, "Verdict", HEADER_QUERY_OR_BODY),
+        "batch.batch": _posted(_ref("Batch"), "BatchReceipt"),
+        "validate.validate": _posted({"anyOf": [_ref("Item"), _ref("Batch")]}, "Verdict"),
         "pixel.pixel": _pixel(),
-        "client_metrics.client_metrics": _open(_partial(success=TRUE)),
-        "ops.healthz": _open(_partial(status={"const": "ok"})),
-        "ops.readyz": _open(_partial(status={"const": "ready"}), 503),
-        "ops.metrics": {"security": [], "responses": _responses(STRING) | {200: text}},
-        "ops.openapi": _open(_partial(**document)),
+        "client_metrics.client_metrics": _open(_json(_object(success=TRUE))),
+        "settings.settings": _settings(),
+        "ops.healthz": _open(_json(_object(status={"const": "ok"}))),
+        "ops.readyz": _open(_json(_object(status={"const": "ready"})), 503),
+        "ops.metrics": _open({"text/plain": {"schema": STRING}}),
+        "ops.openapi": _open(_json(OBJECT)),
     }
 
 
-def _posted(body: Spec, answer: str, keys: list[Spec]) -> Spec:
-    """Return the operation of an endpoint that takes events; the answer is a schema's name."""
-    body = {"required": True, "content": {"application/json": {"schema": body}}}
-    return {"requestBody": body, "security": keys, "responses": _responses(_ref(answer), 401, 503)}
+def _posted(body: Spec, answer: str) -> Spec:
+    """Return the operation of an endpoint that takes events. `answer` is the name of a schema."""
+    request = {"required": True, "content": _json(body)}
+    return {"requestBody": request, "security": KEY_OR_BODY, "responses": _responses(_json(_ref(answer)), 401, 503)}
 
 
 def _open(answer: Spec, *statuses: int) -> Spec:
-    """Return the operation of an endpoint that needs no key."""
+    """Return the operation of an endpoint that needs no key. `answer` maps a media type to a schema."""
     return {"security": [], "responses": _responses(answer, *statuses)}
 
 
 def _pixel() -> Spec:
-    """Return the operation of the pixel. It answers with a picture, also if it refuses the event."""
+    """Return the operation of the pixel. It answers with a picture even if it refuses the event."""
     call = {"in": "path", "name": "type", "required": True, "schema": STRING | {"enum": list(schemas.CALLS)}}
     data = {"in": "query", "name": "data", "schema": STRING, "description": "base64 of the event's JSON"}
     flat = {"in": "query", "name": "fields", "schema": OBJECT | {"additionalProperties": STRING}}
     flat["description"] = "Or one parameter per field; dots lead into objects: properties.subject=Hello"
     picture: Spec = {"description": "The status tells the result", "content": {"image/gif": {}}}
-    answers = dict.fromkeys((200, 401, 500, 503), picture) | {404: "Error404"}
-    answers[400] = {"description": "Refused", "content": picture["content"] | _json("", _ref("Refusal"))["content"]}
-    return {"parameters": [call, data, flat], "security": HEADER_QUERY_OR_BODY, "responses": answers}
+    answers = dict.fromkeys((200, 401, 500, 503), picture) | {404: _ref("Error404", "responses")}
+    answers[400] = {"description": "Refused", "content": picture["content"] | _json(_ref("Refusal"))}
+    return {"parameters": [call, data, flat], "security": KEY_OR_BODY, "responses": answers}
+
+
+def _settings() -> Spec:
+    """Return the operation of the configuration that client libraries fetch."""
+    source_id = {"in": "path", "name": "source_id", "required": True, "schema": STRING}
+    segment = _object(["protocol"], apiKey=STRING, apiHost=STRING, protocol={"const": "http"})
+    answer = _object(integrations=_object(**{"Segment.io": segment}))
+    return {"parameters": [source_id], **_open(_json(answer), 404, 503)}
 
 
 def _responses(answer: Spec, *statuses: int) -> Spec:
-    return {200: _json("Done", answer)} | {status: f"Error{status}" for status in (400, *statuses, 500)}
+    errors = {status: _ref(f"Error{status}", "responses") for status in (400, *statuses, 500)}
+    return {200: {"description": "Done", "content": answer}} | errors
 
 
-def _json(description: str, schema: Spec) -> Spec:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _partial(**properties: Spec) -> Spec:
-    return OBJECT | {"properties": properties, "required": list(properties)}
+def _json(schema: Spec) -> Spec:
+    return {"application/json": {"schema": schema}}
 
 
 def _object(optional: list[str] | None = None, /, **properties: Spec) -> Spec:
@@ -181,9 +172,5 @@ def _object(optional: list[str] | None = None, /, **properties: Spec) -> Spec:
     return OBJECT | {"properties": properties, "required": required, "additionalProperties": False}
 
 
-def _name(schema: Schema) -> str:
-    return type(schema).__name__
-
-
-def _ref(name: str) -> Spec:
-    return {"$ref": f"#/components/schemas/{name}"}
+def _ref(name: str, kind: str = "schemas") -> Spec:
+    return {"$ref": f"#/components/{kind}/{name}"}

@@ -87,14 +87,8 @@ def write_lines(*handlers: logging.Handler) -> None:
 
 def start(settings: Config, workers: int | None = None, addresses: list[str] | None = None) -> None:
     """Log the start of a service; `addresses` are those that are bound, which may differ from the settings."""
-    fields = {
-        "event": "start",
-        "version": VERSION,
-        "sqlite": apsw.sqlite_lib_version(),
-        "workers": workers,
-        "addresses": addresses,
-        "settings": asdict(settings),
-    }
+    versions = {"version": VERSION, "sqlite": apsw.sqlite_lib_version()}
+    fields = {"event": "start", **versions, "workers": workers, "addresses": addresses, "settings": asdict(settings)}
     logger.info("tracklog starts", extra=fields)
 
 
@@ -105,39 +99,20 @@ def stop() -> None:
 
 def log_rejection(code: str, environ: WSGIEnvironment, count: int = 1) -> None:
     """Log that a request was refused with this code, or `count` items of its batch."""
-    source, path, request_id = _identify(environ)
-    fields = {
-        "event": "rejected",
-        "source": source,
-        "code": code,
-        "count": count,
-        "path": path,
-        "request_id": request_id,
-    }
+    fields = {"event": "rejected", "code": code, "count": count, **_identify(environ)}
     logger.warning("rejected: %s", code, extra=fields)
 
 
 def log_internal_error(environ: WSGIEnvironment) -> None:
     """Log the exception that is being handled, with its traceback."""
-    _, path, request_id = _identify(environ)
-    logger.exception("internal error", extra={"event": "internal_error", "path": path, "request_id": request_id})
+    logger.exception("internal error", extra={"event": "internal_error", **_identify(environ)})
 
 
 def log_request(to: logging.Logger, environ: WSGIEnvironment, status: int | None, size: int, seconds: float) -> None:
     """Log an answered request to the logger `to`; `size` is the answer's body in bytes."""
-    source, path, request_id = _identify(environ)
     method = environ.get("REQUEST_METHOD")
-    fields = {
-        "event": "request",
-        "method": method,
-        "path": path,
-        "status": status,
-        "seconds": seconds,
-        "bytes": size,
-        "source": source,
-        "request_id": request_id,
-    }
-    to.info("%s %s", method, status, extra=fields)
+    measured = {"status": status, "seconds": seconds, "bytes": size}
+    to.info("%s %s", method, status, extra={"event": "request", "method": method, **measured, **_identify(environ)})
 
 
 def echo_request_id(environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
@@ -154,11 +129,10 @@ def valid_request_id(text: str | None) -> str | None:
     return text if text and _REQUEST_ID.fullmatch(text) else None
 
 
-def _identify(environ: WSGIEnvironment) -> tuple[str | None, str | None, str | None]:
-    """Return a request's source, path and id, each None if unknown. None of them can contain a key."""
-    path = environ.get("PATH_INFO")
-    path = path and path.encode("latin-1", "replace").decode("utf-8", "replace")
-    return environ.get("tracklog.source"), path, environ.get("tracklog.request_id")
+def _identify(environ: WSGIEnvironment) -> dict[str, str | None]:
+    """Return a request's source, the rule of its route and its id, each None if unknown. None can contain a key."""
+    source, route = environ.get("tracklog.source"), environ.get("tracklog.route")
+    return {"source": source, "route": route, "request_id": environ.get("tracklog.request_id")}
 
 
 def _shorten(value: object) -> object:

@@ -3,7 +3,6 @@
 import itertools
 import logging
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,9 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from eventlog import EventLog, Unavailable
-from eventlog.file_lock import lock_file
 from eventlog.side_files import make_side_folder, open_side_file
 from eventlog.times import age
+from eventlog.waiting import lock_file
 
 logger = logging.getLogger("tracklog.metrics")
 
@@ -24,6 +23,13 @@ UNMATCHED_ROUTE = "none"  # one label for all unknown paths: clients can send an
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 EVENTS_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 25_000)
 METRICS_FILE_BYTES = 64 * 1024  # room for every route with every status
+
+# Histograms of the workers: name -> buckets, help.
+HISTOGRAMS = {
+    "tracklog_request_seconds": (SECONDS_BUCKETS, "Time from a request's arrival in the app to its answer"),
+    "tracklog_commit_seconds": (SECONDS_BUCKETS, "Time of a group commit, including waits for other processes"),
+    "tracklog_group_events": (EVENTS_BUCKETS, "Events and rejections per group commit"),
+}
 
 COUNTER, GAUGE, DESTINATION = CounterMetricFamily, GaugeMetricFamily, ("destination",)
 # Metrics read from the log, so that they survive every process: name -> kind, labels, help.
@@ -81,11 +87,6 @@ class Metrics:
         return [*counted, *_collect_log(self._log)]
 
 
-def delete_counts(folder: str) -> None:
-    """Delete what workers have counted in `folder`. Call it before any worker starts."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 class WorkerMetrics:
     """The requests and commits that one process has counted, in files that all processes can read."""
 
@@ -98,24 +99,12 @@ class WorkerMetrics:
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
         self.requests = Counter("tracklog_requests", "Requests answered", ("route", "status"), registry=None)
         self.requests.labels(UNMATCHED_ROUTE, 404)  # opens the file now: no later request can fail to do so
-        self.request_seconds = Histogram(
-            "tracklog_request_seconds",
-            "Time from a request's arrival in the app to its answer",
-            registry=None,
-            buckets=SECONDS_BUCKETS,
-        )
-        self._commit_seconds = Histogram(
-            "tracklog_commit_seconds",
-            "Time to write a group commit to disk, including waits for other processes",
-            registry=None,
-            buckets=SECONDS_BUCKETS,
-        )
-        self._group_events = Histogram(
-            "tracklog_group_events", "Events and rejections per group commit", registry=None, buckets=EVENTS_BUCKETS
+        self.request_seconds, self._commit_seconds, self._group_events = (
+            Histogram(name, text, registry=None, buckets=buckets) for name, (buckets, text) in HISTOGRAMS.items()
         )
 
     def count_commit(self, seconds: float, events: int) -> None:
-        """Count a group commit of so many events."""
+        """Count a group commit of `events` events and rejections, which took `seconds`."""
         self._commit_seconds.observe(seconds)
         self._group_events.observe(events)
 
@@ -134,8 +123,8 @@ def _lock_slot(folder: str, slot: int) -> bool:
 def _allocate(folder: str, path: str) -> None:
     """Create a metrics file, all of it on disk.
 
-    prometheus-client writes it through mmap. Left to itself it makes a sparse file, and the first write to a page for
-    which the disk has no room would kill the process (SIGBUS).
+    prometheus-client writes through mmap, by default to a sparse file. There, a write to a page for which the disk has
+    no room would kill the process (SIGBUS).
     """
     with os.fdopen(open_side_file(folder, path), "r+b") as file:
         os.posix_fallocate(file.fileno(), 0, METRICS_FILE_BYTES)

@@ -3,9 +3,24 @@
 import logging
 from time import monotonic
 
+from eventlog import Damaged, DiskFull, Missing
+
 QUIET_SECONDS = 1.0
 
+# What an operator can do about an error of the log with a command.
+REMEDIES: dict[type[Exception], str] = {
+    Damaged: "Restore a backup. To list the damage: flask events check",
+    DiskFull: "Delete other files, or old events with: flask events prune --older-than AGE",
+    Missing: "If it was moved, move it back. To create one: flask sources add NAME",
+}
+
 logger = logging.getLogger("tracklog")
+
+
+def explain_failure(failure: Exception) -> str:
+    """Return why the log failed, and what to do about it."""
+    remedy = REMEDIES.get(type(failure))
+    return f"{failure}. {remedy}" if remedy else str(failure)
 
 
 class StorageTrouble:
@@ -28,23 +43,16 @@ class StorageTrouble:
         self._failures += 1
         if self._failures == 1:
             self._first_failed_at = self._last_failed_at
-            fields = {
-                "event": "storage_trouble",
-                "destination": self._destination,
-                "reason": str(failure),
-                "request_id": request_id,
-            }
-            logger.error("storage unavailable: %s", failure, extra=fields)
+            reason = explain_failure(failure)
+            fields = {"destination": self._destination, "reason": reason, "request_id": request_id}
+            logger.error("storage unavailable: %s", reason, extra={"event": "storage_trouble", **fields})
 
     def note_success(self) -> None:
         """Log the end of the trouble, if there was one and it is over."""
         if self._failures and monotonic() - self._last_failed_at > self._quiet_seconds:
             failures, self._failures = self._failures, 0
             seconds = round(monotonic() - self._first_failed_at, 3)
-            fields = {
-                "event": "storage_recovered",
-                "destination": self._destination,
-                "seconds": seconds,
-                "refused": None if self._destination else failures,
-            }
-            logger.warning("storage available again after %s seconds", seconds, extra=fields)
+            refused = None if self._destination else failures
+            message = "storage available again after %s seconds"
+            fields = {"destination": self._destination, "seconds": seconds, "refused": refused}
+            logger.warning(message, seconds, extra={"event": "storage_recovered", **fields})

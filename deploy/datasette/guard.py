@@ -2,10 +2,13 @@
 
 import re
 import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 #: The visible columns of the tables with secrets. SQLite returns NULL for every other column.
 VISIBLE_COLUMNS = {
     "sources": {"name", "enabled", "created_at"},
+    "source_keys": {"source", "created_at", "retired_at"},
     "rejected": {
         *("id", "source", "received_at", "route", "code", "cut", "times_seen", "replayed_at", "became"),
     },
@@ -27,7 +30,7 @@ _OPENS_NO_FILE = {"OpenEphemeral", "OpenAutoindex", "OpenPseudo", "OpenDup", "So
 _VIRTUAL = re.compile(r"json_(each|tree)|pragma_\w+")  # other modules expose pages, statements or indexes
 
 
-def prepare(connection):
+def prepare(connection: sqlite3.Connection) -> None:
     """Make a connection read-only, and hide the secret columns from it."""
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     # SQLite creates these tables on first use, with a statement that the authorizer would deny.
@@ -36,24 +39,24 @@ def prepare(connection):
     connection.set_authorizer(_authorize)
 
 
-def _authorize(action, table, column, database, view):
+def _authorize(action: int, table: str | None, column: str | None, database: str | None, view: str | None) -> int:
     if action == sqlite3.SQLITE_PRAGMA:
         return sqlite3.SQLITE_OK if table in _PRAGMAS else sqlite3.SQLITE_DENY
     if action not in _ALLOWED:
         return sqlite3.SQLITE_DENY
-    is_secret = action == sqlite3.SQLITE_READ and column and column not in VISIBLE_COLUMNS.get(table, {column})
+    is_secret = action == sqlite3.SQLITE_READ and column and column not in VISIBLE_COLUMNS.get(table or "", {column})
     return sqlite3.SQLITE_IGNORE if is_secret else sqlite3.SQLITE_OK
 
 
-def is_covered_by_authorizer(sql):
-    """Return True if the authorizer is asked about every column that a statement reads.
+def is_covered_by_authorizer(sql: str) -> bool:
+    """Return whether SQLite asks the authorizer about every column that a statement reads.
 
-    SQLite does not ask about columns joined by USING or NATURAL.
+    It does not ask about columns joined by USING or NATURAL.
     """
     return not re.search("using|natural", sql, re.IGNORECASE)
 
 
-def check(connection, sql, parameters=()):
+def check(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> None:
     """Raise sqlite3.OperationalError if a user's statement opens a table outside PUBLIC_TABLES.
 
     Inspects the compiled statement, which names the root page of each table and index that it opens.
@@ -77,7 +80,7 @@ def check(connection, sql, parameters=()):
             )
 
 
-def _closed_modules(connection):
+def _closed_modules(connection: sqlite3.Connection) -> set[str]:
     """Return the names of the virtual tables that no statement may read. SQL cannot spell a name in another way."""
     modules = [name for (name,) in connection.execute("SELECT name FROM pragma_module_list")]
     return {*(name.lower() for name in modules if not _VIRTUAL.fullmatch(name)), "sqlite_dbpage", "dbstat"}

@@ -1,11 +1,12 @@
-"""Run a real Kafka of one node on loopback, and read what is in a topic."""
+"""Run a real Kafka of one node on loopback, and read topics."""
 
 import subprocess
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from service import PROJECT, free_port, need, wait_until
+from needs import need
+from service import PROJECT, free_port, wait_until
 
 JARS = PROJECT / "tests" / "system" / "kafka" / "jars"
 JAVA = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*"]
@@ -58,7 +59,7 @@ class Broker:
 
 
 class Record(NamedTuple):
-    """A message as a consumer finds it."""
+    """A message, as a consumer gets it."""
 
     partition: int
     key: str
@@ -67,7 +68,7 @@ class Record(NamedTuple):
 
 
 class Topic:
-    """A topic, for somebody who reads it from its beginning."""
+    """A topic and a consumer that reads it from its beginning."""
 
     def __init__(self, brokers, name):
         self._name = name
@@ -80,20 +81,20 @@ class Topic:
         self._consumer.close()
 
     def size(self):
-        """Return how many messages there are, or 0 while the broker is away."""
+        """Return the number of messages, or 0 while the broker is down."""
         try:
             return sum(end for _partition, end in self._ends())
         except KafkaException:
             return 0
 
     def read(self):
-        """Return all that is there now, each partition in its order."""
+        """Return all messages, each partition in order."""
         missing = dict(self._ends())
         self._consumer.assign([TopicPartition(self._name, partition, 0) for partition in missing])
         records = []
         while any(missing.values()):
             message = self._consumer.poll(10)
-            assert message, "waited in vain"
+            assert message, "no message came"
             assert not message.error(), message.error()
             missing[message.partition()] -= 1
             headers = {name: value.decode() for name, value in message.headers()}

@@ -1,19 +1,20 @@
 import base64
+import subprocess
 
 import pytest
+from faults import MAX_SECONDS_TO_503, check_counts
+from needs import lack, need
 from nginx import Nginx
-from service import SOURCE_ID, Service, need
+from service import Service
 
 collect_ignore = ["clients"]  # the libraries there bring tests of their own
 
 
 @pytest.fixture
 def service(tmp_path):
-    """Return a service that is not started yet. Its log has the API's example source."""
-    service = Service(tmp_path)
-    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
-    yield service
-    service.stop()
+    """Yield a service that is not started yet. Its log has the API's example source."""
+    with Service(tmp_path).with_source() as service:
+        yield service
 
 
 @pytest.fixture
@@ -25,11 +26,57 @@ def running(service):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """Yield one running service for all tests of a module."""
-    service = Service(tmp_path_factory.mktemp("shared"))
-    service.flask("sources", "add", "example", "--source-id", SOURCE_ID)
-    service.start()
-    yield service
-    service.stop()
+    with Service(tmp_path_factory.mktemp("shared")).with_source() as service:
+        service.start()
+        yield service
+
+
+@pytest.fixture
+def compare(record_property):
+    """Return a function that compares the answers that clients got with the services' logs."""
+
+    def compare(fault, clients, *services):
+        clients = clients if isinstance(clients, list) else [clients]
+        acknowledged = {answer.message_id for each in clients for answer in each.acknowledged}
+        logs = [service.query("SELECT message_id FROM events") for service in services]
+        stored = {message_id for log in logs for (message_id,) in log}
+        lost = acknowledged - stored
+        unavailable = [answer for each in clients for answer in each.refused if answer.status == 503]
+        longest = max((answer.seconds for answer in unavailable), default=0)
+        longest_of_all = max(answer.seconds for each in clients for answer in each.acknowledged + each.refused)
+        record_property(
+            "fault",
+            f"{fault}: {len(acknowledged)} acknowledged, {len(stored)} stored, {len(lost)} lost, "
+            f"longest answer {longest_of_all:.1f} s, longest of {len(unavailable)} with 503 {longest:.1f} s",
+        )
+        assert lost == set()
+        assert all(len(log) == len(set(log)) for log in logs)
+        assert {(answer.body["code"], answer.retry_after) for answer in unavailable} <= {("storage_unavailable", "5")}
+        assert longest <= MAX_SECONDS_TO_503
+        for service in services:
+            check_counts(service)
+            assert service.lines(), "all of them JSON"
+
+    return compare
+
+
+@pytest.fixture
+def mount_disk(tmp_path):
+    """Return a function that mounts a small file system of so many MiB and returns its folder."""
+    mounted = []
+
+    def mount(mebibytes):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", disk]
+        if subprocess.run(command, capture_output=True).returncode:
+            lack("the right to mount a file system")
+        mounted.append(disk)
+        return disk
+
+    yield mount
+    for disk in mounted:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 @pytest.fixture
@@ -63,7 +110,7 @@ def nginx(service, start_nginx):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print the cost of each fault, which test_faults.py records."""
+    """Print for each fault the events acknowledged, stored and lost, and the longest answer."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
     lines = [value for report in reports for name, value in report.user_properties if name == "fault"]
     if lines:

@@ -1,4 +1,4 @@
-"""Run a real client library in a process of its own, and hear what it says."""
+"""Run a real client library in its own process, and read what it reports."""
 
 import json
 import os
@@ -9,9 +9,11 @@ import threading
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
-from service import SOURCE_ID, need, wait_until
+from needs import need
+from service import SOURCE_ID, wait_until
 
 CLIENTS = Path(__file__).parent / "clients"
+ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1", "CHROMIUM": shutil.which("chromium") or ""}
 DRIVERS = {
     "astronomer": [sys.executable, "astronomer.py"],
     "segment_python": [sys.executable, "segment_python.py"],
@@ -25,14 +27,18 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
+def node_environment():
+    """Return the environment for the scripts in clients/. Skip the test if Node.js or its packages are missing."""
+    need("node")
+    need("tests/system/clients/node_modules")
+    return ENVIRONMENT
+
+
 class Driver:
-    """A driver from clients/ at work, and the lines of JSON that it has printed so far."""
+    """A running driver from clients/, and the lines of JSON that it has printed so far."""
 
     def __init__(self, *command, **environment):
-        if command[0] == "node":
-            need("node")
-            need("tests/system/clients/node_modules")
-        environment = os.environ | {"NO_PROXY": "127.0.0.1", "CHROMIUM": shutil.which("chromium") or ""} | environment
+        environment = (node_environment() if command[0] == "node" else ENVIRONMENT) | environment
         self.lines = []
         self.process = subprocess.Popen(
             command,
@@ -49,7 +55,7 @@ class Driver:
         return self
 
     def __exit__(self, failure, *_):
-        """Let the driver end and see that it ends well; after a failure, make it end."""
+        """Close standard input, which ends the driver, and check its exit status. After a failure, terminate it."""
         self.process.stdin.close()
         if failure:
             self.process.terminate()
@@ -66,14 +72,14 @@ class Driver:
         for line in self.process.stdout:
             self.lines.append(json.loads(line))
 
-    def said(self, word):
-        """Return every line so far that has this word."""
-        return [line for line in list(self.lines) if word in line]
+    def said(self, key):
+        """Return every line so far that has this key."""
+        return [line for line in list(self.lines) if key in line]
 
-    def wait_for(self, word, number=1):
-        """Wait until the word has been said so often, and return the lines."""
-        wait_until(lambda: len(self.said(word)) >= number or self.process.poll() is not None)
-        return self.said(word)
+    def wait_for(self, key, number=1):
+        """Wait until `number` lines have this key, or the driver has ended, and return them."""
+        wait_until(lambda: len(self.said(key)) >= number or self.process.poll() is not None)
+        return self.said(key)
 
 
 class Library(Driver):
@@ -83,15 +89,15 @@ class Library(Driver):
         super().__init__(*DRIVERS[name], url, SOURCE_ID, *arguments)
 
     def made(self):
-        """Return the calls that the library took, by messageId."""
+        """Return the names of the calls that the library accepted, by messageId."""
         return {line["messageId"]: line["made"] for line in self.said("made")}
 
     def answers(self):
-        """Return the statuses that it was answered with, in order, but for its own metrics."""
+        """Return the statuses of the answers in order, except those to its own metrics."""
         return [line["answer"] for line in self._posts()]
 
     def posted(self):
-        """Return every event that it posted, again where it posted it again."""
+        """Return every event that it posted, with repeats."""
         bodies = [json.loads(line["body"]) for line in self._posts()]
         return [event for body in bodies for event in body.get("batch", [body])]
 

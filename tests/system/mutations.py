@@ -1,4 +1,4 @@
-"""Make bad requests out of good ones, as a seed decides."""
+"""Make bad requests from good ones, with a seed for the random choices."""
 
 import base64
 import gzip
@@ -12,24 +12,39 @@ from service import AUTHENTICATION
 
 CALLS = ["identify", "track", "page", "screen", "group", "alias"]
 FIELDS = [
-    *["type", "userId", "anonymousId", "userID", "groupID", "messageId", "timestamp", "originalTimestamp", "sentAt", "context"],
-    *["integrations", "event", "properties", "traits", "name", "category", "section", "groupId", "previousId", "writeKey", "batch"],
+    *["type", "userId", "anonymousId", "userID", "groupID"],
+    *["messageId", "timestamp", "originalTimestamp", "sentAt", "context"],
+    *["integrations", "event", "properties", "traits", "name", "category"],
+    *["section", "groupId", "previousId", "writeKey", "batch"],
 ]  # fmt: skip
 VALUES = [
     *[None, True, False, 0, -1, 1.5, -0.0, 1e308, 2**70, 10**400, float("nan"), float("-inf"), -62_135_596_800, 1e18],
-    *["", " ", "a", "é😀", "\0", "a\0b", "\ud800", "\udc00x", "x" * 300, "x" * 5000, "track", "ALIAS", "null", "ILoveData123"],
-    *["2015-11-10", "2015-11-10T00:45:23.412Z", "2015-13-40", "9999-12-31T23:59:59-23:59", "0001-01-01", "1447116323412"],
+    *["", " ", "a", "é😀", "\0", "a\0b", "\ud800"],
+    *["\udc00x", "x" * 300, "x" * 5000, "track", "ALIAS", "null", "ILoveData123"],
+    *["2015-11-10", "2015-11-10T00:45:23.412Z", "2015-13-40"],
+    *["9999-12-31T23:59:59-23:59", "0001-01-01", "1447116323412"],
     *[[], [1], [[]], [None], {}, {"a": 1}, {"": {}}, {"ip": 7, "direct": True}, {"\ud800": 1}],
 ]  # fmt: skip
 JUNK = [
-    *[b"\0", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xef\xbb\xbf", b'"', b"'", b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\n", b"//"],
-    *[b"NaN", b"-", b"1e999", b"0x1", b"9" * 4301, b"\\ud800", b"\\u12", b"True", b"{" * 1100, b"[" * 300, b'{"a":' * 250],
+    *[b"\0", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xef\xbb\xbf", b'"', b"'", b"{"],
+    *[b"}", b"[", b"]", b",", b":", b"\\", b"\n", b"//"],
+    *[b"NaN", b"-", b"1e999", b"0x1", b"9" * 4301, b"\\ud800"],
+    *[b"\\u12", b"True", b"{" * 1100, b"[" * 300, b'{"a":' * 250],
 ]  # fmt: skip
 HEADERS = {
-    "Authentication": ["", "Basic", "Basic ???", "Basic bm9ib2R5", "Bearer x", "Basic \xe9", "Basic " + "A" * 4000, "Basic SUxvdmVEYXRhMTIz:"],
-    "Authorization": ["Basic SUxvdmVEYXRhMTIzOg==", "basic SUxvdmVEYXRhMTIz", "Basic bm9ib2R5", "Digest x", "Basic AP8A"],
+    "Authentication": [
+        "", "Basic", "Basic ???", "Basic bm9ib2R5",
+        "Bearer x", "Basic \xe9", "Basic " + "A" * 4000, "Basic SUxvdmVEYXRhMTIz:",
+    ],
+    "Authorization": [
+        "Basic SUxvdmVEYXRhMTIzOg==", "basic SUxvdmVEYXRhMTIz", "Basic bm9ib2R5",
+        "Digest x", "Basic AP8A",
+    ],
     "Content-Encoding": ["", "gzip", "deflate", "br", "identity", "gzip, gzip", "x-gzip", "\xe9"],
-    "Content-Type": ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "a/b; charset=utf-16", "\xff"],
+    "Content-Type": [
+        "", "text/plain", "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x", "a/b; charset=utf-16", "\xff",
+    ],
     "Origin": ["null", "https://shop.example", "\xe9", "x" * 2000],
     "X-Forwarded-For": ["1.2.3.4", "x", "::1", "1, 2, 3", "\xff"],
     "Cookie": ["a=b", "=;=;", "\xff"],
@@ -42,13 +57,15 @@ HEADERS = {
 }  # fmt: skip
 METHODS = ["GET", "HEAD", "PUT", "OPTIONS", "DELETE", "BREW", "post"]
 PATHS = [
-    *["/v1/nothing", "/", "/v1//track", "/v1/track/", "/v1/t?writeKey=nobody", "/v1/m", "/v1/b?writeKey=ILoveData123", "/v1/%ff"],
-    *["/v1/track\xff", "/v1/track?" + "a" * 5000, "http://evil/v1/track", "*", "/v1/pixel/", "/v1/pixel/trak", "/v1/import?%00"],
+    *["/v1/nothing", "/", "/v1//track", "/v1/track/"],
+    *["/v1/t?writeKey=nobody", "/v1/m", "/v1/b?writeKey=ILoveData123", "/v1/%ff"],
+    *["/v1/track\xff", "/v1/track?" + "a" * 5000, "http://evil/v1/track", "*"],
+    *["/v1/pixel/", "/v1/pixel/trak", "/v1/import?%00"],
 ]  # fmt: skip
 
 
 class Request(NamedTuple):
-    """Bytes to send. Where they are not `framed`, nobody can tell where they end."""
+    """Bytes to send. If not `framed`, the server cannot tell where they end."""
 
     sent: bytes
     method: str
@@ -56,7 +73,7 @@ class Request(NamedTuple):
 
 
 class Mutations:
-    """An endless source of requests of which most are bad."""
+    """An endless series of requests, most of them bad."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -159,7 +176,9 @@ class Mutations:
                 content[:start] + self._pick(JUNK) + content[end:],
                 content[:start] + content[end:],
                 content[:end] + content[start:],
-                content[:start] + bytes(byte ^ 1 << self.random.randrange(8) for byte in content[start:end]) + content[end:],
+                content[:start]
+                + bytes(byte ^ 1 << self.random.randrange(8) for byte in content[start:end])
+                + content[end:],
                 content[:start],
                 content * 2,
                 content.decode("latin-1").encode("utf-16"),
@@ -167,7 +186,7 @@ class Mutations:
         )  # fmt: skip
 
     def _encoded(self, body):
-        """Return a body and the headers that say, or hide, how it is encoded."""
+        """Return a body and headers, which may name its encoding or not."""
         if self._chance(0.8):
             return body, {}
         zipped = gzip.compress(body, 1)

@@ -41,8 +41,11 @@ class Nginx:
         configuration = (PROJECT / "deploy" / "nginx.conf").read_text()
         for shipped, here in [
             ("server unix:/run/tracklog.sock;", f"server {upstream};"),
-            ("listen 443 ssl http2;", f"listen 127.0.0.1:{self.tls_port} ssl http2;"),
-            ("listen 80;", f"listen 127.0.0.1:{self.port};"),
+            ("listen 443 ", f"listen 127.0.0.1:{self.tls_port} "),
+            ("listen 80 ", f"listen 127.0.0.1:{self.port} "),
+            ("[::]:443 ", f"[::1]:{self.tls_port} "),
+            ("[::]:80 ", f"[::1]:{self.port} "),
+            ("/var/log/nginx/", f"{self.folder}/"),
             ("/etc/ssl/tracklog/fullchain.pem", certificate),
             ("/etc/ssl/tracklog/privkey.pem", certificate),
             *changes,

@@ -1,4 +1,4 @@
-"""Receivers that misbehave: each serves connections on loopback as a function says."""
+"""Destinations that misbehave, on loopback."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def receiving(serve):
-    """Call `serve` with a connected socket and the request's bytes for each request; yield the port."""
+    """Call `serve` with the connected socket and the bytes of each request. Yield the port."""
     listening = socket.create_server(("127.0.0.1", 0))
     connections = []
 
@@ -35,11 +35,11 @@ def receiving(serve):
 
 @contextmanager
 def black_hole():
-    """Yield a port to which no connection is ever made, as behind a firewall that drops everything."""
+    """Yield a port on which connecting never succeeds or fails, as behind a firewall that drops packets."""
     with socket.socket() as listening, socket.socket() as first, socket.socket() as second:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
-        for each in (first, second):  # which fill the queue of those that are to be accepted
+        for each in (first, second):  # they fill the queue of connections to accept
             each.setblocking(False)
             each.connect_ex(listening.getsockname())
         time.sleep(0.1)

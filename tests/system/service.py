@@ -1,9 +1,8 @@
-"""Run tracklog as a stranger would: start it, send events, query its file. Nothing here imports the project."""
+"""Run tracklog from outside: start it, send events, query its file. Nothing here imports the project."""
 
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -15,27 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 SOURCE_ID = "ILoveData123"
 AUTHENTICATION = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
-#: How to install each requirement of the tests that is not a Debian package of the same name.
-INSTALL = {
-    ".venv-browse": "make .venv-browse/installed",
-    "java": "apt install default-jre-headless",
-    "node": "apt install nodejs",
-    "promtool": "apt install prometheus",
-    "script": "apt install bsdutils",
-    "setpriv": "apt install util-linux",
-    "systemd-analyze": "apt install systemd",
-    "tests/system/clients/java/jars": "mvn --file tests/system/clients/java dependency:copy-dependencies",
-    "tests/system/clients/node_modules": "npm ci --prefix tests/system/clients",
-    "tests/system/clients/python/installed": "make tests/system/clients/python/installed",
-    "tests/system/kafka/jars": "mvn --file tests/system/kafka dependency:copy-dependencies",
-    "the right to mount a file system": "run the tests as root",
-}
+EVENT = {"userId": "1", "event": "Posted"}
 
 
 def wait_until(condition, seconds=30):
@@ -47,24 +30,6 @@ def wait_until(condition, seconds=30):
     return result
 
 
-def is_here(part):
-    """Return whether a program, or a path in the checkout, is there."""
-    return shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).exists()
-
-
-def need(part):
-    """Skip the test if a program or a folder of the checkout is missing. In CI, fail it."""
-    if not is_here(part):
-        lack(part)
-
-
-def lack(part):
-    """Skip the test and print what to install. In CI, which should have everything, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{part} is missing")
-    pytest.skip(f"{part}; {INSTALL.get(part, f'apt install {part}')}")
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -72,14 +37,26 @@ def free_port():
 
 
 class Service:
-    """A gunicorn that serves the checkout on a port picked by the system."""
+    """A gunicorn that serves the checkout on a port picked by the system. A with block stops it at its end."""
 
     def __init__(self, folder, database=None):
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.database = database or folder / "tracklog.db"
         self.environment = os.environ | {"TRACKLOG_DATABASE": str(self.database)}
         self.process = None
         self.port = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def with_source(self, name="example", source_id=SOURCE_ID):
+        """Register a source and return the service."""
+        self.flask("sources", "add", name, "--source-id", source_id)
+        return self
 
     def flask(self, *arguments, check=True):
         """Run a flask command with the service's settings."""
@@ -156,6 +133,9 @@ class Service:
         finally:
             connection.close()
 
+    def message_ids(self):
+        return {message_id for (message_id,) in self.query("SELECT message_id FROM events")}
+
 
 class Answer(NamedTuple):
     """The answer to one event, and the time it took."""
@@ -172,6 +152,14 @@ def posted(client, count):
     return {"userId": str(client), "event": "Posted", "messageId": f"{client}-{count}"}
 
 
+def repeated_or_invalid(client, count):
+    """Return the event number `count` of a client, sometimes a repeated or an invalid one."""
+    event = posted(client, count - 1 if count % 5 == 0 else count)
+    if count % 7 == 0:
+        del event["event"]
+    return event
+
+
 class Clients:
     """Clients that post events with unique messageIds, each once, and record every answer.
 
@@ -182,7 +170,7 @@ class Clients:
     def __init__(self, port, number, event=posted, per_connection=None):
         self.acknowledged = []
         self.refused = []
-        self.failed = []  # messageIds without an answer: stored or not
+        self.failed = []  # messageIds of requests without an answer; their events may be stored
         self._event = event
         self._per_connection = per_connection
         self._stop = threading.Event()

@@ -1,66 +1,35 @@
-"""Every event is in the archive once, whenever the forwarder dies."""
+"""Every event is in the archive once, although the forwarder is killed again and again."""
 
 import gzip
+import itertools
 import json
 import random
-import signal
-import subprocess
-import threading
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import pytest
-from service import BIN, PROJECT, SOURCE_ID
+from forwarder import forwarder, repeated
+from service import SOURCE_ID
 
 BATCH = 20
 
 
-class Senders:
-    """Post batches of two sources until told to stop, and remember what was answered."""
+def post_batches(service, sender, headers, statuses):
+    """Return a function that posts the sender's next batch and appends the status of its answer."""
+    numbers = itertools.count()
 
-    def __init__(self, service, headers):
-        self.statuses = []
-        self._service = service
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._post, args=(number, headers[number % 2])) for number in range(4)]
+    def post():
+        number = next(numbers)
+        batch = [
+            {"type": "track", "userId": str(sender), "event": "Posted ☃", "messageId": f"{sender}-{number}-{n}"}
+            for n in range(BATCH)
+        ]
+        statuses.append(service.post("/v1/batch", {"batch": batch}, headers)[0])
 
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive()
-
-    def _post(self, sender, headers):
-        count = 0
-        while not self._stop.is_set():
-            count += 1
-            batch = [
-                {"type": "track", "userId": str(sender), "event": "Posted ☃", "messageId": f"{sender}-{count}-{n}"}
-                for n in range(BATCH)
-            ]
-            self.statuses.append(self._service.post("/v1/batch", {"batch": batch}, headers)[0])
-
-
-@contextmanager
-def forwarder(service):
-    """A forwarder that is killed in the end, wherever it is."""
-    with open(service.folder / "forward.log", "a") as output:
-        process = subprocess.Popen(
-            [BIN / "flask", "forward"], cwd=PROJECT, env=service.environment, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    return post
 
 
 def lines_of(path):
-    """Return an object's lines, which have to be all that it has."""
+    """Return the lines of an object. Fail if it is not complete."""
     return gzip.decompress(path.read_bytes()).decode().splitlines()
 
 
@@ -68,37 +37,41 @@ def files_of(folder, ending):
     return {path for path in folder.rglob("*") if path.name.endswith(ending)}
 
 
-def sight(folder, ending, process):
-    """Return as soon as the forwarder has made another file with this ending."""
+def wait_for_file(folder, ending, process):
+    """Return as soon as the forwarder has created another file with this ending."""
     seen = files_of(folder, ending)
     while files_of(folder, ending) <= seen:
         assert process.poll() is None
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.full)])
-def test_every_event_is_in_one_object_once_however_often_the_forwarder_is_killed(service, basic, kills):
+def test_kills_of_the_forwarder_neither_lose_nor_repeat_events(service, basic, kills):
     folder = service.folder / "archive"
     folder.mkdir()
     service.flask("sources", "add", "../website", "--source-id", "other")
     service.flask("destinations", "add", "archive", f"archive+file://{folder}?seconds=0.1")
     service.start()
 
-    with Senders(service, [basic(SOURCE_ID), basic("other")]) as senders:
+    statuses, headers = [], [basic(SOURCE_ID), basic("other")]
+    with ExitStack() as stack:
+        for sender in range(4):
+            stack.enter_context(repeated(post_batches(service, sender, headers[sender % 2], statuses)))
         for kill in range(kills):
             with forwarder(service) as process:
                 for _ in range(random.randint(1, 3)):
-                    sight(folder, ".ndjson.gz", process)
-                sight(folder, ".part" if kill % 3 == 0 else ".ndjson.gz", process)
+                    wait_for_file(folder, ".ndjson.gz", process)
+                wait_for_file(folder, ".part" if kill % 3 == 0 else ".ndjson.gz", process)
+                process.kill()
             for path in files_of(folder, ".ndjson.gz"):
                 assert lines_of(path)
     drained = service.flask("forward", "archive", "--once", check=False)
     assert drained.returncode == 0, drained.stderr
 
-    assert set(senders.statuses) == {200}
+    assert set(statuses) == {200}
     archived = {path: lines_of(path) for path in files_of(folder, ".ndjson.gz")}
     assert len(archived) > 2 * kills
     exported = service.flask("events", "export").stdout.splitlines()
-    assert len(exported) == BATCH * len(senders.statuses)
+    assert len(exported) == BATCH * len(statuses)
     assert sorted(line for lines in archived.values() for line in lines) == sorted(exported)
     assert {path for path in folder.rglob("*") if path.is_file()} == set(archived)
 

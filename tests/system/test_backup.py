@@ -1,4 +1,4 @@
-"""A backup of a service at work, and what a service makes of it."""
+"""A backup of a running service is complete, and a service can start on it."""
 
 import json
 import os
@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 
 import pytest
-from service import BIN, PROJECT, SOURCE_ID, Clients, Service, lack, need, wait_until
+from needs import need
+from service import BIN, EVENT, PROJECT, SOURCE_ID, Clients, Service, wait_until
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -20,7 +21,7 @@ def line(id):
 
 @pytest.fixture
 def laden(service):
-    """A service whose log holds some 20,000 events, which came by an import."""
+    """Return a running service with 20,000 imported events."""
     export = service.folder / "old.ndjson"
     with open(export, "w") as lines:
         lines.writelines(map(line, range(1, 20_001)))
@@ -29,7 +30,8 @@ def laden(service):
     return service
 
 
-def message_ids(path):
+def message_ids_in(path):
+    """Check a log that no process has open, and return its messageIds."""
     connection = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -38,7 +40,8 @@ def message_ids(path):
         connection.close()
 
 
-def test_a_backup_under_load_holds_what_was_acknowledged_before_and_a_service_starts_on_it(laden, tmp_path):
+def test_a_service_starts_on_a_backup_that_was_made_under_load(laden, tmp_path):
+    """The backup holds every event that was acknowledged before it began."""
     copy = tmp_path / "copy.db"
     with Clients(laden.port, 8) as clients:
         clients.go_on()
@@ -46,43 +49,32 @@ def test_a_backup_under_load_holds_what_was_acknowledged_before_and_a_service_st
         laden.flask("events", "backup", copy)
         clients.go_on()
     assert (clients.refused, clients.failed) == ([], [])
-    copied = message_ids(copy)
+    copied = message_ids_in(copy)
     assert before <= copied
-    assert {f"old-{id}" for id in range(1, 20_001)} <= copied <= message_ids_of(laden)
+    assert {f"old-{id}" for id in range(1, 20_001)} <= copied <= laden.message_ids()
 
     laden.stop()
-    restored = Service(tmp_path / "restored")
-    restored.folder.mkdir()
-    shutil.copy(copy, restored.database)
-    restored.start()
-    try:
+    with Service(tmp_path / "restored") as restored:
+        shutil.copy(copy, restored.database)
+        restored.start()
         assert restored.request("GET", "/readyz")[0] == 200
-        again = {"userId": "1", "event": "Posted", "messageId": min(before)}
+        again = EVENT | {"messageId": min(before)}
         assert restored.post("/v1/track", again)[1].get("duplicate") is True
         assert restored.post("/v1/track", again | {"messageId": "new"})[0] == 200
-        assert message_ids_of(restored) == copied | {"new"}
+        assert restored.message_ids() == copied | {"new"}
         assert restored.query("PRAGMA journal_mode") == [("wal",)]
-    finally:
-        restored.stop()
 
 
-def message_ids_of(service):
-    return {id for (id,) in service.query("SELECT message_id FROM events")}
-
-
-def test_a_log_is_restored_as_documented_and_what_came_later_is_brought_back(running, tmp_path):
-    """With a forwarder that has delivered more than the backup holds."""
-    target = Service(tmp_path / "target")
-    target.folder.mkdir()
-    target.flask("sources", "add", "example", "--source-id", SOURCE_ID)
-    target.start()
-    try:
+def test_a_log_is_restored_as_documented_with_later_events(running, tmp_path):
+    """The forwarder has delivered more events than the backup holds."""
+    with Service(tmp_path / "target").with_source() as target:
+        target.start()
         running.flask("destinations", "add", "next", f"http://{SOURCE_ID}@127.0.0.1:{target.port}/v1/batch")
-        post = [running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": f"m-{n}"}) for n in range(5)]
+        post = [running.post("/v1/track", EVENT | {"messageId": f"m-{n}"}) for n in range(5)]
         assert [status for status, _ in post] == [200] * 5
         running.flask("forward", "--once")
         running.flask("events", "backup", tmp_path / "copy.db")
-        running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": "later"})
+        running.post("/v1/track", EVENT | {"messageId": "later"})
         running.flask("forward", "--once")
         running.stop()
 
@@ -93,20 +85,18 @@ def test_a_log_is_restored_as_documented_and_what_came_later_is_brought_back(run
                 shutil.move(f"{running.database}{end}", old)
         shutil.copy(tmp_path / "copy.db", running.database)
         running.start()
-        assert message_ids_of(running) == {f"m-{n}" for n in range(5)}
+        assert running.message_ids() == {f"m-{n}" for n in range(5)}
 
         later = Service(old).flask("events", "export").stdout
         (old / "old.ndjson").write_text(later)
         assert running.flask("events", "import", old / "old.ndjson").stdout == "6 events: 1 stored, 5 duplicates\n"
-        running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": "after"})
+        running.post("/v1/track", EVENT | {"messageId": "after"})
         running.flask("forward", "--once")
         expected = {f"m-{n}" for n in range(5)} | {"later", "after"}
-        assert message_ids_of(running) == message_ids_of(target) == expected
-    finally:
-        target.stop()
+        assert running.message_ids() == target.message_ids() == expected
 
 
-def test_a_backup_that_is_killed_leaves_nothing_under_its_name(laden, tmp_path):
+def test_a_killed_backup_leaves_no_file_under_its_name(laden, tmp_path):
     command = [BIN / "flask", "events", "backup", tmp_path / "copy.db"]
     backup = subprocess.Popen(command, cwd=PROJECT, env=laden.environment)
     wait_until(lambda: list(tmp_path.glob(".backup-*/log")) or backup.poll() is not None)
@@ -114,22 +104,12 @@ def test_a_backup_that_is_killed_leaves_nothing_under_its_name(laden, tmp_path):
     assert backup.wait() < 0
     assert not (tmp_path / "copy.db").exists()
     laden.flask("events", "backup", tmp_path / "copy.db")
-    assert "old-20000" in message_ids(tmp_path / "copy.db")
+    assert "old-20000" in message_ids_in(tmp_path / "copy.db")
 
 
-@pytest.fixture
-def full_disk(tmp_path):
-    """A disk of its own with no room for a copy of the log."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True)
-    if mounted.returncode:
-        lack(f"the right to mount a file system ({mounted.stderr.strip()})")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def test_a_backup_or_an_export_to_a_full_disk_says_so_and_leaves_no_copy(laden, full_disk):
+def test_backup_and_export_report_a_full_disk(laden, mount_disk):
+    """A backup also leaves no copy there."""
+    full_disk = mount_disk(1)
     copy = full_disk / "copy.db"
     done = laden.flask("events", "backup", copy, check=False)
     assert (done.returncode, done.stderr) == (
@@ -145,7 +125,7 @@ def test_a_backup_or_an_export_to_a_full_disk_says_so_and_leaves_no_copy(laden, 
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
 
 
-def test_an_import_and_a_backup_show_on_a_terminal_how_far_they_are(service, tmp_path):
+def test_import_and_backup_show_their_progress_on_a_terminal(service, tmp_path):
     need("script")
     export = tmp_path / "old.ndjson"
     export.write_text("".join(map(line, range(1, 2001))))

@@ -1,4 +1,4 @@
-"""Every shell example of the documentation works as it stands, in a folder like the one that its reader is in."""
+"""Every shell example in the documentation works as written, in a folder like the reader's."""
 
 import itertools
 import os
@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 from broker import Broker
-from service import BIN, PROJECT, SOURCE_ID, Service, free_port, need, wait_until
+from needs import need
+from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
 
 DOCUMENTS = [
     "README.md",
@@ -23,17 +24,21 @@ DOCUMENTS = [
 ELSEWHERE = {
     "make browse": "test_browse.py",
     "make run": "test_start.py",
-    "make test": "this is it",
+    "make test": "runs these tests",
     ".venv/bin/pip install fsspec": "the tests' environment has it",
     ".venv/bin/pip install '.[kafka]'": "the tests' environment has it",
 }
-OF_THE_MACHINE = ("cp /opt/tracklog/", "journalctl ", "systemctl ")  # what root does; test_systemd.py has its files
+OF_THE_MACHINE = (
+    "cp /opt/tracklog/",
+    "journalctl ",
+    "systemctl ",
+)  # need root and systemd; test_systemd.py checks the files
 # These need root and a machine of their own (test_nginx.py and test_systemd.py check the files), or run the tests.
 NOT_RUN = ["CONTRIBUTING.md", "docs/deploy.md"]
 
 
 def sections(document):
-    """Return the shell examples of a document, by the heading that they stand under."""
+    """Return the shell examples of a document, by heading."""
     parts = re.split(r"^#+ (.*)$", (PROJECT / document).read_text(), flags=re.MULTILINE)
     found = {}
     for heading, text in zip(parts[1::2], parts[2::2], strict=True):
@@ -43,7 +48,7 @@ def sections(document):
 
 
 def commands(block):
-    """Return a block's commands, each of one line or more."""
+    """Yield the commands of a block. A command may have several lines."""
     lines = []
     for line in block.splitlines():
         lines.append(line)
@@ -55,13 +60,13 @@ def commands(block):
 
 
 def programs(document, heading):
-    """Return the programs of the machine that a section's examples use."""
+    """Return the system programs that the examples of a section use."""
     words = set(re.findall(r"\w+", "".join(sections(document)[heading])))
     return sorted({"curl", "jq", "sqlite3"} & words)
 
 
 class Reader:
-    """Somebody who types what is written, with the names of another machine in the place of the examples'."""
+    """Types the commands of an example, with the names of this machine instead of those in the text."""
 
     def __init__(self, service, places):
         self.service = service
@@ -77,7 +82,7 @@ class Reader:
                 (service.folder / path.name).symlink_to(path)
 
     def types(self, command):
-        """Run a command to its end, or to the moment for which it is run, and return what it printed."""
+        """Run a command until it ends, or until its condition in UNTIL is true, and return its output."""
         until = UNTIL.get(command)
         for written, meant in self.places.items():
             command = command.replace(written, meant)
@@ -106,8 +111,8 @@ class Reader:
         return self.service.query("SELECT min(position) = (SELECT max(id) FROM events) FROM destinations") == [(1,)]
 
 
-TEXT = {"capture_output": True, "text": True, "input": "y\n"}  # who is asked whether he is sure, is
-# What runs until it is stopped, and what it is run for.
+TEXT = {"capture_output": True, "text": True, "input": "y\n"}  # confirms every question
+# Commands that run until they are stopped, with the condition to wait for.
 UNTIL = {
     "flask events tail -n 20 --follow --source website": lambda reader, printed: "Posted" in printed,
     "flask forward": lambda reader, printed: reader.has_delivered(),
@@ -120,25 +125,20 @@ UNTIL = {
 
 @contextmanager
 def serving(folder, source):
-    folder.mkdir(exist_ok=True)
-    service = Service(folder)
-    service.flask("sources", "add", source, "--source-id", SOURCE_ID)
-    try:
+    with Service(folder).with_source(source) as service:
         service.start()
         yield service
-    finally:
-        service.stop()
 
 
 @pytest.fixture
 def reader(tmp_path, request):
-    """Somebody who has come to a section, with a service that has what the section speaks of."""
+    """Yield a Reader of a section, with a running service that has what the section needs."""
     document, heading = request.param
     for program in programs(document, heading):
         need(program)
     places = {"/var/lib/tracklog": str(tmp_path), "/backup/": f"{tmp_path}/"}
     with ExitStack() as stack:
-        # The newcomer has what `make run` makes; whoever reads on has a source of his own, and events.
+        # The README assumes the source that `make run` registers, the other pages a source with events.
         service = stack.enter_context(serving(tmp_path, "example" if document == "README.md" else "website"))
         places["127.0.0.1:8000"] = f"127.0.0.1:{service.port}"
         if document != "README.md":
@@ -175,7 +175,7 @@ def reader(tmp_path, request):
     ],
     indirect=True,
 )
-def test_what_a_section_says_to_type_works(reader, request):
+def test_the_examples_of_a_section_work(reader, request):
     document, heading = request.node.callspec.params["reader"]
     text = (PROJECT / document).read_text()
     for command in itertools.chain.from_iterable(map(commands, sections(document)[heading])):
@@ -188,12 +188,12 @@ def test_what_a_section_says_to_type_works(reader, request):
             assert printed in text, "the README shows another table than this one:\n" + printed
 
 
-def test_every_example_is_run_or_known_not_to_be():
+def test_every_page_with_examples_is_run_or_listed():
     with_examples = [str(path.relative_to(PROJECT)) for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]]
     assert sorted(DOCUMENTS + NOT_RUN) == sorted(document for document in with_examples if sections(document))
 
 
-def test_every_block_says_what_it_is():
+def test_every_code_block_names_its_language():
     for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
         fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
         assert all(fences[::2]), path

@@ -1,86 +1,28 @@
-"""Events are brought to other services by a forwarder that dies, through a network that fails."""
+"""The forwarder delivers every event, although it is killed and networks and destinations fail."""
 
 import hashlib
 import hmac
 import json
 import os
 import random
-import signal
-import subprocess
 import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from forwarder import answering, forwarder
 from receiver import answer as bytes_of
 from receiver import black_hole, receiving
-from service import BIN, PROJECT, Clients, Service, wait_until
+from service import EVENT, Clients, Service, wait_until
 
 USERS = 50
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Hands each POST to the server's `answer`, which returns status, headers and body, or None to cut it off."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        answer = self.server.answer(self, body)
-        if answer is None:
-            self.close_connection = True
-            return
-        status, headers, content = answer
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def answering(answer):
-    """Serve `answer` on loopback; yield the port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # of connections that a killed forwarder leaves
-    server.answer = answer
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@contextmanager
-def forwarder(service, *arguments):
-    """Run flask forward; at the end of the block tell it to stop."""
-    with open(service.folder / "forward.log", "a") as output:
-        process = subprocess.Popen(
-            [BIN / "flask", "forward", *arguments], cwd=PROJECT, env=service.environment, stdout=output, stderr=output
-        )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
 @pytest.fixture
 def second(tmp_path):
-    """Another tracklog, to forward to."""
-    folder = tmp_path / "second"
-    folder.mkdir()
-    service = Service(folder)
-    service.flask("sources", "add", "first", "--source-id", "SecondKey")
-    service.start()
-    yield service
-    service.stop()
+    """Yield another running tracklog, to forward to."""
+    with Service(tmp_path / "second").with_source("first", "SecondKey") as service:
+        service.start()
+        yield service
 
 
 def position(service, name):
@@ -92,7 +34,7 @@ def last_id(service):
 
 
 def post_events(service, number):
-    """Post events of USERS users, half of them with a timestamp and a sentAt that is hours off."""
+    """Post events of USERS users, half of them with a timestamp and a sentAt that is hours off the clock."""
     for start in range(0, number, 1000):
         batch = []
         for n in range(start, start + 1000):
@@ -110,7 +52,7 @@ def post_events(service, number):
 
 
 class Relay:
-    """Passes requests on to a service, and fails half of them in every way that a network and a server can."""
+    """Passes requests on to a service, and makes half of them fail, as a network or a server would."""
 
     WAYS = (500, 503, 429, "cut before", "cut after")
 
@@ -135,7 +77,8 @@ class Relay:
 
 
 @pytest.mark.parametrize("number", [4000, pytest.param(20_000, marks=pytest.mark.full)])
-def test_a_second_tracklog_has_every_event_once_in_order_with_its_times(running, second, number):
+def test_a_second_tracklog_gets_every_event_once_and_in_order(running, second, number):
+    """With their times, and although the forwarder is killed ten times and half of the requests fail."""
     post_events(running, number)
     relay = Relay(second, seed=number)
     kills = 0
@@ -163,13 +106,13 @@ def test_a_second_tracklog_has_every_event_once_in_order_with_its_times(running,
     print(f"{number} events once, each user's in order; {kills} kills, relay failed: {relay.failed}")
 
 
-def test_a_poison_event_is_a_dead_letter_until_the_destination_is_mended(running):
+def test_a_rejected_event_is_a_dead_letter_that_can_be_replayed(running):
     post_events(running, 1000)
-    taken, is_mended = [], threading.Event()
+    taken, is_fixed = [], threading.Event()
 
     def answer(handler, body):
         batch = json.loads(body)["batch"]
-        if not is_mended.is_set() and any(event["messageId"] == "event 500" for event in batch):
+        if not is_fixed.is_set() and any(event["messageId"] == "event 500" for event in batch):
             return 400, {}, b'{"error": "poison"}'
         taken.extend(event["messageId"] for event in batch)
         return 200, {}, b"{}"
@@ -181,14 +124,14 @@ def test_a_poison_event_is_a_dead_letter_until_the_destination_is_mended(running
         assert sorted(taken) == sorted(f"event {n}" for n in range(1000) if n != 500)
         assert "poison" in running.flask("destinations", "dead", "fussy").stdout
         assert running.flask("destinations", "replay", "fussy", "--dead", check=False).returncode == 1
-        is_mended.set()
+        is_fixed.set()
         assert running.flask("destinations", "replay", "fussy", "--dead").stdout == "1 delivered\n"
         assert taken[-1] == "event 500"
         assert running.flask("forward", "--once").returncode == 0
 
 
-def test_a_dead_destination_slows_no_other_and_catches_up_when_it_is_back(running):
-    """With about a thousand events a second coming in."""
+def test_a_failing_destination_delays_no_other_and_catches_up(running):
+    """Clients post about a thousand events per second meanwhile."""
     is_back, taken, late = threading.Event(), [], set()
 
     def live(handler, body):
@@ -221,7 +164,7 @@ def test_a_dead_destination_slows_no_other_and_catches_up_when_it_is_back(runnin
 
 
 @pytest.mark.smoke
-def test_a_webhook_gets_each_event_signed_and_with_a_key_that_tells_a_repeat(running):
+def test_a_webhook_gets_each_event_with_signature_and_idempotency_key(running):
     posts = []
 
     def answer(handler, body):
@@ -230,7 +173,7 @@ def test_a_webhook_gets_each_event_signed_and_with_a_key_that_tells_a_repeat(run
 
     ids = ["a", "b", "\u00fc\u2603"]
     for id in ids:
-        assert running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": id})[0] == 200
+        assert running.post("/v1/track", EVENT | {"messageId": id})[0] == 200
     with answering(answer) as port:
         running.environment["HOOK_SECRET"] = "hush"
         running.flask("destinations", "add", "hook", f"webhook+http://${{HOOK_SECRET}}@127.0.0.1:{port}/in?a=b")
@@ -242,7 +185,8 @@ def test_a_webhook_gets_each_event_signed_and_with_a_key_that_tells_a_repeat(run
         assert headers["X-Signature"] == f"sha256={hmac.new(b'hush', body, hashlib.sha256).hexdigest()}"
 
 
-def test_a_running_forwarder_hears_of_destinations_and_events_within_seconds_and_is_idle_without(running):
+def test_a_running_forwarder_notices_destinations_and_events_soon(running):
+    """It needs little CPU time between them."""
     taken = []
 
     def answer(handler, body):
@@ -251,12 +195,12 @@ def test_a_running_forwarder_hears_of_destinations_and_events_within_seconds_and
 
     with answering(answer) as port, forwarder(running) as process:
         running.flask("destinations", "add", "new", f"http://KEY@127.0.0.1:{port}/in?gzip=false", "--type", "track")
-        assert running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": "a"})[0] == 200
+        assert running.post("/v1/track", EVENT | {"messageId": "a"})[0] == 200
         wait_until(lambda: taken == ["a"], 5)
         before = cpu_seconds(process.pid)
         for number in range(5):
             time.sleep(0.4)
-            assert running.post("/v1/track", {"userId": "1", "event": "Posted", "messageId": str(number)})[0] == 200
+            assert running.post("/v1/track", EVENT | {"messageId": str(number)})[0] == 200
             wait_until(lambda number=number: taken[-1] == str(number), 2)
         assert cpu_seconds(process.pid) - before < 1
         assert "ok" in running.flask("destinations", "list").stdout
@@ -270,7 +214,7 @@ def cpu_seconds(pid):
 
 
 @pytest.mark.smoke
-def test_a_gzipped_batch_is_understood(running, second):
+def test_a_second_tracklog_accepts_gzipped_batches(running, second):
     post_events(running, 1000)
     running.flask("destinations", "add", "second", f"http://SecondKey@127.0.0.1:{second.port}/v1/batch?gzip=true")
     assert running.flask("destinations", "test", "second").stdout.startswith(
@@ -296,10 +240,11 @@ def dripping(connection, _):
 
 
 @pytest.mark.parametrize("kind", ["http://KEY@", "webhook+http://"])
-@pytest.mark.parametrize("way", [refusing, silent, dripping, "black hole"])
-def test_a_forwarder_ends_within_seconds_of_sigterm_whatever_a_destination_does(running, kind, way):
+@pytest.mark.parametrize("way", [refusing, silent, dripping, black_hole])
+def test_a_forwarder_ends_soon_after_sigterm(running, kind, way):
+    """Whatever a destination does."""
     post_events(running, 10_000)
-    with black_hole() if way == "black hole" else receiving(way) as port, forwarder(running) as process:
+    with black_hole() if way is black_hole else receiving(way) as port, forwarder(running) as process:
         running.flask("destinations", "add", "there", f"{kind}127.0.0.1:{port}/in")
         if way is refusing:
             wait_until(lambda: running.query("SELECT count(*) > 0 FROM dead_letters") == [(1,)])
@@ -307,20 +252,15 @@ def test_a_forwarder_ends_within_seconds_of_sigterm_whatever_a_destination_does(
         process.terminate()
         began = time.monotonic()
         assert process.wait(15) == 0
-        print(f"{kind} {way}: ended after {time.monotonic() - began:.2f} s")
+        print(f"{kind} {way.__name__}: ended after {time.monotonic() - began:.2f} s")
     assert running.query("SELECT delivered, position = (SELECT count(*) FROM dead_letters) FROM destinations") == [
         (0, 1)
     ]
 
 
-def ids_in(body):
-    event = json.loads(body)
-    return [each["messageId"] for each in event.get("batch", [event])]
-
-
 @pytest.fixture
 def two_places():
-    """Yield the address of two places, `old` and `new`, and what each has taken."""
+    """Yield an address that receives events under /old and /new, and the messageIds that each has received."""
     taken = {"old": [], "new": []}
 
     def answer(handler, body):
@@ -336,7 +276,8 @@ LAST_100 = [f"event {n}" for n in range(900, 1000)]
 
 
 @pytest.mark.parametrize("kind", ["http://KEY@", "webhook+http://"])
-def test_a_destination_that_is_added_again_gets_all_that_only_the_old_one_got(running, two_places, kind):
+def test_a_destination_that_is_added_again_starts_over(running, two_places, kind):
+    """It gets the events that only the removed destination of the same name had got."""
     address, taken = two_places
     post_events(running, 1000)
     with forwarder(running):
@@ -348,8 +289,8 @@ def test_a_destination_that_is_added_again_gets_all_that_only_the_old_one_got(ru
     assert sorted(taken["new"]) == LAST_100
 
 
-def test_a_destination_with_another_url_goes_on_where_it_was(running, two_places):
-    """It may repeat what was under way; it leaves nothing out."""
+def test_a_destination_with_a_new_url_continues_at_its_cursor(running, two_places):
+    """It may repeat the events that were being delivered, and skips none."""
     address, taken = two_places
     post_events(running, 1000)
     with forwarder(running):
@@ -362,8 +303,8 @@ def test_a_destination_with_another_url_goes_on_where_it_was(running, two_places
     assert taken["new"] in (LAST_100[number:], LAST_100[number - 1 :])
 
 
-def test_a_source_that_is_added_later_shares_no_key(running, second):
-    event = {"userId": "1", "event": "Posted", "messageId": "a"}
+def test_a_destination_with_a_key_stays_bound_to_its_source(running, second):
+    event = EVENT | {"messageId": "a"}
     assert running.post("/v1/track", event)[0] == 200
     running.flask("destinations", "add", "second", f"http://SecondKey@127.0.0.1:{second.port}/v1/batch")
     running.flask("sources", "add", "later", "--source-id", "LaterKey")
@@ -374,7 +315,7 @@ def test_a_source_that_is_added_later_shares_no_key(running, second):
 
 
 @pytest.mark.smoke
-def test_several_sources_need_a_source_of_a_destination_that_has_one_key(running):
+def test_a_destination_with_a_key_must_name_one_of_several_sources(running):
     running.flask("sources", "add", "other")
     refused = running.flask("destinations", "add", "second", "http://KEY@127.0.0.1:1/v1/batch", check=False)
     assert (refused.returncode, refused.stderr) == (

@@ -1,12 +1,13 @@
-"""A real Kafka gets every event, each user's in order, whatever dies on the way."""
+"""A real Kafka gets every event, each user's in order, although broker and forwarder are killed."""
 
 import json
 import random
-import subprocess
+from contextlib import ExitStack
 
 import pytest
 from broker import Broker, Topic
-from service import BIN, PROJECT, wait_until
+from forwarder import forwarder
+from service import EVENT, wait_until
 
 USERS = 50
 EVENTS = 20_000
@@ -19,27 +20,8 @@ def broker(tmp_path_factory):
     broker.kill()
 
 
-@pytest.fixture
-def start_forwarder(service):
-    """Return a function that starts a forwarder of all destinations."""
-    started = []
-
-    def start():
-        with open(service.folder / "forwarder.log", "a") as output:
-            command = [BIN / "flask", "forward"]
-            started.append(
-                subprocess.Popen(command, cwd=PROJECT, env=service.environment, stdout=output, stderr=output)
-            )
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
 def post_events(service, number):
-    """Post events of users, half of whom have no userId; a messageId is the event's number."""
+    """Post events, half of them with only an anonymousId. The messageId is the event's number."""
     for start in range(0, number, 1000):
         batch = [
             {
@@ -60,16 +42,15 @@ def positions(service):
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(7, marks=pytest.mark.full)])
-def test_all_events_arrive_in_order_while_the_broker_and_the_forwarder_are_killed(
-    running, broker, start_forwarder, kills
-):
+def test_kills_of_broker_and_forwarder_lose_no_event(running, broker, kills):
+    """Each user's events are in one partition, in order."""
     post_events(running, EVENTS)
     name = f"events-{kills}"
     broker.add_topic(name, 6)
-    # Many small requests, so that something is always under way.
+    # With small requests, each kill interrupts a delivery.
     running.flask("destinations", "add", "kafka", f"kafka://{broker.address}/{name}?batch.num.messages=10")
-    forwarder = start_forwarder()
-    with Topic(broker.address, name) as topic:
+    with Topic(broker.address, name) as topic, ExitStack() as forwarders:
+        process = forwarders.enter_context(forwarder(running))
         for number, more in enumerate([700, 2500, 1500, 3300, 900, 2800, 400][:kills]):
             seen = topic.size()
             wait_until(lambda seen=seen, more=more: topic.size() > seen + more)
@@ -79,9 +60,9 @@ def test_all_events_arrive_in_order_while_the_broker_and_the_forwarder_are_kille
                 broker.start()
                 wait_until(topic.size)
             else:
-                forwarder.kill()
-                forwarder.wait()
-                forwarder = start_forwarder()
+                process.kill()
+                process.wait()
+                process = forwarders.enter_context(forwarder(running))
         wait_until(lambda: positions(running) == [EVENTS], 120)
         records = topic.read()
     values, numbers = {}, {}
@@ -98,12 +79,12 @@ def test_all_events_arrive_in_order_while_the_broker_and_the_forwarder_are_kille
     assert running.query("SELECT count(*) FROM dead_letters") == [(0,)]
 
 
-def test_an_event_that_the_topic_does_not_take_becomes_a_dead_letter_and_the_others_arrive(running, broker):
+def test_an_event_that_the_topic_rejects_becomes_a_dead_letter(running, broker):
     broker.add_topic("small", 1, max_message_bytes="5000")
     random.seed(1)
     for n in range(10):
         text = random.randbytes(8000 if n == 4 else 80).hex()
-        event = {"userId": "1", "event": "Posted", "messageId": str(n), "properties": {"text": text}}
+        event = EVENT | {"messageId": str(n), "properties": {"text": text}}
         assert running.post("/v1/track", event)[0] == 200
     running.flask("destinations", "add", "kafka", f"kafka://{broker.address}/small")
     ended = running.flask("forward", "--once", check=False)

@@ -1,23 +1,19 @@
-"""What the service and the forwarder write: lines of JSON, and few of them."""
+"""The service and the forwarder write few log lines, each in JSON."""
 
 import json
 import signal
 import socket
-import subprocess
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from service import AUTHENTICATION, BIN, PROJECT, SOURCE_ID, free_port, wait_until
+from forwarder import answering, forwarder
+from service import AUTHENTICATION, EVENT, SOURCE_ID, free_port, wait_until
 
-EVENT = {"userId": "1", "event": "Posted"}
 ID = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_from_start_to_stop_each_line_is_json_and_none_a_traceback(service, number):
+def test_every_log_line_from_start_to_stop_is_json(service, number):
     service.environment["TRACKLOG_TRUSTED_PROXIES"] = "1"
     service.start("--workers", "3")
     assert service.post("/v1/track", EVENT)[0] == 200
@@ -38,7 +34,7 @@ def test_from_start_to_stop_each_line_is_json_and_none_a_traceback(service, numb
     assert "Traceback" not in service.said()
 
 
-def test_a_storage_trouble_has_two_lines_however_many_are_refused(service):
+def test_storage_trouble_has_two_log_lines(service):
     service.start("--workers", "1")
     assert service.post("/v1/track", EVENT)[0] == 200
     away = service.folder / "away.db"
@@ -46,27 +42,28 @@ def test_a_storage_trouble_has_two_lines_however_many_are_refused(service):
     assert [service.post("/v1/track", EVENT)[0] for _ in range(5)] == [503] * 5
     away.rename(service.database)
     wait_until(lambda: service.post("/v1/track", EVENT)[0] == 200 and service.lines("storage_recovered"))
-    (begun,), (over,) = service.lines("storage_trouble"), service.lines("storage_recovered")
-    assert str(service.database) in begun["reason"]
-    assert over["refused"] >= 5
-    assert over["seconds"] > 1
+    (trouble,), (recovered,) = service.lines("storage_trouble"), service.lines("storage_recovered")
+    assert str(service.database) in trouble["reason"]
+    assert recovered["refused"] >= 5
+    assert recovered["seconds"] > 1
 
 
-def raw(service, data):
+def send_bytes(service, data):
+    """Send bytes and return all bytes of the answer."""
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(data)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.mark.smoke
-def test_rejections_are_one_line_of_a_kind_and_name_no_key(service):
+def test_rejections_have_one_line_per_kind_without_keys(service):
     service.start("--workers", "1")
     for _ in range(3):
         assert service.post("/v1/track", {"userId": "secret-body"})[0] == 400
         assert service.request("POST", f"/v1/batch?writeKey={SOURCE_ID}", "no JSON")[0] == 400
         assert service.request("POST", "/v1/batch?writeKey=secret-key")[0] == 401
         assert service.request("GET", "/v1/trak?writeKey=secret-key")[0] == 404
-        assert raw(service, b"GET /v1/pixel/track?writeKey=secret-key\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert send_bytes(service, b"GET /v1/pixel/track?writeKey=secret-key\r\n\r\n").startswith(b"HTTP/1.1 400")
     found = [(line.get("source"), line["code"], line["count"]) for line in service.lines("rejected")]
     assert found == [
         ("example", "event_not_defined", 1),
@@ -80,27 +77,28 @@ def test_rejections_are_one_line_of_a_kind_and_name_no_key(service):
     assert SOURCE_ID not in service.said()
 
 
-def test_gunicorn_s_refusal_gives_the_id_back_where_the_headers_were_read(service):
+def test_errors_of_gunicorn_return_the_request_id(service):
+    """If gunicorn could read the headers."""
     service.start("--workers", "1")
     head = f"POST /v1/track HTTP/1.1\r\nHost: x\r\nX-Request-ID: {ID}\r\nContent-Length: many\r\n\r\n"
-    assert f"\r\nX-Request-ID: {ID}\r\n".encode() in raw(service, head.encode())
+    assert f"\r\nX-Request-ID: {ID}\r\n".encode() in send_bytes(service, head.encode())
     assert [line["request_id"] for line in service.lines("rejected")] == [ID]
 
 
-def test_where_it_is_asked_each_request_has_a_line_without_key_query_and_body(service):
+def test_the_access_log_has_neither_keys_nor_queries_nor_bodies(service):
     service.environment["TRACKLOG_ACCESS_LOG"] = "on"
     service.start("--workers", "1")
     headers = AUTHENTICATION | {"X-Request-ID": ID}
     for event in (EVENT, {"userId": "secret-body"}):
         service.post("/v1/track", event, headers)
-    service.request("GET", f"/v1/tr%0A%1b%ff?writeKey={SOURCE_ID}")
+    service.request("GET", f"/v1/secret?writeKey={SOURCE_ID}")
 
     def lines():
-        return [line for line in service.lines("request") if "tr" in line["path"]]
+        return [line for line in service.lines("request") if line.get("route") != "/healthz"]
 
-    wait_until(lambda: len(lines()) == 3)  # each is written after its answer
+    wait_until(lambda: len(lines()) == 3)  # a line is written after the answer
     stored, refused, unknown = lines()
-    assert (stored["method"], stored["path"], stored["status"], stored["source"]) == (
+    assert (stored["method"], stored["route"], stored["status"], stored["source"]) == (
         "POST",
         "/v1/track",
         200,
@@ -112,7 +110,7 @@ def test_where_it_is_asked_each_request_has_a_line_without_key_query_and_body(se
     )
     assert 0 < stored["seconds"] < 30
     assert (refused["status"], refused["source"], refused["request_id"]) == (400, "example", ID)
-    assert (unknown["status"], unknown["path"]) == (404, "/v1/tr\n\x1b\ufffd")
+    assert (unknown["status"], "route" in unknown) == (404, False)
     for secret in ("secret", SOURCE_ID, AUTHENTICATION["Authentication"], "writeKey"):
         assert secret not in service.said()
 
@@ -120,53 +118,26 @@ def test_where_it_is_asked_each_request_has_a_line_without_key_query_and_body(se
 # The forwarder
 
 
-@contextmanager
-def receiving(port, statuses):
-    """Answer each POST at the port with the next of the statuses, and then with the last."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", port), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
 def port(running):
-    """The port of a destination of whom nobody knows yet whether it lives; an event waits for it."""
+    """Return the port of a destination, on which nothing listens yet. An event waits for delivery."""
     port = free_port()
     running.flask("destinations", "add", "hook", f"webhook+http://hidden@127.0.0.1:{port}/")
     assert running.post("/v1/track", EVENT)[0] == 200
     return port
 
 
-def test_the_forwarder_writes_lines_of_json_about_each_change(running, port):
+def test_the_forwarder_logs_each_change_in_json(running, port):
     output = running.folder / "forward.log"
 
     def lines(event=None):
         found = [json.loads(line) for line in output.read_text().splitlines()]
         return [line for line in found if event in (None, line["event"])]
 
-    with open(output, "a") as file:
-        process = subprocess.Popen(
-            [BIN / "flask", "forward"], cwd=PROJECT, env=running.environment, stdout=file, stderr=file
-        )
-    try:
+    statuses = iter([200])
+    with forwarder(running):
         (failing,) = wait_until(lambda: lines("destination_failing"))
-        with receiving(port, [200, 400]):
+        with answering(lambda *_: (next(statuses, 400), {}, b""), port):
             (recovered,) = wait_until(lambda: lines("destination_recovered"))
             assert running.post("/v1/batch", {"batch": [EVENT | {"type": "track"}] * 3})[0] == 200
             wait_until(lambda: running.query("SELECT count(*) FROM dead_letters") == [(3,)])
@@ -175,9 +146,6 @@ def test_the_forwarder_writes_lines_of_json_about_each_change(running, port):
             (trouble,) = wait_until(lambda: lines("storage_trouble"))
             away.rename(running.database)
             wait_until(lambda: lines("storage_recovered"))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
     assert failing["destination"] == recovered["destination"] == trouble["destination"] == "hook"
     assert str(port) in failing["error"]
     assert recovered["failures"] >= 1
@@ -188,8 +156,8 @@ def test_the_forwarder_writes_lines_of_json_about_each_change(running, port):
 
 
 @pytest.mark.smoke
-def test_a_forwarder_that_is_to_end_says_so_in_words(running, port):
-    with receiving(port, [400]):
+def test_forward_once_writes_sentences(running, port):
+    with answering(lambda *_: (400, {}, b""), port):
         ended = running.flask("forward", "--once", check=False)
     *warnings, last = ended.stderr.splitlines()
     assert last == "All events are delivered; dead letters: 1"

@@ -1,22 +1,33 @@
-"""The log's files are moved, swapped, restored and deleted under load, and nothing that was acknowledged is lost."""
+"""No acknowledged event is lost while the log's files are moved, swapped, restored and deleted under load."""
 
 import os
 import random
 import shutil
 import sqlite3
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
-from service import SOURCE_ID, Clients, Service, posted, wait_until
-from test_forward import answering, forwarder
+from forwarder import answering, forwarder, repeated
+from service import Clients, Service, posted, wait_until
 
-LONGEST_AWAY = 2.5  # seconds
+MAX_SECONDS_AWAY = 2.5
 
 
 class Files:
     """The three files of a running service's log, and the logs that were put in its place."""
+
+    STEPS = (
+        "move_log",
+        "move_wal",
+        "move_shm",
+        "move_all",
+        "delete_wal",
+        "delete_shm",
+        "delete_both",
+        "swap_log",
+        "kill_a_worker",
+    )
 
     def __init__(self, service, chance):
         self.service = service
@@ -24,12 +35,16 @@ class Files:
         self.swapped = []
         self._chance = chance
         self._fresh = service.folder / "fresh"
-        self._fresh.mkdir()
-        fresh = Service(self._fresh)
-        fresh.flask("sources", "add", "example", "--source-id", SOURCE_ID)
+        Service(self._fresh).with_source()
 
-    def wait(self):
-        time.sleep(self._chance.choice([0, 0.05, 0.5, LONGEST_AWAY]))
+    def move_at_random(self):
+        """Do one of the steps in STEPS, and return its name."""
+        step = self._chance.choice(self.STEPS)
+        getattr(self, step)()
+        return step
+
+    def _wait(self):
+        time.sleep(self._chance.choice([0, 0.05, 0.5, MAX_SECONDS_AWAY]))
 
     def move_log(self):
         self._move_and_restore("")
@@ -44,7 +59,7 @@ class Files:
         for end in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.rename(self.path + end, self.path + ".away" + end)
-        self.wait()
+        self._wait()
         for end in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 os.rename(self.path + ".away" + end, self.path + end)
@@ -59,7 +74,7 @@ class Files:
         self._delete("-shm", "-wal")
 
     def swap_log(self):
-        """Put another log in its place, in WAL mode or, like a backup, not; then bring the first back."""
+        """Put another log in its place, in WAL mode or with a rollback journal like a backup; then undo that."""
         other = self._fresh / f"{len(self.swapped)}.db"
         shutil.copy(self._fresh / "tracklog.db", other)
         if self._chance.random() < 0.5:
@@ -68,7 +83,7 @@ class Files:
             connection.close()
         os.rename(self.path, self.path + ".away")
         os.rename(other, self.path)
-        self.wait()
+        self._wait()
         os.rename(self.path, other)
         os.rename(self.path + ".away", self.path)
         self.swapped.append(other)
@@ -77,34 +92,15 @@ class Files:
         os.kill(self._chance.choice(self.service.workers()), 9)
 
     def _move_and_restore(self, end):
-        with suppress(FileNotFoundError):  # of a moment in which no process has it open
+        with suppress(FileNotFoundError):  # while no process has it open
             os.rename(self.path + end, self.path + ".away" + end)
-            self.wait()
+            self._wait()
             os.rename(self.path + ".away" + end, self.path + end)
 
     def _delete(self, *ends):
         for end in ends:
             with suppress(FileNotFoundError):
                 os.unlink(self.path + end)
-
-
-@contextmanager
-def repeated(call):
-    """Call again and again in a thread, until the block ends."""
-    is_over = threading.Event()
-
-    def run():
-        while not is_over.is_set():
-            call()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join(60)
-        assert not thread.is_alive()
 
 
 def read(service):
@@ -121,15 +117,15 @@ def ask(service):
 
 
 def message_ids(folder, database):
-    """Return the ids of a log that no process has open, after a check of all of it."""
+    """Check a log that no process has open, and return its messageIds."""
     service = Service(folder, database)
     checked = service.flask("events", "check", check=False)
     assert checked.returncode == 0, (database, checked)
-    return {message_id for (message_id,) in service.query("SELECT message_id FROM events")}
+    return service.message_ids()
 
 
 @pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
-def test_files_moved_at_random(service, tmp_path, rounds):
+def test_moving_files_at_random_loses_no_event(service, tmp_path, rounds):
     seed = int(os.environ.get("TRACKLOG_TEST_SEED", random.randrange(10**9)))
     print(f"TRACKLOG_TEST_SEED={seed}")
     chance = random.Random(seed)
@@ -143,7 +139,6 @@ def test_files_moved_at_random(service, tmp_path, rounds):
     archive.mkdir()
     service.start()
     files = Files(service, chance)
-    steps = [step for name, step in vars(Files).items() if not name.startswith("_") and name != "wait"]
     done = []
     with answering(take) as port:
         service.flask("destinations", "add", "hook", f"webhook+http://127.0.0.1:{port}/")
@@ -153,14 +148,9 @@ def test_files_moved_at_random(service, tmp_path, rounds):
             wait_until(lambda: '"start"' in (tmp_path / "forward.log").read_text())
             clients.go_on(20)
             for _ in range(rounds):
-                step = chance.choice(steps)
-                done.append(step.__name__)
-                step(files)
+                done.append(files.move_at_random())
                 if chance.random() < 0.7:
-                    try:
-                        clients.go_on(20)
-                    except AssertionError:
-                        raise AssertionError((done, clients.refused[-1], service.said()[-2000:])) from None
+                    go_on(clients, service, done)
             clients.go_on(20)
             assert process.poll() is None
         acknowledged = clients.acknowledged_ids()
@@ -174,8 +164,15 @@ def test_files_moved_at_random(service, tmp_path, rounds):
     assert service.lines(), "all of them JSON"
 
 
+def go_on(clients, service, done):
+    try:
+        clients.go_on(20)
+    except AssertionError:
+        raise AssertionError((done, clients.refused[-1], service.said()[-2000:])) from None
+
+
 def at_ease(client, count):
-    """Return an event after a pause: what counts here is not the load."""
+    """Return an event after a pause, since this test needs little load."""
     time.sleep(0.02)
     return posted(client, count)
 

@@ -234,7 +234,7 @@ def test_a_request_s_id_is_in_its_line_and_its_answer(service, start_nginx):
     status, headers, _ = post(nginx.port, EVENT, **{"X-Request-ID": "the-client-s"})
     assert status == 200
     (given,) = headers.get_all("X-Request-ID")
-    (line,) = [line for line in wait_until(lambda: service.lines("request")) if line["path"] == "/v1/track"]
+    (line,) = wait_until(lambda: [line for line in service.lines("request") if line.get("route") == "/v1/track"])
     assert (line["request_id"], line["status"], line["source"]) == (given, 200, "example")
 
 
@@ -271,3 +271,18 @@ def test_no_client_notices_that_the_app_is_stopped_and_started_under_its_socket(
     assert clients.acknowledged_ids() == set(stored)
     assert (clients.refused, clients.failed) == ([], [])
     print(f"{len(stored)} events over 5 restarts, none refused, none failed")
+
+
+# What the app gets
+
+
+def test_the_app_gets_the_host_with_its_port_and_no_cookie(start_nginx):
+    with upstream(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")) as (
+        port,
+        came,
+    ):
+        nginx = start_nginx(f"127.0.0.1:{port}")
+        assert post(nginx.port, EVENT, Host="events.example.com:8080", Cookie="session=secret")[0] == 200
+    (request,) = came
+    assert "\r\nHost: events.example.com:8080\r\n" in request
+    assert "cookie" not in request.lower()

@@ -1,4 +1,4 @@
-"""No request holds up another for long."""
+"""No request delays others for long."""
 
 import json
 import socket
@@ -6,23 +6,22 @@ import threading
 import time
 from contextlib import ExitStack
 
-from service import AUTHENTICATION
-
-EVENT = {"userId": "1", "event": "Posted"}
+from service import AUTHENTICATION, EVENT
 
 
-def test_300_half_sent_requests_hold_up_nobody(running):
-    head = f"POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthentication: {AUTHENTICATION['Authentication']}\r\nContent-Length: 100\r\n\r\n{{"
+def test_300_unfinished_requests_delay_no_other(running):
+    lines = ["POST /v1/track HTTP/1.1", "Host: x", f"Authentication: {AUTHENTICATION['Authentication']}"]
+    sent = "\r\n".join([*lines, "Content-Length: 100", "", "{"]).encode()
     with ExitStack() as stack:
         for _ in range(300):
             half = stack.enter_context(socket.create_connection(("127.0.0.1", running.port)))
-            half.sendall(head.encode())
+            half.sendall(sent)
         for _ in range(20):
             assert running.post("/v1/track", EVENT)[0] == 200
 
 
-def test_a_batch_of_8_mib_holds_up_nobody(service):
-    """One worker, so that whoever is answered meanwhile is answered by the one that has the batch."""
+def test_a_batch_of_8_mib_delays_no_other(service):
+    """A single worker has to answer others while it works on the batch."""
     service.start("--workers", "1")
     item = {"type": "track", "userId": "1", "event": "Posted", "properties": {"text": "x" * 250}}
     batch = json.dumps({"batch": [item] * 25_000})

@@ -1,12 +1,13 @@
-"""From a POST to rows that a person with sqlite3 sees."""
+"""A POST becomes rows that sqlite3 shows."""
 
 import json
 import subprocess
 
 import pytest
-from service import AUTHENTICATION, PROJECT, SOURCE_ID, need, wait_until
+from needs import need
+from service import AUTHENTICATION, PROJECT, SOURCE_ID, wait_until
 
-# The examples of the API's own page, as valid JSON.
+# The examples of the original API's page, as valid JSON.
 IDENTIFY = {
     "userId": "1234",
     "traits": {"name": "Arthur Dent", "email": "earthling1@hitchhikersguide.com", "hasTowel": True},
@@ -37,7 +38,7 @@ CALLS = {"identify": IDENTIFY, "track": TRACK, "page": PAGE, "group": GROUP, "al
 VIEWS = {"identify": "identifies", "track": "tracks", "page": "pages", "group": "groups", "alias": "aliases"}
 
 
-def test_the_examples_posted_with_curl_stand_in_events_and_in_their_views(running):
+def test_the_examples_posted_with_curl_are_in_events_and_views(running):
     need("curl")
     for call, example in CALLS.items():
         header = f"Authentication: {AUTHENTICATION['Authentication']}"
@@ -62,7 +63,7 @@ def test_the_examples_posted_with_curl_stand_in_events_and_in_their_views(runnin
 
 
 @pytest.mark.smoke
-def test_the_same_message_id_twice_is_one_row_and_two_sources_may_share_one(running, basic):
+def test_a_message_id_is_stored_once_per_source(running, basic):
     running.flask("sources", "add", "second", "--source-id", "Second")
     event = TRACK | {"messageId": "m-1"}
     assert running.post("/v1/track", event) == (200, {"success": True, "messageId": "m-1"})
@@ -72,7 +73,7 @@ def test_the_same_message_id_twice_is_one_row_and_two_sources_may_share_one(runn
 
 
 @pytest.mark.smoke
-def test_a_source_disabled_while_workers_run_is_refused_within_a_second(running):
+def test_a_source_disabled_while_workers_run_is_refused_soon(running):
     assert running.post("/v1/track", TRACK)[0] == 200
     running.flask("sources", "disable", "example")
     wait_until(lambda: running.post("/v1/track", TRACK)[0] == 401)
@@ -80,12 +81,12 @@ def test_a_source_disabled_while_workers_run_is_refused_within_a_second(running)
     wait_until(lambda: running.post("/v1/track", TRACK)[0] == 200)
 
 
-def test_the_distributions_sqlite3_shows_every_table_and_view(running):
+def test_the_sqlite3_of_the_distribution_shows_tables_and_views(running):
     need("sqlite3")
     for call, example in CALLS.items():
         running.post(f"/v1/{call}", example)
     running.post("/v1/screen", {"userId": "1234", "name": "Home"})
-    running.post("/v1/track", {"event": "nobody did it"})
+    running.post("/v1/track", {"event": "without an id"})
     names = [name for (name,) in running.query("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")]
     assert {"events", "rejected", "sources", "counts", *VIEWS.values(), "screens"} <= set(names)
     for name in names:
@@ -99,7 +100,7 @@ def test_the_distributions_sqlite3_shows_every_table_and_view(running):
 
 
 @pytest.mark.smoke
-def test_gunicorn_finds_its_settings_and_its_command_line_wins(service):
+def test_the_command_line_of_gunicorn_overrides_settings(service):
     service.environment["TRACKLOG_BIND"] = "127.0.0.1:1"
     service.start("--workers", "1")
     assert "Using worker: gevent" in service.said()

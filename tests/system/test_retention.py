@@ -1,4 +1,4 @@
-"""Old events and whole people go while clients post, and nothing else does."""
+"""Old events and all data of a person are deleted while clients post, and nothing else is."""
 
 import random
 import sqlite3
@@ -13,7 +13,7 @@ PEOPLE = 50
 
 
 def secrets(person):
-    """What must not be left of a person: ids, those that only aliases and events lead to, and a trait."""
+    """Return what must not be left of a person: ids, also those known only from aliases and events, and a trait."""
     return [
         f"user-{person:02}-id",
         f"device-{person:02}-id",
@@ -23,7 +23,7 @@ def secrets(person):
 
 
 def event(person, chance):
-    """One of a person's events; some are larger than a page."""
+    """Return a random event of a person. Some are larger than a page of SQLite."""
     user, device, before, mail = secrets(person)
     kind = chance.randrange(20)
     if kind == 0:
@@ -31,9 +31,9 @@ def event(person, chance):
     if kind == 1:
         return {"type": "identify", "userId": user, "anonymousId": device, "traits": {"email": mail}}
     if kind == 2:
-        return {"type": "track", "userId": user, "traits": mail}  # lacks its event: refused
-    who = {"anonymousId": device} if kind < 8 else {"userId": before} if kind < 10 else {"userId": user}
-    return {"type": "track", "event": "Posted", "properties": {"mail": mail * chance.choice([1, 1, 5, 20, 300])}, **who}
+        return {"type": "track", "userId": user, "traits": mail}  # refused, since it lacks `event`
+    ids = {"anonymousId": device} if kind < 8 else {"userId": before} if kind < 10 else {"userId": user}
+    return {"type": "track", "event": "Posted", "properties": {"mail": mail * chance.choice([1, 1, 5, 20, 300])}, **ids}
 
 
 def post_people(service, events):
@@ -45,29 +45,29 @@ def post_people(service, events):
 
 
 @pytest.mark.parametrize("number", [4, pytest.param(30, marks=pytest.mark.full)])
-def test_of_who_is_forgotten_under_load_no_byte_is_left(running, number):
-    """First 20 who are one by their aliases, so that many rows are moved to other pages; then some of the rest."""
+def test_forgetting_people_under_load_leaves_no_byte(running, number):
+    """First 20 ids that aliases connect, so that many rows move to other pages. Then single people."""
     post_people(running, 20_000)
     (first, *rest), others = [secrets(person)[0] for person in range(30, PEOPLE)], range(30)
     running.post("/v1/batch", {"batch": [{"type": "alias", "userId": first, "previousId": each} for each in rest]})
-    write_ahead_log = Path(f"{running.database}-wal")
+    wal = Path(f"{running.database}-wal")
     with Clients(running.port, 8, per_connection=20) as clients:
         for people in [range(30, PEOPLE), *([person] for person in random.Random(2).sample(others, number))]:
             said = running.flask("events", "forget", secrets(people[0])[0], "--yes").stdout
             found = {f"user-{people[0]:02}-id", *said.splitlines()[0].replace(",", "").split()}
-            content = running.database.read_bytes() + write_ahead_log.read_bytes() + backup(running)
+            content = running.database.read_bytes() + wal.read_bytes() + backup(running)
             for person in people:
                 assert set(secrets(person)[:3]) <= found
                 assert [secret for secret in secrets(person) if secret.encode() in content] == []
             clients.go_on(50)
     assert clients.refused == clients.failed == []
-    stored = {message_id for (message_id,) in running.query("SELECT message_id FROM events")}
-    assert clients.acknowledged_ids() <= stored
+    assert clients.acknowledged_ids() <= running.message_ids()
     assert running.query("SELECT count(DISTINCT user_id) FROM events WHERE user_id LIKE 'user-%'") == [(30 - number,)]
     assert "The log is intact" in running.flask("events", "check").stdout
 
 
 def backup(service):
+    """Return the bytes of a backup."""
     copy = service.folder / "backup.db"
     service.flask("events", "backup", copy)
     content = copy.read_bytes()
@@ -75,7 +75,7 @@ def backup(service):
     return content
 
 
-def test_a_prune_under_load_leaves_what_is_young_or_undelivered(running):
+def test_a_prune_under_load_keeps_new_and_undelivered_events(running):
     for start in range(0, 20_000, 1000):
         batch = [{"type": "track", "userId": "1", "event": "Posted", "messageId": f"m{start + n}"} for n in range(1000)]
         assert running.post("/v1/batch", {"batch": batch})[1]["stored"] == 1000

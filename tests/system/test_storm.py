@@ -1,4 +1,4 @@
-"""A storm of bad input: whatever comes, an answer of the API's, and in the log exactly what was acknowledged."""
+"""Thousands of bad requests all get an answer of the API, and the log holds the acknowledged events."""
 
 import random
 import sqlite3
@@ -11,13 +11,13 @@ from wire import KeptConnection, converse
 
 
 class Storm:
-    """Sends requests one after the other, and keeps the accounts."""
+    """Sends requests one after the other and counts the answers."""
 
     def __init__(self, port):
         self.port = port
         self.connection = KeptConnection(port)
         self.statuses, self.codes = Counter(), Counter()
-        self.acknowledged = 0  # events, those that were there already included
+        self.acknowledged = 0  # events, with duplicates
         self.sent = self.unanswered = 0
         self.longest = 0.0  # seconds
 
@@ -51,9 +51,10 @@ class Storm:
 
 @pytest.mark.parametrize(
     ("number", "seed"),
-    [(3000, 1), pytest.param(20_000, random.SystemRandom().randrange(1 << 32), marks=pytest.mark.full)],
+    [(3000, 1), pytest.param(20_000, None, marks=pytest.mark.full, id="20000-random")],
 )
-def test_bad_input_is_answered_and_leaves_nothing_bad_behind(running, number, seed):
+def test_bad_input_is_answered_and_leaves_no_bad_row(running, number, seed):
+    seed = seed or random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     workers, storm = running.workers(), Storm(running.port)
     requests = iter(Mutations(seed))
@@ -66,13 +67,13 @@ def test_bad_input_is_answered_and_leaves_nothing_bad_behind(running, number, se
 
     assert running.workers() == workers
     assert "Traceback" not in running.said()
-    assert_as_acknowledged(running, storm)
+    assert_log_matches(running, storm)
     assert_readable(running)
     assert storm.acknowledged > number / 10
     assert len(storm.codes) > 25
 
 
-def assert_as_acknowledged(service, storm):
+def assert_log_matches(service, storm):
     counted = dict(service.query("SELECT outcome, sum(count) FROM counts GROUP BY outcome"))
     assert service.query("SELECT count(*) FROM events") == [(counted["stored"],)]
     assert storm.acknowledged == counted["stored"] + counted["duplicate"]

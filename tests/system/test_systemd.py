@@ -1,9 +1,10 @@
-"""The units that are shipped."""
+"""systemd accepts the units in deploy/."""
 
 import subprocess
 
 import pytest
-from service import BIN, PROJECT, need
+from needs import need
+from service import BIN, EVENT, PROJECT
 
 UNITS = [
     path.name for path in sorted((PROJECT / "deploy").iterdir()) if path.suffix in (".socket", ".service", ".timer")
@@ -14,7 +15,7 @@ def test_systemd_accepts_the_units(tmp_path):
     need("systemd-analyze")
     for unit in UNITS:
         shipped = (PROJECT / "deploy" / unit).read_text()
-        # systemd looks whether the program is there.
+        # systemd checks that the program exists.
         here = shipped.replace("/opt/tracklog/.venv/bin", str(BIN)).replace("/opt/tracklog", str(PROJECT))
         (tmp_path / unit).write_text(here)
     verified = subprocess.run(
@@ -26,8 +27,8 @@ def test_systemd_accepts_the_units(tmp_path):
 
 
 @pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])
-def test_a_service_is_locked_in(unit):
-    """By systemd's own judgement of its exposure, of which 10.0 is the worst."""
+def test_a_service_is_sandboxed(unit):
+    """systemd rates the exposure from 0 to 10.0, the worst; the threshold is in tenths."""
     need("systemd-analyze")
     judged = subprocess.run(
         [
@@ -45,10 +46,10 @@ def test_a_service_is_locked_in(unit):
     print(judged.stdout.splitlines()[-1])
 
 
-def test_the_example_of_the_settings_is_read(service):
+def test_the_service_starts_with_the_example_settings(service):
     lines = (PROJECT / "deploy" / "tracklog.env.example").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert given.pop("TRACKLOG_DATABASE").startswith("/var/lib/tracklog/")
     service.environment.update(given)
     service.start()
-    assert service.post("/v1/track", {"userId": "1", "event": "Posted"})[0] == 200
+    assert service.post("/v1/track", EVENT)[0] == 200

@@ -1,4 +1,4 @@
-"""Send bytes to a port, and read what comes back as the API's answers, of which nothing else may come."""
+"""Send bytes to a port, and check that only answers of the API come back."""
 
 import http.client
 import io
@@ -6,11 +6,11 @@ import json
 import socket
 from typing import NamedTuple
 
-SECONDS = 10  # in which an answer, or the end of a connection, must come
+SECONDS_TO_ANSWER = 10  # or to close the connection
 
 
 class Answer(NamedTuple):
-    """A status and a code: "ok" for a success, "gif" for a picture, "nothing" for a preflight's; and the JSON, if any."""
+    """An answer. The code is "ok" for a success, "gif" for the pixel, and "nothing" for a preflight."""
 
     status: int
     code: str
@@ -18,7 +18,7 @@ class Answer(NamedTuple):
 
 
 def read_answer(response):
-    """Return the Answer that an HTTPResponse holds, having seen that it is one."""
+    """Return the Answer in an HTTPResponse. Fail if it is not one of the API."""
     body = response.read()
     assert response.status in (200, 204, 400, 401, 404, 405), (response.status, body)
     if response.status == 204:
@@ -27,9 +27,8 @@ def read_answer(response):
         return Answer(response.status, "gif", {})
     assert response.headers["Content-Type"] == "application/json", (response.headers, body)
     if not body:  # of a HEAD
-        return Answer(
-            response.status, {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}[response.status], {}
-        )
+        codes = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+        return Answer(response.status, codes[response.status], {})
     return read_json(response.status, body)
 
 
@@ -40,15 +39,18 @@ def read_json(status, body):
 
 
 def converse(port, sent, *, then_shut=False, method="POST"):
-    """Return all answers until the connection is closed; with `then_shut` the client tells that it has no more to say."""
+    """Return all answers until the server closes the connection.
+
+    With `then_shut`, the client shuts down its side after sending.
+    """
     received = b""
-    with socket.create_connection(("127.0.0.1", port), SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", port), SECONDS_TO_ANSWER) as connection:
         try:
             connection.sendall(sent)
             if then_shut:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # it was closed while we were still sending
+            pass  # the server closed it while we were still sending
         while piece := _receive(connection):
             received += piece
     if received.startswith(b"{"):  # HTTP/0.9 has no head
@@ -59,7 +61,7 @@ def converse(port, sent, *, then_shut=False, method="POST"):
 def _receive(connection):
     try:
         return connection.recv(65536)
-    except ConnectionError:  # what came before is ours all the same
+    except ConnectionError:  # what came before still counts
         return b""
 
 
@@ -69,12 +71,12 @@ def _read_answers(received, method):
         response.begin()
         yield read_answer(response)
         if method == "HEAD" and response.will_close:
-            return  # of a request that cannot be read the method is unknown, and its refusal has a body
+            return  # the error of an unreadable request has a body, even for HEAD
         method = None
 
 
 class Received(io.BytesIO):
-    """What came over a connection, in the place of its socket."""
+    """Received bytes, which HTTPResponse reads like a socket."""
 
     def makefile(self, mode):
         return self
@@ -84,7 +86,7 @@ class Received(io.BytesIO):
 
 
 class KeptConnection:
-    """A connection that is used for one request after the other, and made anew only where the server says so."""
+    """A connection for many requests. It is opened again only if the server closes it."""
 
     def __init__(self, port):
         self.port = port
@@ -93,7 +95,7 @@ class KeptConnection:
 
     def ask(self, sent, method):
         if self._socket is None:
-            self._socket = socket.create_connection(("127.0.0.1", self.port), SECONDS)
+            self._socket = socket.create_connection(("127.0.0.1", self.port), SECONDS_TO_ANSWER)
             self.made += 1
         self._socket.sendall(sent)
         response = http.client.HTTPResponse(self._socket, method=method)

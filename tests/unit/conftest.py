@@ -1,17 +1,17 @@
 import json
 
+import apsw
 import pytest
+from factories import AUTHENTICATION, new_log
 
 import eventlog
 from app import create_app
 from config import Config
 
-SOURCE_ID = "ILoveData123"
-
 
 @pytest.fixture
 def path(tmp_path):
-    """The file of a new log."""
+    """The path of a new log."""
     path = str(tmp_path / "tracklog.db")
     eventlog.create(path)
     return path
@@ -20,8 +20,7 @@ def path(tmp_path):
 @pytest.fixture
 def log(path):
     """A log on a real file, with the API's example source."""
-    log = eventlog.EventLog(path)
-    log.sources.add("example", SOURCE_ID)
+    log = new_log(path)
     yield log
     log.close()
 
@@ -49,15 +48,25 @@ def runner(app):
 
 
 @pytest.fixture
+def run(runner):
+    """Return a function that runs a command, checks its exit code and returns its output."""
+
+    def run(*arguments, exit_code=0, stdin=None):
+        result = runner.invoke(args=[str(each) for each in arguments], input=stdin)
+        assert result.exit_code == exit_code, result.output
+        return result.output
+
+    return run
+
+
+@pytest.fixture
 def post(client):
-    """Post as the example source, in the header of the API's own examples; answer with status and body."""
+    """Return a function that posts as the example source, and returns the status and the JSON of the answer."""
 
     def post(url, body=b"", **headers):
         if not isinstance(body, (bytes, str)):
             body = json.dumps(body)
-        given = {"Authentication": "Basic SUxvdmVEYXRhMTIz"} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
+        given = AUTHENTICATION | {name.replace("_", "-"): value for name, value in headers.items()}
         response = client.post(
             url, data=body, headers={name: value for name, value in given.items() if value is not None}
         )
@@ -69,8 +78,7 @@ def post(client):
 
 @pytest.fixture
 def query(path):
-    """Ask the log's file past all of the project's code but SQLite."""
-    import apsw
+    """Return a function that queries the log's file with SQLite alone."""
 
     def query(sql, *bindings):
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
@@ -84,5 +92,5 @@ def query(path):
 
 @pytest.fixture
 def stored(query):
-    """Return the payloads of all events, oldest first."""
+    """Return a function that returns the payloads of all events, oldest first."""
     return lambda: [json.loads(payload) for (payload,) in query("SELECT payload FROM events ORDER BY id")]

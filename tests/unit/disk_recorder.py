@@ -1,4 +1,4 @@
-"""Record what SQLite and Python do to the files of a folder, in one order.
+"""Record in one order what SQLite and Python do to the files of a folder.
 
 SQLite's files are recorded by a VFS, Python's by wrappers of functions in `os`. Python's writes are recorded when
 the file is synced, renamed or linked. Nothing is really synced, so a recording is fast.
@@ -16,15 +16,15 @@ SYNCED_WITH_FOLDER = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw
 
 
 class Recorder:
-    """Records what is done below the folder `root`, from when it is entered until it is left.
+    """Record changes below the folder `root`, from `__enter__` to `__exit__`.
 
-    Without `syncs_folders` the disk ignores that a folder is to be synced.
+    Without `syncs_folders`, the disk ignores syncs of folders.
     """
 
     def __init__(self, root: Path, syncs_folders: bool = True) -> None:
         self.root = str(root)
         self.steps: list[Any] = []
-        self.prepared = 0  # steps before the first moment of a cut
+        self.prepared = 0  # steps before the first possible cut
         self._syncs_folders = syncs_folders
         self._names: dict[str, File | Folder] = {}
 
@@ -44,7 +44,7 @@ class Recorder:
         self.steps.append(Note(word, value))
 
     def prepare(self) -> None:
-        """Let all that was recorded so far be on the disk, and none of the cuts be before this."""
+        """Treat everything recorded so far as synced. No cut comes before this."""
         for path, node in self._names.items():
             if isinstance(node, File):
                 self.steps.append(Sync(node))
@@ -56,7 +56,7 @@ class Recorder:
         return path is not None and path.startswith(self.root + "/")
 
     def file(self, path: str) -> File:
-        """Return the file at the path, which is created if the disk does not know it."""
+        """Return the file at the path. Create it if the disk does not know it."""
         if path not in self._names:
             self.change(path, File())
         return self._names[path]
@@ -82,14 +82,14 @@ class Recorder:
             self.steps.append(SyncFolder(folder))
 
     def _catch_up(self, path: str) -> File:
-        """Record what Python has written to a file, which is known only now."""
+        """Record what Python has written to a file since the last call."""
         file, content = self.file(path), Path(path).read_bytes()
         if content != file.current:
             self.truncate(file, 0)
             self.write(file, 0, content)
         return file
 
-    # What stands in for the functions of `os`.
+    # These replace functions of `os`.
 
     def fsync(self, descriptor: int) -> None:
         path = os.readlink(f"/proc/self/fd/{descriptor}")

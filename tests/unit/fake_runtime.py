@@ -1,10 +1,10 @@
-"""A runtime whose methods a test chooses."""
+"""A runtime with methods that a test chooses."""
 
-from eventlog.runtime import ThreadRuntime
+from eventlog.runtime import Runtime
 
 
-class FakeRuntime(ThreadRuntime):
-    """Cooperative, as gevent's is; a method that is not given does what a thread's does."""
+class FakeRuntime(Runtime):
+    """A cooperative runtime, like gevent's. A method that is not given is Runtime's."""
 
     is_cooperative = True
 

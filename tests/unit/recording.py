@@ -1,10 +1,10 @@
-"""A destination that takes every event and records it."""
+"""A destination that accepts and records every event."""
 
 from forwarding import Outcome
-from forwarding.delivery import Unbuffered
+from forwarding.delivery import Deliverer
 
 
-class Recorder(Unbuffered):
+class Recorder(Deliverer):
     max_events = 100
     max_bytes = 1_000_000
 

@@ -1,9 +1,9 @@
-"""Rebuild a disk as a power cut may have left it, from a recording of what was done to it.
+"""Rebuild a disk as a power cut may have left it, from a recording of its changes.
 
 What a cut leaves:
 
-- A file keeps what it had at its last sync. Of each later write, each 512-byte sector is there or is not. A sector
-  keeps its bytes outside of the write, as SQLite's powersafe overwrite assumes. Each later truncation happened or not.
+- A file keeps its content at its last sync. Each 512-byte sector of a later write is on the disk or not. A sector
+  keeps its bytes outside the write, as SQLite's powersafe overwrite assumes. Each later truncation happened or not.
 - A name (created, linked, renamed, deleted) is durable once its folder was synced after that. Before, each change
   happened or did not. A rename is one change. A sync of a file does not make its name durable, though ext4 does so.
 - SQLite syncs the folder at the first sync of a journal or WAL that it opened with SQLITE_OPEN_CREATE, and where
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SECTOR = 512
-CHANCES = (0.0, 0.1, 0.5, 0.9, 1.0)  # that something unsynced is on the disk, drawn for each file and folder
+CHANCES = (0.0, 0.1, 0.5, 0.9, 1.0)  # that an unsynced change is on the disk; drawn per file and folder
 
 
 class Write(NamedTuple):
@@ -35,7 +35,7 @@ class Sync(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Names that now stand for a file, for a folder, or for nothing (None)."""
+    """Names that changed, each with its file, its folder, or None if it was deleted."""
 
     folder: str
     changes: dict[str, "File | Folder | None"]
@@ -46,7 +46,7 @@ class SyncFolder(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What the test wants to know of a moment, for instance that events are acknowledged."""
+    """A moment that a test marks, for instance that events are acknowledged."""
 
     word: str
     value: Any
@@ -57,7 +57,7 @@ class Folder:
 
 
 class File:
-    """The bytes of a file, under any name: those that are synced, and what was done since."""
+    """The bytes of a file under any name: the synced ones, and the changes since."""
 
     def __init__(self) -> None:
         self.current = bytearray()  # as the running system sees them
@@ -80,7 +80,7 @@ class File:
                     truncate(content, step.size)
                 continue
             end = step.offset + len(step.data)
-            if rng.random() < chance and len(content) < end:  # the new size is on the disk, whatever is of the data
+            if rng.random() < chance and len(content) < end:  # the new size is on the disk, with or without the data
                 truncate(content, end)
             for start in range(step.offset - step.offset % SECTOR, end, SECTOR):
                 if rng.random() < chance:
@@ -101,7 +101,7 @@ def truncate(content: bytearray, size: int) -> None:
 
 
 class Disk:
-    """The disk at the moment of a cut: what is certain, what is pending, and the notes until then."""
+    """The disk at the moment of a cut: certain changes, pending ones, and the notes until then."""
 
     def __init__(self, root: str) -> None:
         self.notes: list[Note] = []
@@ -124,7 +124,7 @@ class Disk:
                 step.file.pending.append(step)
 
     def rebuild(self, place: Path, rng) -> None:
-        """Write the disk as it may be after a cut at this moment into the empty folder `place`."""
+        """Write the disk, as a cut at this moment may leave it, to the empty folder `place`."""
         names = dict(self._names)
         for folder in sorted(self._pending):
             chance = rng.choice(CHANCES)
@@ -152,7 +152,7 @@ def change(names: dict[str, File | Folder], step: Names) -> None:
 
 
 def cuts(root: str, steps: list[Any], first: int, count: int, rng):
-    """Yield the disk at `count` random moments, in their order, none of them before the step `first`."""
+    """Yield the disk at `count` random moments in order, none before the step `first`."""
     disk, taken = Disk(root), 0
     for moment in sorted(rng.randint(first, len(steps)) for _ in range(count)):
         for step in steps[taken:moment]:

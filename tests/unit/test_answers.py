@@ -1,4 +1,4 @@
-"""No answer of a destination takes much memory or time, and none makes an event disappear."""
+"""No answer of a destination takes much memory or time, or loses an event."""
 
 import gzip
 import itertools
@@ -13,21 +13,18 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import urllib3
+from factories import event, events, stored_event
 from receiver import answer, black_hole, receiving
 from service import wait_until
 
 import eventlog
 from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, http, open_deliverer
 
-AT = "2015-11-10T00:45:23.412Z"
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
-def events(number):
-    return [
-        eventlog.StoredEvent(n, "example", str(n), "track", "1", None, "e", AT, AT, json.dumps({"messageId": str(n)}))
-        for n in range(1, number + 1)
-    ]
+def stored(number):
+    return [stored_event(n) for n in range(1, number + 1)]
 
 
 @contextmanager
@@ -58,7 +55,7 @@ def bomb(connection, _):
 
 
 def members(connection, _):
-    """Gzip members of nothing, without an end."""
+    """Send empty gzip members without an end."""
     connection.sendall(HEAD + b"Content-Encoding: gzip\r\n\r\n")
     while True:
         connection.sendall(gzip.compress(b"") * 1000)
@@ -67,10 +64,10 @@ def members(connection, _):
 @pytest.mark.parametrize("serve", [endless, bomb])
 def test_an_answer_is_read_up_to_64_KiB(start_of_url, serve):
     with receiving(serve) as port, opened(f"{start_of_url}127.0.0.1:{port}/in") as kind:
-        kind.deliver(events(1))  # what it needs once
+        kind.deliver(stored(1))  # allocates what is allocated only once
         tracemalloc.start()
         try:
-            assert kind.deliver(events(1)) == Outcome()
+            assert kind.deliver(stored(1)) == Outcome()
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -92,17 +89,17 @@ def drip_head(connection, _):
 
 
 @pytest.mark.parametrize("serve", [drip_body, drip_head, members])
-def test_an_answer_has_a_time_by_which_it_must_be_whole(start_of_url, monkeypatch, serve):
+def test_an_answer_must_be_complete_within_a_limit(start_of_url, monkeypatch, serve):
     monkeypatch.setattr(http, "MAX_POST_SECONDS", 0.5)
     with (
         receiving(serve) as port,
         opened(f"{start_of_url}127.0.0.1:{port}/in") as kind,
         pytest.raises(RetryLater, match="no whole answer"),
     ):
-        kind.deliver(events(1))
+        kind.deliver(stored(1))
 
 
-def test_a_connection_is_used_again_but_not_after_an_answer_that_was_cut():
+def test_a_connection_is_reused_unless_an_answer_was_cut():
     connections, bodies = [], itertools.chain([b"{}"] * 2, [bytes(2 * http.MAX_ANSWER_BYTES)], itertools.repeat(b"{}"))
 
     def serve(connection, _):
@@ -110,25 +107,33 @@ def test_a_connection_is_used_again_but_not_after_an_answer_that_was_cut():
         connection.sendall(answer(200, next(bodies)))
 
     with receiving(serve) as port, opened(f"webhook+http://127.0.0.1:{port}/in") as kind:
-        kind.deliver(events(5))
+        kind.deliver(stored(5))
     first, second = connections[0], connections[-1]
     assert connections == [first, first, first, second, second]
     assert first != second
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" * 60_000, b'{"a":' * 10_000, b"{", b"null", b'{"rejected": [[], {"index": [1]}]}']
+    "body",
+    [
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+        b"{",
+        b"null",
+        b'{"rejected": [[], {"index": [1]}]}',
+    ],
+    ids=["deep list", "deep object", "cut", "null", "wrong indexes"],
 )
-def test_an_answer_that_is_odd_is_still_one(body):
+def test_an_unusual_answer_still_acknowledges(body):
     def serve(connection, _):
         connection.sendall(answer(200, body))
 
     with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(events(3)) == Outcome()
+        assert kind.deliver(stored(3)) == Outcome()
 
 
 def judging(connection, request):
-    """Refuse as a tracklog does, with an error for each event that has an odd number."""
+    """Reject events with an odd number, as a tracklog does."""
     batch = json.loads(request.partition(b"\r\n\r\n")[2])["batch"]
     rejected = [
         {"index": index, "code": "id_required", "message": each["messageId"], "errors": ["x" * 300]}
@@ -139,14 +144,14 @@ def judging(connection, request):
     connection.sendall(answer(status, json.dumps({"success": status == 200, "rejected": rejected}).encode()))
 
 
-def test_a_list_of_refused_events_that_is_too_long_to_be_read_is_asked_for_in_parts():
-    """A thousand refused events have an answer of some 200 KB."""
+def test_a_batch_with_too_many_rejections_is_split():
+    """The answer to a thousand rejected events has some 200 KB."""
     with receiving(judging) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        refused = kind.deliver(events(1000)).rejected
+        refused = kind.deliver(stored(1000)).rejected
     assert refused == {index: ("id_required", str(index + 1)) for index in range(0, 1000, 2)}
 
 
-def test_a_page_that_is_answered_to_a_batch_is_no_list_that_was_cut():
+def test_a_long_html_answer_to_a_batch_is_not_split():
     posts = []
 
     def serve(connection, request):
@@ -154,14 +159,14 @@ def test_a_page_that_is_answered_to_a_batch_is_no_list_that_was_cut():
         connection.sendall(answer(200, b"<html>" + bytes(100_000)))
 
     with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(events(1000)) == Outcome()
+        assert kind.deliver(stored(1000)) == Outcome()
     assert len(posts) == 1
 
 
 @pytest.mark.parametrize(
     ("status", "outcome"), [(302, DeliveryRejected), (400, DeliveryRejected), (429, RetryLater), (503, RetryLater)]
 )
-def test_an_error_shows_no_more_than_its_beginning(start_of_url, status, outcome):
+def test_an_error_quotes_only_the_beginning_of_an_answer(start_of_url, status, outcome):
     def serve(connection, _):
         connection.sendall(answer(status, b"x" * 1_000_000))
 
@@ -170,11 +175,11 @@ def test_an_error_shows_no_more_than_its_beginning(start_of_url, status, outcome
         opened(f"{start_of_url}127.0.0.1:{port}/in") as kind,
         pytest.raises(outcome, match=f"^{status} x+$") as raised,
     ):
-        kind.deliver(events(1))
+        kind.deliver(stored(1))
     assert len(str(raised.value)) < 400
 
 
-# The end of a forwarder
+# Stopping a forwarder
 
 
 def silent(connection, _):
@@ -198,7 +203,7 @@ def receiver(way):
 @pytest.mark.parametrize("way", [silent, drip_head, drip_body, refusing, failing, "black hole"])
 @pytest.mark.parametrize("start", ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:"])
 def test_a_forwarder_stops_soon_whatever_its_destination_does(log, way, start):
-    log.append([eventlog.Event("example", str(n), "track", str(n), None, "e", AT, AT, "{}") for n in range(20_000)])
+    log.append([event(n, user_id=str(n)) for n in range(20_000)])
     stop, ended = threading.Event(), threading.Event()
 
     def forward():
@@ -218,8 +223,8 @@ def test_a_forwarder_stops_soon_whatever_its_destination_does(log, way, start):
     assert destination.position == log.destinations.count_dead("there")
 
 
-def test_what_is_under_way_has_a_moment_to_be_noted_before_it_ends(log):
-    """So that a restart repeats nothing, where a destination answers."""
+def test_a_stopping_forwarder_notes_the_delivery_under_way(log):
+    """A restart then repeats nothing, if the destination answers."""
     stop = threading.Event()
 
     def serve(connection, _):
@@ -227,7 +232,7 @@ def test_what_is_under_way_has_a_moment_to_be_noted_before_it_ends(log):
         time.sleep(0.3)
         connection.sendall(answer(200))
 
-    log.append([eventlog.Event("example", str(n), "track", str(n), None, "e", AT, AT, "{}") for n in range(3)])
+    log.append(events(3))
     with receiving(serve) as port:
         log.destinations.add("there", f"webhook+http://127.0.0.1:{port}/in", [], [], 0)
         Forwarder(log, "there", stop=stop).run()
@@ -236,9 +241,9 @@ def test_what_is_under_way_has_a_moment_to_be_noted_before_it_ends(log):
 
 @pytest.mark.parametrize("way", [silent, refusing, "black hole"])
 @pytest.mark.parametrize("start", ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:"])
-def test_a_forwarder_that_has_ended_leaves_no_thread_and_no_socket(log, way, start, monkeypatch):
+def test_a_stopped_forwarder_leaves_no_thread_and_no_socket(log, way, start, monkeypatch):
     monkeypatch.setattr(http, "TIMEOUT", urllib3.Timeout(connect=1, read=60))
-    log.append([eventlog.Event("example", str(n), "track", str(n), None, "e", AT, AT, "{}") for n in range(500)])
+    log.append([event(n, user_id=str(n)) for n in range(500)])
     stop = threading.Event()
     with receiver(way) as port:
         log.destinations.add("there", f"{start}{port}/in", [], ["example"], 0)
@@ -249,7 +254,7 @@ def test_a_forwarder_that_has_ended_leaves_no_thread_and_no_socket(log, way, sta
 
 
 def threads():
-    """Return the threads of this process but for the receiver's, which have their own time."""
+    """Return the threads of this process, except the receiver's."""
     return {each for each in threading.enumerate() if "converse" not in each.name}
 
 

@@ -1,4 +1,4 @@
-"""Whatever is sent: an answer of ours, and in the log only what SQLite can read and equals what was sent."""
+"""Any input gets an answer, and the log has only what was sent and SQLite can read."""
 
 import json
 import tracemalloc
@@ -39,7 +39,7 @@ LONGEST = 512 * 1024  # characters of an event
 
 
 def go_on():
-    """Do nothing in the place of a pause."""
+    """Replace a pause."""
 
 
 def assert_answer(status, answer):
@@ -48,7 +48,7 @@ def assert_answer(status, answer):
     assert status == 200 or answer["code"] in CODES
 
 
-# What the server may change of an event; of all other fields what is stored is what was sent.
+# The fields that the server may change. All others are stored as sent.
 CHANGED = {
     "type",
     "messageId",
@@ -61,7 +61,7 @@ CHANGED = {
     "groupID",
 }
 
-# Fields that mean nothing where they are null or blank, and are left out.
+# Fields that are left out if they are null or blank.
 BLANK_IS_ABSENT = {
     *["userId", "anonymousId", "groupId", "previousId", "event", "properties", "traits", "name", "category", "section"],
     *["context", "integrations"],
@@ -70,7 +70,7 @@ BLANK_IS_ABSENT = {
 
 @pytest.fixture
 def added(query):
-    """Return the payloads that came to the log since it was asked last, having seen that SQLite can read them."""
+    """Return a function that checks and returns the payloads that were added since its last call."""
     last = [0]
 
     def added():
@@ -92,7 +92,7 @@ def assert_kept(sent, stored):
 
 @many
 @given(route=ROUTES, event=EVENT | ANY)
-def test_any_json_value_is_answered_and_stored_as_it_was_sent(post, added, route, event):
+def test_any_json_value_is_answered_and_stored_as_sent(post, added, route, event):
     status, answer = post(f"/v1/{route}", json.dumps(event))
     assert_answer(status, answer)
     stored = added()
@@ -107,7 +107,8 @@ def test_any_json_value_is_answered_and_stored_as_it_was_sent(post, added, route
     batch=st.lists(EVENT | ANY | GOOD_ITEM, max_size=4),
     envelope=st.dictionaries(st.sampled_from(["context", "integrations", "sentAt"]), ANY),
 )
-def test_any_batch_is_answered_and_adds_up_and_is_stored_as_it_was_sent(post, added, batch, envelope):
+def test_any_batch_is_answered_and_stored_as_sent(post, added, batch, envelope):
+    """Send a batch of any values. The counts in the answer add up."""
     status, answer = post("/v1/batch", json.dumps({**envelope, "batch": batch}))
     assert_answer(status, answer)
     stored = added()
@@ -122,7 +123,7 @@ def test_any_batch_is_answered_and_adds_up_and_is_stored_as_it_was_sent(post, ad
 
 
 def is_utf_8(fields):
-    """A query has no way to write a lone surrogate."""
+    """Return whether a query can hold the fields. It cannot hold a lone surrogate."""
     try:
         return bool(json.dumps(fields, ensure_ascii=False).encode())
     except UnicodeEncodeError:
@@ -132,14 +133,15 @@ def is_utf_8(fields):
 @many
 @example(route="identify", fields={"userId": "0", "": "", ".": ""})
 @given(route=ROUTES | TEXT, fields=st.dictionaries(KNOWN | DOTTED, TEXT, max_size=6).filter(is_utf_8))
-def test_any_query_of_a_pixel_is_answered_with_a_picture_and_stored_as_it_was_sent(client, log, added, route, fields):
+def test_any_pixel_is_answered_and_stored_as_sent(client, log, added, route, fields):
+    """Send any query to a pixel. Every answer with a route is a picture."""
     query = urlencode({**fields, "writeKey": "ILoveData123"}, encoding="utf-8", errors="surrogatepass")
     response = client.get(f"/v1/pixel/{quote(route, safe='', errors='surrogatepass')}?{query}")
     assert response.status_code in (200, 400, 404)
     assert response.content_type == "image/gif" or response.status_code == 404
     stored = added()
     assert len(stored) <= (response.status_code == 200)
-    objects = {name.partition(".")[0] for name in fields if "." in name}  # whose dotted fields win over a plain one
+    objects = {name.partition(".")[0] for name in fields if "." in name}  # their dotted fields replace a plain one
     for each in stored:
         assert_kept({name: value for name, value in fields.items() if "." not in name and name not in objects}, each)
 
@@ -173,7 +175,7 @@ def test_any_bytes_are_answered(post, body, route, encoding):
 
 @settings(max_examples=500, deadline=None)
 @given(value=ANY)
-def test_a_batch_is_parsed_to_what_json_loads_makes_of_it(value):
+def test_a_batch_is_parsed_to_the_values_of_json_loads(value):
     text = json.dumps({"batch": [value, value], "other": value})
     parsed = json_batch.parse_batch(text, 1000, LONGEST, go_on)
     assert repr([item.value for item in parsed["batch"]]) == repr(json.loads(text)["batch"])
@@ -183,7 +185,7 @@ def test_a_batch_is_parsed_to_what_json_loads_makes_of_it(value):
 
 @settings(max_examples=500, deadline=None)
 @given(text=st.text('{}[]":, \n0123ab\\batch', max_size=30))
-def test_a_batch_is_refused_where_and_why_json_loads_refuses_it(text):
+def test_a_batch_parser_rejects_what_json_loads_rejects(text):
     def outcome(parse):
         try:
             return parse(text)
@@ -202,7 +204,7 @@ def _has_items(value):
 
 @settings(max_examples=500, deadline=None)
 @given(value=ANY)
-def test_faults_are_found_exactly_where_a_value_cannot_be_encoded(value):
+def test_defects_are_found_only_in_values_that_cannot_be_encoded(value):
     try:
         json_text.encode(value)
     except ValueError:
@@ -211,13 +213,13 @@ def test_faults_are_found_exactly_where_a_value_cannot_be_encoded(value):
         assert not list(json_text.find_defects(value, go_on))
 
 
-def test_the_faults_of_a_hostile_event_are_listed_in_bounded_space():
+def test_the_names_of_defects_are_bounded():
     hostile = {"k" * 200_000: {str(number): float("nan") for number in range(50_000)}}
     assert all(len(fault["field"]) < 500 for fault in islice(json_text.find_defects(hostile, go_on), 100))
 
 
-def test_faults_are_looked_for_no_further_than_they_are_asked_for():
-    """Those of 4,000 items with 100 each took 300 MB."""
+def test_no_more_defects_are_searched_for_than_needed():
+    """The defects of 4,000 items with 100 each once took 300 MB."""
     hostile = [float("nan")] * 100_000
 
     def peak(most):

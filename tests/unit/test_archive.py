@@ -1,34 +1,23 @@
-"""The archive has each event once, in whole objects with names that tell what is in them."""
+"""The archive has each event once, in complete objects named after their content."""
 
 import gzip
 import json
 import os
 import threading
-from datetime import UTC, datetime
 
 import pytest
+from factories import event, events, stored_event
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-import eventlog
-from eventlog import NotPossible, StoredEvent
+from eventlog import NotPossible, times
 from forwarding import Forwarder, RetryLater, open_deliverer
 
-AT = "2015-11-10T00:45:23.412Z"
 LONG_AGO = "2015-11-10"
 
 
-def stored(id, source="example", received_at=AT, text="x"):
-    payload = json.dumps({"event": text, "messageId": str(id)})
-    return StoredEvent(id, source, str(id), "track", "1", None, text, AT, received_at, payload)
-
-
-def event(number, received_at=AT):
-    return eventlog.Event("example", str(number), "track", "1", None, "e", AT, received_at, '{"event":"e"}')
-
-
 def objects(folder):
-    """Return the lines of each object in a folder of this machine, by name."""
+    """Return the lines of each object in a local folder, by name."""
     return {
         str(path.relative_to(folder)): gzip.decompress(path.read_bytes()).decode().splitlines()
         for path in sorted(folder.rglob("*.ndjson.gz"))
@@ -53,14 +42,14 @@ def archive(folder):
 
 @pytest.fixture(autouse=True)
 def memory():
-    """What fsspec keeps in memory, for one test."""
+    """The files that fsspec keeps in memory, for one test."""
     MemoryFileSystem.store.clear()
     yield MemoryFileSystem.store
     MemoryFileSystem.store.clear()
 
 
 class Once(threading.Event):
-    """Stops a forwarder when it has nothing to do."""
+    """An event that stops a forwarder when it has nothing to do."""
 
     def wait(self, timeout=None):
         self.set()
@@ -69,7 +58,7 @@ class Once(threading.Event):
 
 @pytest.fixture
 def forward(log, folder):
-    """Return a function that forwards until all is done or waits for more, by an archive with these options."""
+    """Return a function that forwards to an archive with these options, until it is idle."""
     log.destinations.add("archive", f"archive+file://{folder}", [], [], 0)
 
     def forward(options="", wrap=lambda kind: kind):
@@ -79,13 +68,13 @@ def forward(log, folder):
     return forward
 
 
-def test_each_source_and_date_has_an_object_of_its_own(archive, folder):
+def test_each_source_and_date_has_its_own_object(archive, folder):
     archive.deliver(
         [
-            stored(9, received_at="2015-11-10T23:59:59.999Z"),
-            stored(10, "website", received_at="2015-11-11T00:00:00.000Z"),
-            stored(11, received_at="2015-11-11T00:00:00.000Z"),
-            stored(12, received_at="2015-11-10T23:59:59.998Z"),
+            stored_event(9, received_at="2015-11-10T23:59:59.999Z"),
+            stored_event(10, source="website", received_at="2015-11-11T00:00:00.000Z"),
+            stored_event(11, received_at="2015-11-11T00:00:00.000Z"),
+            stored_event(12, received_at="2015-11-10T23:59:59.998Z"),
         ]
     )
     assert {name: [json.loads(line)["id"] for line in lines] for name, lines in objects(folder).items()} == {
@@ -95,17 +84,17 @@ def test_each_source_and_date_has_an_object_of_its_own(archive, folder):
     }
 
 
-def test_the_lines_are_those_that_events_export_writes(log, runner, forward, folder):
-    log.append([event(n) for n in range(1, 4)] + [event("é ☃")._replace(source="a ☃", payload='{"event":"☃ é"}')])
+def test_an_object_has_the_lines_of_events_export(log, runner, forward, folder):
+    log.append([*events(3), event("é ☃", source="a ☃", payload='{"event":"☃ é"}')])
     forward()
     exported = runner.invoke(args=["events", "export"]).stdout.splitlines()
     assert len(exported) == 4
     assert sorted(exported) == sorted(line for lines in objects(folder).values() for line in lines)
 
 
-def test_names_sort_as_ids_do(archive, folder):
+def test_object_names_sort_like_ids(archive, folder):
     for id in (9, 10, 999_999, 1_000_000):
-        archive.deliver([stored(id)])
+        archive.deliver([stored_event(id)])
     assert ids(folder) == [[9], [10], [999_999], [1_000_000]]
 
 
@@ -123,53 +112,53 @@ def test_names_sort_as_ids_do(archive, folder):
     ],
 )
 @pytest.mark.parametrize("place", ["file", "memory"])
-def test_no_source_writes_outside_of_its_folder(folder, memory, place, source, name):
-    open_deliverer(f"archive+{place}://{folder}").deliver([stored(1, source)])
+def test_no_source_writes_outside_its_folder(folder, memory, place, source, name):
+    open_deliverer(f"archive+{place}://{folder}").deliver([stored_event(1, source=source)])
     expected = folder / name / LONG_AGO / "000000000001-000000000001.ndjson.gz"
     written = [str(path) for path in folder.parent.rglob("*.gz")] if place == "file" else list(memory)
     assert written == [str(expected)]
     assert expected.parent.parent.parent == folder
 
 
-def test_the_same_events_have_the_same_bytes_whenever_they_are_written(archive, folder):
-    events = [stored(n, text=f"text {n}") for n in range(1, 500)]
-    archive.deliver(events)
+def test_the_same_events_always_make_the_same_bytes(archive, folder):
+    written = [stored_event(n, name=f"text {n}") for n in range(1, 500)]
+    archive.deliver(written)
     (path,) = folder.rglob("*.gz")
     first = path.read_bytes()
     path.unlink()
-    archive.deliver(events)
+    archive.deliver(written)
     assert path.read_bytes() == first
-    assert first[4:8] == bytes(4)  # where gzip has the time
+    assert first[4:8] == bytes(4)  # the time in gzip's header
 
 
-def test_an_object_has_no_more_payload_than_was_asked_for(log, forward, folder):
-    log.append([event(n) for n in range(1, 6)])
-    forward("?bytes=30")
+def test_an_object_has_at_most_the_given_bytes(log, forward, folder):
+    log.append(events(5))
+    forward("?bytes=40")
     assert ids(folder) == [[1, 2], [3, 4], [5]]
 
 
-def test_fewer_events_wait_until_the_oldest_has_waited_long_enough(log, forward, folder):
-    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-    log.append([event(1, now), event(2, now)])
+def test_an_object_is_written_after_the_given_seconds(log, forward, folder):
+    now = times.now()
+    log.append(events(2, received_at=now))
     forward("?seconds=3600")
     assert ids(folder) == []
     forward("?seconds=0")
     assert ids(folder) == [[1, 2]]
 
 
-def test_a_full_object_waits_for_nothing(log, forward, folder):
-    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-    log.append([event(n, now) for n in range(1, 6)])
-    forward("?seconds=3600&bytes=30")
+def test_a_full_object_is_written_at_once(log, forward, folder):
+    now = times.now()
+    log.append(events(5, received_at=now))
+    forward("?seconds=3600&bytes=40")
     assert ids(folder) == [[1, 2], [3, 4]]
 
 
 class Killed(BaseException):
-    """Stands for a death that nothing in the forwarder can do anything about."""
+    """The death of a process, which the forwarder cannot handle."""
 
 
 @pytest.mark.parametrize("is_written", [False, True])
-def test_a_forwarder_that_died_over_an_object_writes_the_same_one_again(log, forward, folder, is_written):
+def test_a_forwarder_that_died_repeats_the_same_object(log, forward, folder, is_written):
     class Dying:
         def __init__(self, kind):
             self.kind = kind
@@ -195,7 +184,7 @@ def test_a_forwarder_that_died_over_an_object_writes_the_same_one_again(log, for
     assert log.destinations.get("archive").position == 3
 
 
-def test_an_object_is_under_its_name_only_when_it_is_whole(archive, folder, monkeypatch):
+def test_an_object_gets_its_name_when_it_is_complete(archive, folder, monkeypatch):
     moved = []
 
     def replace(part, name):
@@ -204,15 +193,15 @@ def test_an_object_is_under_its_name_only_when_it_is_whole(archive, folder, monk
 
     monkeypatch.setattr("os.replace", replace)
     with pytest.raises(RetryLater, match="the cable was pulled"):
-        archive.deliver([stored(1)])
-    assert moved == [(b'{"id":1,"source":"example","event":' + stored(1).payload.encode() + b"}\n", False)]
+        archive.deliver([stored_event(1)])
+    assert moved == [(b'{"id":1,"source":"example","event":' + stored_event(1).payload.encode() + b"}\n", False)]
     monkeypatch.undo()
-    archive.deliver([stored(1)])
+    archive.deliver([stored_event(1)])
     assert ids(folder) == [[1]]
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["000000000001-000000000001.ndjson.gz"]
 
 
-def test_a_file_and_its_folders_are_on_the_disk_before_it_is_acknowledged(archive, folder, monkeypatch):
+def test_a_file_and_its_folders_are_synced_before_success(archive, folder, monkeypatch):
     synced = []
     sync, replace = os.fsync, os.replace
 
@@ -226,21 +215,23 @@ def test_a_file_and_its_folders_are_on_the_disk_before_it_is_acknowledged(archiv
 
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("os.replace", remember)
-    archive.deliver([stored(1)])
+    archive.deliver([stored_event(1)])
     date = f"example/{LONG_AGO}"
     assert synced == [f"{date}/.000000000001-000000000001.ndjson.gz.part", "moved", date, "example", "."]
 
 
 class Failing(MemoryFileSystem):
-    """A store that takes whole objects, once it has said all that it has to say."""
+    """A store of complete objects that first raises its `failures`, one per write."""
 
     protocol = "s3"
     failures = []
     opened = 0
+    options = None
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         Failing.opened += 1
+        Failing.options = options
 
     def pipe_file(self, path, value, **options):
         if self.failures:
@@ -255,7 +246,7 @@ class Failing(MemoryFileSystem):
 def failing(monkeypatch):
     monkeypatch.setattr(Failing, "failures", [])
     monkeypatch.setattr(Failing, "opened", 0)
-    monkeypatch.setitem(_registry, "s3", Failing)
+    monkeypatch.setitem(_registry, "s3", Failing)  # fsspec has no public way to unregister a store
     return Failing
 
 
@@ -269,54 +260,55 @@ def failing(monkeypatch):
         Exception("what only this library raises"),
     ],
 )
-def test_what_a_place_cannot_take_now_is_written_later(failing, memory, failure):
+def test_an_object_that_cannot_be_written_is_retried(failing, memory, failure):
     failing.failures.append(failure)
     archive = open_deliverer("archive+s3://bucket/prefix")
     with pytest.raises(RetryLater, match=type(failure).__name__) as later:
-        archive.deliver([stored(1)])
-    assert not later.value.is_server_fault  # of which no event can be the cause
+        archive.deliver([stored_event(1)])
+    assert not later.value.is_server_fault  # no event is blamed for it
     assert not memory
-    archive.deliver([stored(1)])
+    archive.deliver([stored_event(1)])
     assert list(memory) == [f"s3://bucket/prefix/example/{LONG_AGO}/000000000001-000000000001.ndjson.gz"]
     assert failing.opened == 2  # once more after the failure
 
 
-def test_a_place_is_connected_to_once(failing):
+def test_a_store_is_connected_to_once(failing):
     archive = open_deliverer("archive+s3://bucket")
-    archive.deliver([stored(1)])
-    archive.deliver([stored(2)])
+    archive.deliver([stored_event(1)])
+    archive.deliver([stored_event(2)])
     assert failing.opened == 1
 
 
-def test_a_place_that_cannot_be_connected_to_is_tried_later(failing, monkeypatch):
+def test_a_store_that_cannot_be_connected_to_is_retried(failing, monkeypatch):
     archive = open_deliverer("archive+s3://bucket")
     monkeypatch.setattr(Failing, "__init__", lambda self, **options: 1 / 0)
     with pytest.raises(RetryLater, match="ZeroDivisionError"):
-        archive.deliver([stored(1)])
+        archive.deliver([stored_event(1)])
 
 
-def test_other_options_are_the_librarys(failing):
+def test_other_options_are_passed_to_fsspec(failing):
     archive = open_deliverer("archive+s3://bucket?seconds=1&endpoint_url=http://127.0.0.1:9000&bytes=1000")
-    archive.deliver([stored(1)])
-    assert archive._place._connected[0].storage_options == {"endpoint_url": "http://127.0.0.1:9000"}
+    archive.deliver([stored_event(1)])
+    assert failing.options == {"endpoint_url": "http://127.0.0.1:9000"}
     assert (archive.max_wait_seconds, archive.max_bytes) == (1, 1000)
 
 
-def test_where_a_write_can_be_seen_half_done_it_has_another_name_until_it_is_whole(memory, monkeypatch):
+def test_a_store_with_renames_gets_a_part_first(memory, monkeypatch):
+    """Such a store shows incomplete objects, so they have another name until they are complete."""
     archive = open_deliverer("archive+memory://there")
     monkeypatch.setattr(MemoryFileSystem, "mv", lambda *arguments, **options: 1 / 0)
     with pytest.raises(RetryLater):
-        archive.deliver([stored(1)])
+        archive.deliver([stored_event(1)])
     assert list(memory) == [f"/there/example/{LONG_AGO}/.000000000001-000000000001.ndjson.gz.part"]
     monkeypatch.undo()
-    archive.deliver([stored(1)])
+    archive.deliver([stored_event(1)])
     assert list(memory) == [f"/there/example/{LONG_AGO}/000000000001-000000000001.ndjson.gz"]
 
 
-def test_a_folder_that_is_not_there_is_not_made(folder):
+def test_a_missing_folder_is_not_created(folder):
     archive = open_deliverer(f"archive+file://{folder}/unmounted")
     with pytest.raises(RetryLater, match="No such file"):
-        archive.deliver([stored(1)])
+        archive.deliver([stored_event(1)])
     assert not list(folder.iterdir())
 
 
@@ -336,6 +328,6 @@ def test_a_folder_that_is_not_there_is_not_made(folder):
         ("archive+dropbox://there", "install"),
     ],
 )
-def test_a_wrong_url_of_an_archive_is_refused_with_a_sentence(url, sentence):
+def test_an_invalid_url_of_an_archive_is_rejected(url, sentence):
     with pytest.raises(NotPossible, match=sentence):
         open_deliverer(url)

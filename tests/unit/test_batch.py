@@ -1,21 +1,19 @@
-"""A batch is judged item by item and stored in one transaction."""
+"""A batch is validated item by item and stored in one transaction."""
 
+import dataclasses
 import gzip
+import inspect
 import json
-import sys
 from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
+from factories import item
 
 from ingest.incoming import Yielder
 
 
-def item(**fields):
-    return {"type": "track", "userId": "1", "event": "Added File"} | fields
-
-
-def test_one_bad_event_never_refuses_its_batch(post, stored):
+def test_one_bad_event_never_rejects_its_batch(post, stored):
     status, answer = post(
         "/v1/batch", {"batch": [item(messageId="a"), item(messageId="a"), {"type": "track", "messageId": 7}]}
     )
@@ -29,9 +27,13 @@ def test_one_bad_event_never_refuses_its_batch(post, stored):
 
 def test_all_types_go_in_one_batch(post, query):
     batch = [
-        {"type": "identify", "userId": "1"}, {"type": "Track", "userId": "1", "event": "e"}, {"type": "PAGE", "userId": "1"},
-        {"type": "screen", "userId": "1"}, {"type": "group", "userId": "1", "groupId": "g"}, {"type": "alias", "userId": "1", "previousId": "0"},
-    ]  # fmt: skip
+        {"type": "identify", "userId": "1"},
+        {"type": "Track", "userId": "1", "event": "e"},
+        {"type": "PAGE", "userId": "1"},
+        {"type": "screen", "userId": "1"},
+        {"type": "group", "userId": "1", "groupId": "g"},
+        {"type": "alias", "userId": "1", "previousId": "0"},
+    ]
     for route in ("/v1/batch", "/v1/b", "/v1/import", "/v1/batch/"):
         assert post(route, {"batch": batch})[1]["stored"] == 6
     assert [type for (type,) in query("SELECT type FROM events WHERE id <= 6 ORDER BY id")] == [
@@ -40,12 +42,12 @@ def test_all_types_go_in_one_batch(post, query):
 
 
 @pytest.mark.parametrize("type", [None, "", "trak", 5, ["track"], "tracK\u0130"])
-def test_an_item_must_say_which_call_it_is(post, type):
+def test_an_item_needs_a_valid_type(post, type):
     status, answer = post("/v1/batch", {"batch": [{"type": type, "userId": "1", "event": "e"}, item()]})
     assert (status, answer["rejected"][0]["code"]) == (200, "unknown_type")
 
 
-def test_what_the_batch_says_once_is_merged_under_each_items_own(post, stored):
+def test_a_batchs_context_is_merged_under_each_items_own(post, stored):
     batch = {
         "context": {"library": {"name": "batch"}, "ip": "1.2.3.4"},
         "integrations": {"All": True},
@@ -58,7 +60,7 @@ def test_what_the_batch_says_once_is_merged_under_each_items_own(post, stored):
     assert [event["integrations"] for event in (first, second, third)] == [{"All": True}] * 3
 
 
-def test_a_batch_without_an_object_for_context_is_refused_whole_and_kept_whole(post, query):
+def test_a_batch_with_an_invalid_context_is_rejected_whole(post, query):
     body = json.dumps({"context": "x", "batch": [item()]})
     assert post("/v1/batch", body)[1]["code"] == "context_not_object"
     assert query("SELECT body FROM rejected") == [(body.encode(),)]
@@ -76,7 +78,7 @@ def test_the_batchs_sent_at_serves_the_items_without_one(post, stored):
     assert first["sentAt"] == "2015-11-10T02:00:00Z"
 
 
-def test_a_refused_item_is_kept_as_its_own_json_in_ascii(post, query):
+def test_a_rejected_item_is_kept_as_its_own_json_in_ascii(post, query):
     text = '{"type": "track", "userId": "1", "event": "é😀", "size": NaN, "text": "\\ud800"}'
     status, answer = post("/v1/batch", '{"batch": [1, ' + text + "  ]}")
     assert (status, answer["code"]) == (400, "empty_batch_result")
@@ -93,8 +95,8 @@ def test_the_list_of_rejections_ends_at_1000_and_all_are_kept(post, query):
     assert query("SELECT count(*) FROM rejected") == [(1500,)]
 
 
-def test_the_errors_of_a_batch_are_bounded_in_the_answer_and_in_the_log(post, query):
-    """Ten of an item; after 100 in all, each further item has only its first."""
+def test_the_errors_of_a_batch_are_bounded(post, query):
+    """An item has at most ten; after 100 in total, each further item has only its first."""
     bad = [
         {"type": "identify", "userId": "1", "number": number, "traits": {"x": [float("nan")] * 9}}
         for number in range(15)
@@ -108,7 +110,7 @@ def test_the_errors_of_a_batch_are_bounded_in_the_answer_and_in_the_log(post, qu
         assert [json.loads(errors) for (errors,) in kept] == [each["errors"] for each in answer["rejected"]]
 
 
-def test_the_errors_of_a_call_are_at_most_100_in_the_answer_and_in_the_log(post, query):
+def test_a_call_has_at_most_100_errors(post, query):
     _, answer = post("/v1/identify", {"userId": "1", "traits": {"x": [float("nan")] * 500}})
     assert len(answer["errors"]) == 100
     assert [json.loads(errors) for (errors,) in query("SELECT errors FROM rejected")] == [answer["errors"]]
@@ -120,19 +122,17 @@ def test_a_batch_of_duplicates_only_is_a_success(post):
     assert (status, answer["stored"], answer["duplicates"]) == (200, 0, 1)
 
 
-def test_a_context_that_would_fill_the_disk_through_many_items_is_refused(post):
+def test_a_context_that_many_items_multiply_is_rejected(post):
     batch = {"context": {"text": "x" * 100_000}, "batch": [item()] * 1000}
     assert post("/v1/batch", batch)[1]["code"] == "payload_too_large"
 
 
-def test_a_context_that_json_cannot_hold_refuses_the_batch_at_once(post):
+def test_a_context_with_nan_rejects_the_batch(post):
     status, answer = post("/v1/batch", '{"context": {"size": NaN}, "batch": [{"type": "identify", "userId": "1"}]}')
     assert (status, answer["code"], answer["errors"][0]["field"]) == (400, "invalid_number", "context.size")
 
 
-def test_the_event_limit_counts_what_is_merged_in(app, post):
-    import dataclasses
-
+def test_the_event_limit_counts_merged_fields(app, post):
     app.extensions["config"] = dataclasses.replace(app.extensions["config"], max_event_bytes=250)
     batch = {"context": {"text": "x" * 150}, "batch": [item(text="x" * 50), {"type": "identify", "userId": "1"}]}
     _, answer = post("/v1/batch", batch)
@@ -140,21 +140,23 @@ def test_the_event_limit_counts_what_is_merged_in(app, post):
     assert answer["stored"] == 1
 
 
-def test_a_long_batch_lets_others_go_on_while_it_is_inflated_parsed_and_checked(post, monkeypatch):
+def test_a_long_batch_yields_in_every_phase(post, monkeypatch):
     calls = []
-    monkeypatch.setattr("ingest.incoming.Yielder.__call__", lambda self: calls.append(sys._getframe(1).f_code.co_name))
+    monkeypatch.setattr(
+        "ingest.incoming.Yielder.__call__",
+        lambda self: calls.append(inspect.currentframe().f_back.f_globals["__name__"]),
+    )
     body = json.dumps({"batch": [item(text="x" * 10_000)] * 100}).encode()
     assert post("/v1/batch", gzip.compress(body), Content_Encoding="gzip")[0] == 200
     assert Counter(calls) == {
-        "read_item": 100,
-        "check_batch": 100,
-        "_claim_size": 9,
-        "read_text": 1,
-        "find_defects": 2,
+        "parsing.json_batch": 100,
+        "ingest.checking": 100,
+        "ingest.incoming": 10,  # while the body is received and inflated
+        "parsing.json_text": 2,
     }
 
 
-def test_pace_sleeps_for_a_moment_after_every_slice_of_time(monkeypatch):
+def test_a_yielder_sleeps_after_every_slice_of_time(monkeypatch):
     naps, now = [], [0.0]
     monkeypatch.setattr("ingest.incoming.monotonic", lambda: now[0])
     monkeypatch.setattr("time.sleep", naps.append)
@@ -168,24 +170,33 @@ def test_pace_sleeps_for_a_moment_after_every_slice_of_time(monkeypatch):
 
 @pytest.mark.parametrize("field", ["context", "integrations"])
 @pytest.mark.parametrize("wrong", ["", 0, False, "x", [1]])
-def test_an_items_own_object_is_judged_though_the_batch_has_one(post, field, wrong):
+def test_an_items_own_object_is_validated_before_merging(post, field, wrong):
     _, answer = post("/v1/batch", {field: {"a": 1}, "batch": [item(**{field: wrong})]})
     assert answer["rejected"][0]["code"] == f"{field}_not_object"
 
 
-def test_what_a_batch_says_once_may_not_be_larger_than_an_event(post):
+def test_a_batchs_context_is_at_most_as_large_as_an_event(post):
     status, answer = post("/v1/batch", {"context": {"a": [[]] * 300_000}, "batch": [item()]})
     assert (status, answer["code"]) == (400, "event_too_large")
 
 
 @pytest.mark.parametrize(
-    ("given", "told"), [("a", "a"), (7, "7"), (True, None), ("x" * 256, None), ("x" * 255, "x" * 255), ({}, None)]
+    ("given", "told"),
+    [
+        ("a", "a"),
+        (7, "7"),
+        (True, None),
+        ("x" * 256, None),
+        ("x" * 255, "x" * 255),
+        ({}, None),
+    ],
+    ids=["text", "number", "boolean", "256 characters", "255 characters", "object"],
 )
-def test_a_rejection_tells_the_message_id_if_it_is_one(post, given, told):
+def test_a_rejection_has_the_message_id_if_it_is_valid(post, given, told):
     _, answer = post("/v1/batch", {"batch": [item(), {"type": "track", "messageId": given}]})
     assert answer["rejected"][0]["messageId"] == told
 
 
-def test_a_batch_that_is_too_long_is_not_read_to_its_end(post):
+def test_a_batch_that_is_too_long_is_not_parsed_to_its_end(post):
     status, answer = post("/v1/batch", '{"batch": [' + "10," * 1_000_000 + "this is no JSON")
     assert (status, answer["code"]) == (400, "batch_too_long")

@@ -1,4 +1,4 @@
-"""deploy/datasette/guard.py: what a person's SQL can and cannot read of a log."""
+"""deploy/datasette/guard.py limits what a person's SQL can read in a log."""
 
 import sqlite3
 import sys
@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from factories import AT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,12 +18,11 @@ SECRETS = {
     "a": ("KeyOne", "BodyOne", "https://UrlOne@host", "ErrorOne"),
     "b": ("lock2", "corpus2 is longer", "kafka://b/2", "2"),
 }
-AT = "2015-11-10T00:45:23.412Z"
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
-    """Two logs that differ in their secrets alone, each open as `make browse` opens it."""
+    """Two logs that differ only in their secrets, open like in `make browse`."""
     folder, opened = tmp_path_factory.mktemp("logs"), []
     for name, (key, body, url, error) in SECRETS.items():
         path = folder / f"{name}.db"
@@ -57,7 +57,7 @@ def logs(tmp_path_factory):
 
 
 def asked(connection, sql):
-    """Return what a person's SQL gets: rows, or the error."""
+    """Return the rows or the error that a person's SQL gets."""
     try:
         guard.check(connection, sql)
         return connection.execute(sql).fetchall()
@@ -66,7 +66,7 @@ def asked(connection, sql):
 
 
 def asked_by_page(connection, sql):
-    """Return what the same SQL would get if it were the page's own."""
+    """Return the rows or the error that SQL of the page itself gets."""
     if not guard.is_covered_by_authorizer(sql):
         return asked(connection, sql)
     try:
@@ -91,6 +91,8 @@ HOSTILE = [
     "SELECT * FROM sqlite_stmt",
     "SELECT * FROM sqlite_stat1",
     "SELECT 'x' IN (SELECT id FROM sources)",
+    "SELECT id FROM source_keys",
+    "SELECT id FROM source_keys FULL JOIN (SELECT NULL AS id) USING (id)",
     "SELECT digest FROM rejected",
     "ATTACH 'file:x?mode=ro' AS x",
     "CREATE TEMP VIEW v AS SELECT * FROM sources",
@@ -104,7 +106,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("sql", HOSTILE)
-def test_a_person_gets_an_error_in_place_of_secrets(logs, sql):
+def test_a_person_gets_an_error_instead_of_secrets(logs, sql):
     answers = [asked(connection, sql) for connection in logs]
     assert answers[0] == answers[1]
     assert isinstance(answers[0], str)
@@ -124,11 +126,11 @@ def test_a_person_gets_an_error_in_place_of_secrets(logs, sql):
         ("SELECT 1 FROM events WHERE name = 'using sources'", []),
     ],
 )
-def test_a_person_can_query_what_holds_no_secret(logs, sql, rows):
+def test_a_person_can_query_data_without_secrets(logs, sql, rows):
     assert asked(logs[0], sql) == rows
 
 
-def test_the_page_reads_null_in_place_of_secrets(logs):
+def test_the_page_reads_null_instead_of_secrets(logs):
     assert asked_by_page(logs[0], "SELECT * FROM sources") == [(None, "website", 1, AT)]
     assert asked_by_page(logs[0], "SELECT url, last_error, name FROM destinations") == [(None, None, "hook")]
     assert asked_by_page(logs[0], "SELECT body, digest, message, code FROM rejected") == [
@@ -136,7 +138,7 @@ def test_the_page_reads_null_in_place_of_secrets(logs):
     ]
 
 
-def test_each_column_of_the_tables_with_secrets_is_shown_or_meant_to_be_secret(logs):
+def test_every_column_is_visible_or_listed_as_secret(logs):
     """A column that is added later is secret until it is listed."""
     columns = {
         table: {name for _, name, *_ in logs[0].execute(f"PRAGMA table_info({table})")}
@@ -144,16 +146,18 @@ def test_each_column_of_the_tables_with_secrets_is_shown_or_meant_to_be_secret(l
     }
     assert {table: columns[table] - shown for table, shown in guard.VISIBLE_COLUMNS.items()} == {
         "sources": {"id"},
+        "source_keys": {"id"},
         "rejected": {"message", "errors", "body", "digest"},
         "destinations": {"url", "last_error"},
     }
     assert all(shown <= columns[table] for table, shown in guard.VISIBLE_COLUMNS.items())
 
 
-# Random statements over all tables must be answered alike by two logs that differ in their secrets alone.
+# Two logs that differ only in their secrets must answer random statements alike.
 
 COLUMNS = {
     "sources": ("id", "name", "enabled"),
+    "source_keys": ("id", "source", "retired_at"),
     "rejected": ("id", "source", "body", "digest", "message", "code"),
     "destinations": ("name", "url", "last_error", "position"),
     "events": ("id", "source", "name", "payload"),
@@ -186,7 +190,7 @@ def expressions(draw, columns, depth=2):
 
 @st.composite
 def tables(draw, depth, wanted=()):
-    """Return a table to select from and its columns; those `wanted` are among them if it is a subquery."""
+    """Return a table to select from and its columns. A subquery has the `wanted` ones."""
     kind = draw(st.integers(0, 5))
     if kind == 0 and depth:
         query, columns = draw(queries(depth - 1))
@@ -194,7 +198,7 @@ def tables(draw, depth, wanted=()):
     if kind < 3 and wanted:
         values = draw(st.lists(st.sampled_from(LITERALS), min_size=len(wanted), max_size=len(wanted)))
         return f"(SELECT {', '.join(f'{value} AS {name}' for value, name in zip(values, wanted, strict=True))})", wanted
-    name = draw(st.sampled_from((*COLUMNS, "sources", "rejected", "destinations")))
+    name = draw(st.sampled_from((*COLUMNS, "sources", "source_keys", "rejected", "destinations")))
     return draw(st.sampled_from((name, f"main.{name}", f'"{name}"', f"(SELECT * FROM {name})"))), COLUMNS[name]
 
 

@@ -1,17 +1,17 @@
-"""What browsers and mail programs need: CORS, pictures, beacons, and the address of who is looking."""
+"""Browsers and mail programs get CORS, pictures and beacons, and leave their address."""
 
 import base64
 import json
 import os
 
 import pytest
+from factories import AUTHENTICATION
 
 from app import create_app
 from config import Config
 from routes.pixel import TRANSPARENT_GIF
 
 PAGE = {"userId": "1", "name": "Home"}
-BASIC = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}
 ORIGIN = {"Origin": "https://shop.example"}
 
 
@@ -21,14 +21,14 @@ def encoded(value):
 
 @pytest.fixture
 def client_with(path):
-    """Return a client of an application with other settings."""
+    """Return a function that makes a client of an application with other settings."""
     return lambda **settings: create_app(Config(database=path, **settings)).test_client()
 
 
 # CORS
 
 
-def test_a_preflight_allows_on_every_route_what_the_page_asks_for_without_a_key(app, client):
+def test_a_preflight_is_allowed_on_every_route_without_a_key(app, client):
     routes = [rule.rule for rule in app.url_map.iter_rules() if rule.rule.startswith(("/v1/", "/beacon/"))]
     assert len(routes) > 30
     for route in routes:
@@ -49,9 +49,9 @@ def test_a_preflight_allows_on_every_route_what_the_page_asks_for_without_a_key(
 @pytest.mark.parametrize(
     ("url", "headers", "status"),
     [
-        ("/v1/page", BASIC, 200),
+        ("/v1/page", AUTHENTICATION, 200),
         ("/v1/page", {}, 401),
-        ("/v1/track", BASIC, 400),
+        ("/v1/track", AUTHENTICATION, 400),
         ("/v1/nothing", {}, 404),
         ("/v1/m", {}, 200),
     ],
@@ -65,13 +65,13 @@ def test_a_page_may_read_every_answer(client, log, url, headers, status):
     assert len(response.headers.getlist("Content-Length")) == 1
 
 
-def test_who_is_no_page_is_told_nothing_of_cors(client, log):
-    response = client.post("/v1/page", data=json.dumps(PAGE), headers=BASIC)
+def test_only_a_page_gets_cors_headers(client, log):
+    response = client.post("/v1/page", data=json.dumps(PAGE), headers=AUTHENTICATION)
     assert not [name for name, _ in response.headers if name.startswith("Access-Control") or name == "Vary"]
     assert "Access-Control-Allow-Origin" not in client.get("/healthz", headers=ORIGIN).headers
 
 
-def test_only_allowed_origins_are_allowed_where_the_setting_names_some(client_with, log):
+def test_only_the_origins_of_the_setting_are_allowed(client_with, log):
     client = client_with(allowed_origins="https://a.example https://b.example")
     for origin, allowed in (("https://b.example", "https://b.example"), ("https://c.example", None)):
         response = client.options("/v1/page", headers={"Origin": origin})
@@ -90,7 +90,7 @@ def test_a_beacon_names_its_source_in_the_query(client, log, stored):
     assert "ILoveData123" not in json.dumps(stored())
 
 
-def test_the_metrics_of_browser_libraries_are_thanked_for_and_forgotten(client, query):
+def test_metrics_of_browser_libraries_are_not_stored(client, query):
     for path in ("/v1/m", "/v1/m/"):
         response = client.post(path, data=b'{"series": [{"type": "Counter"}]}')
         assert (response.status_code, response.json) == (200, {"success": True})
@@ -132,7 +132,7 @@ def test_a_pixel_is_an_event_in_the_query(client, log, stored, fields):
 
 
 @pytest.mark.parametrize("type", ["identify", "track", "Page", "screen", "group", "alias"])
-def test_every_call_has_its_pixel(client, log, stored, type):
+def test_every_call_has_a_pixel(client, log, stored, type):
     fields = "userId=1&event=e&groupId=2&previousId=3&traits.name=n&properties.a.b=c"
     get_pixel(client, f"/v1/pixel/{type}?writeKey=ILoveData123&{fields}", 200)
     (event,) = stored()
@@ -153,19 +153,19 @@ def test_every_call_has_its_pixel(client, log, stored, type):
         ("track?data=!", 400, None),
     ],
 )
-def test_a_pixel_tells_by_its_status_what_is_wrong_and_it_is_kept(client, log, query, url, status, code):
+def test_a_rejected_pixel_has_an_error_status_and_is_kept(client, log, query, url, status, code):
     get_pixel(client, f"/v1/pixel/{url}", status)
     assert query("SELECT code FROM rejected") == ([(code,)] if code else [])
     assert not query("SELECT * FROM rejected WHERE instr(body, 'ILoveData123')")
 
 
-def test_a_pixel_of_a_log_that_is_gone_says_when_to_try_again(client, log, path):
+def test_a_pixel_of_a_missing_log_says_when_to_retry(client, log, path):
     os.rename(path, path + ".away")
-    response = get_pixel(client, "/v1/pixel/track?userId=1&event=e", 503, headers=BASIC)
+    response = get_pixel(client, "/v1/pixel/track?userId=1&event=e", 503, headers=AUTHENTICATION)
     assert int(response.headers["Retry-After"]) > 0
 
 
-def test_who_checks_a_pixels_link_has_not_seen_it(client, log, stored):
+def test_a_head_request_for_a_pixel_stores_nothing(client, log, stored):
     response = client.head("/v1/pixel/page?writeKey=ILoveData123&userId=1")
     assert (response.status_code, response.headers["Allow"]) == (405, "GET, OPTIONS")
     assert stored() == []
@@ -185,9 +185,7 @@ def test_who_checks_a_pixels_link_has_not_seen_it(client, log, stored):
         ({}, None, None),
     ],
 )
-def test_the_address_of_a_users_own_device_is_kept_where_the_event_has_none(
-    post, stored, headers, context, stored_context
-):
+def test_the_address_of_a_users_own_device_is_stored(post, stored, headers, context, stored_context):
     post("/v1/page", PAGE | {"context": context}, **headers)
     post("/v1/batch", {"context": context, "batch": [PAGE | {"type": "page"}]}, **headers)
     assert [event.get("context") for event in stored()] == [stored_context] * 2
@@ -202,13 +200,27 @@ def test_the_address_of_a_users_own_device_is_kept_where_the_event_has_none(
         (2, "1.1.1.1", "127.0.0.1"),
         (1, "2001:db8::1", "2001:db8::1"),
         (1, "::ffff:1.2.3.4", "1.2.3.4"),
+        (1, "1.1.1.1, 2.2.2.2:5678", "2.2.2.2"),
+        (1, '1.1.1.1,"2.2.2.2"', "2.2.2.2"),
+        (1, '1.1.1.1, "2.2.2.2:5678" ', "2.2.2.2"),
+        (1, "[2001:db8::1]", "2001:db8::1"),
+        (1, "[2001:db8::1]:5678", "2001:db8::1"),
+        (1, '"[2001:db8::1]"', "2001:db8::1"),
+        (1, '"[2001:DB8::1]:5678"', "2001:db8::1"),
+        (1, "[::ffff:1.2.3.4]:5678", "1.2.3.4"),
+        (2, '"[2001:db8::1]:5678", 3.3.3.3:1, 4.4.4.4', "3.3.3.3"),
+        (1, "2001:db8::1:5678", "2001:db8::1:5678"),
         (1, "unknown", None),
+        (1, "[unknown]:1", None),
+        (1, '""', None),
+        (1, "[", None),
+        (1, ":", None),
         (1, None, None),
     ],
 )
 def test_the_address_is_seen_through_trusted_proxies_only(client_with, log, stored, proxies, forwarded, seen):
-    headers = BASIC | ORIGIN | ({"X-Forwarded-For": forwarded} if forwarded else {})
-    address = "127.0.0.1" if forwarded else ""  # a unix socket's
+    headers = AUTHENTICATION | ORIGIN | ({"X-Forwarded-For": forwarded} if forwarded else {})
+    address = "127.0.0.1" if forwarded else ""  # as on a unix socket
     client = client_with(trusted_proxies=proxies)
     client.post("/v1/page", data=json.dumps(PAGE), headers=headers, environ_overrides={"REMOTE_ADDR": address})
     assert stored()[0].get("context") == ({"ip": seen} if seen else None)
@@ -224,7 +236,9 @@ def test_the_address_is_seen_through_trusted_proxies_only(client_with, log, stor
         ("drop", "203.0.113.77", None),
     ],
 )
-def test_as_much_of_an_address_is_kept_as_the_policy_says(client_with, log, stored, policy, address, kept):
+def test_the_policy_says_how_much_of_an_address_is_stored(client_with, log, stored, policy, address, kept):
     client = client_with(ip_policy=policy)
-    client.post("/v1/page", data=json.dumps(PAGE), headers=BASIC | ORIGIN, environ_overrides={"REMOTE_ADDR": address})
+    client.post(
+        "/v1/page", data=json.dumps(PAGE), headers=AUTHENTICATION | ORIGIN, environ_overrides={"REMOTE_ADDR": address}
+    )
     assert stored()[0].get("context") == ({"ip": kept} if kept else None)

@@ -1,6 +1,8 @@
-"""What becomes of a call that is accepted."""
+"""An accepted call is stored in its canonical form."""
 
+import dataclasses
 import json
+import os
 
 import pytest
 
@@ -11,7 +13,7 @@ NOW = "2015-11-10T01:00:00.000Z"
 
 @pytest.fixture
 def at_one(monkeypatch):
-    """Let every request be received at NOW."""
+    """Set the time of every request to NOW."""
     from ingest import incoming
 
     class Clock(incoming.datetime):
@@ -32,7 +34,7 @@ MINIMAL = {
 }
 
 
-def test_the_table_of_calls_is_whole():
+def test_every_call_has_a_minimal_event():
     assert set(MINIMAL) == set(schemas.CALLS)
 
 
@@ -85,7 +87,7 @@ def test_the_content_type_does_not_matter(post, content_type):
         ({"userId": "1", "text": "a\0b\u2028é😀"}, {"userId": "1", "text": "a\0b\u2028é😀"}),
     ],
 )
-def test_fields_are_kept_as_they_came_or_in_their_canonical_form(post, stored, given, kept):
+def test_a_field_is_stored_as_sent_or_in_canonical_form(post, stored, given, kept):
     status, answer = post("/v1/group", {"groupId": "5678"} | given)
     assert status == 200
     (event,) = stored()
@@ -97,7 +99,8 @@ def test_fields_are_kept_as_they_came_or_in_their_canonical_form(post, stored, g
 
 
 @pytest.mark.parametrize("message_id", ["", "  ", None])
-def test_a_blank_message_id_means_that_the_server_makes_one_in_order_of_time(post, stored, message_id):
+def test_a_blank_message_id_is_replaced(post, stored, message_id):
+    """The server's own messageIds sort by time."""
     made = [post("/v1/track", {"userId": "1", "event": "e", "messageId": message_id})[1]["messageId"] for _ in range(3)]
     assert made == sorted(made)
     assert len({event["messageId"] for event in stored()}) == 3
@@ -122,7 +125,7 @@ def test_a_blank_message_id_means_that_the_server_makes_one_in_order_of_time(pos
             "2015-11-10T00:45:23Z",
         ),
         ({"timestamp": "2015-11-10T00:45:23Z", "sentAt": None}, "2015-11-10T00:45:23.000Z", "2015-11-10T00:45:23Z"),
-        # A clock that was never set does not correct a time; one that is set to 1990 or later does.
+        # A clock that was never set does not correct a time.
         (
             {"timestamp": "2015-11-10T00:45:23Z", "sentAt": "1970-01-01T00:00:09Z"},
             "2015-11-10T00:45:23.000Z",
@@ -133,9 +136,9 @@ def test_a_blank_message_id_means_that_the_server_makes_one_in_order_of_time(pos
             "2015-11-10T00:45:23.000Z",
             "2015-11-10T00:45:23Z",
         ),
-        # A correction that leaves the years 1 to 9999 is none.
+        # A correction that leaves the years 1 to 9999 is not applied.
         ({"timestamp": "0001-01-02", "sentAt": "9999-12-31"}, "0001-01-02T00:00:00.000Z", "0001-01-02"),
-        # It was forwarded, and corrected before.
+        # It was forwarded, so it was corrected before.
         (
             {"timestamp": "2014-01-01T01:00:00+01:00", "originalTimestamp": "x 2013", "sentAt": "2010-01-01"},
             None,
@@ -148,7 +151,7 @@ def test_a_blank_message_id_means_that_the_server_makes_one_in_order_of_time(pos
         ),
     ],
 )
-def test_times_are_corrected_by_how_far_off_the_senders_clock_is(post, stored, at_one, given, timestamp, original):
+def test_times_are_corrected_by_the_senders_clock(post, stored, at_one, given, timestamp, original):
     status, _ = post("/v1/track", {"userId": "1", "event": "e"} | given)
     if timestamp is None:
         assert status == 400
@@ -157,7 +160,7 @@ def test_times_are_corrected_by_how_far_off_the_senders_clock_is(post, stored, a
     assert (event["timestamp"], event["originalTimestamp"], event["receivedAt"]) == (timestamp, original, NOW)
 
 
-def test_columns_show_what_the_payload_says(post, query):
+def test_columns_agree_with_the_payload(post, query):
     post("/v1/track", {"userId": "1", "anonymousId": "a", "event": "Added File", "messageId": "m"})
     post("/v1/page", {"anonymousId": "a", "name": "Home"})
     post("/v1/identify", {"userId": "1", "name": ["not a title"]})
@@ -170,14 +173,12 @@ def test_columns_show_what_the_payload_says(post, query):
 
 
 def test_healthz_answers_without_a_log(client, path):
-    import os
-
     os.remove(path)
     response = client.get("/healthz")
     assert (response.status_code, response.json) == (200, {"status": "ok"})
 
 
-# As the API's page printed them, and legacy servers were written from it.
+# As on the API's page, from which legacy servers were written.
 SLIPS = [
     ("{'userId': '1234'}", "line 1, column 2", "double quotes"),
     ('{"userId": "1234",\n "traits": {"hasTowel": True}}', "line 2, column 25", "true instead of True"),
@@ -199,7 +200,7 @@ SLIPS = [
 
 @pytest.mark.parametrize(("body", "place", "advice"), SLIPS)
 @pytest.mark.parametrize("url", ["/v1/identify", "/v1/batch"])
-def test_a_slip_is_answered_with_its_place_and_what_to_write_instead(post, url, body, place, advice):
+def test_a_slip_is_answered_with_its_place_and_advice(post, url, body, place, advice):
     status, answer = post(url, body.encode())
     assert (status, answer["code"]) == (400, "invalid_json")
     assert place in answer["message"]
@@ -207,8 +208,6 @@ def test_a_slip_is_answered_with_its_place_and_what_to_write_instead(post, url, 
 
 
 def test_limits_are_settings_and_exact(app, post):
-    import dataclasses
-
     body = json.dumps({"userId": "1", "event": "e", "messageId": "x" * 10})
     settings = app.extensions["config"]
     exact = dataclasses.replace(settings, max_body_bytes=len(body), max_event_bytes=len(body))
@@ -220,7 +219,7 @@ def test_limits_are_settings_and_exact(app, post):
     assert post("/v1/track", body)[1]["code"] == "event_too_large"
 
 
-def test_a_blank_id_gives_way_to_its_old_spelling(post, stored):
+def test_a_blank_id_is_taken_from_its_old_spelling(post, stored):
     for blank in ("", " ", None):
         assert post("/v1/track", {"userId": blank, "userID": "old", "event": "e"})[0] == 200
     assert [event["userId"] for event in stored()] == ["old"] * 3

@@ -1,4 +1,4 @@
-"""The write-ahead log is copied into the file while others write."""
+"""Checkpoints copy the WAL into the file while others write."""
 
 import fcntl
 import os
@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 import apsw
 import pytest
+from factories import event
 from fake_runtime import FakeRuntime
 
 import eventlog
-
-AT = "2015-11-10T00:45:23.412Z"
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +25,7 @@ def nothing():
 
 
 class Disk(apsw.VFS):
-    """The system's files; `meanwhile` is called once, while something is copied into the log's own."""
+    """The system's files. `meanwhile` is called once, during a write to the log's file."""
 
     def __init__(self):
         self.system = apsw.vfs_names()[0]
@@ -57,7 +56,7 @@ def disk():
 
 
 class Steps:
-    """Calls what is to run aside, and notes whether anybody could write meanwhile; who could, does."""
+    """Runs blocking calls. Notes whether the queue was free, and if so calls `meanwhile` during it."""
 
     def __init__(self, path, disk):
         self.path = path
@@ -92,15 +91,13 @@ def append(log):
 
     def append(times=1, log=log):
         for _ in range(times):
-            payload = f'"{"x" * 80_000}"'
-            id = str(next(numbers))
-            log.append([eventlog.Event("example", id, "track", "1", None, "Posted", AT, AT, payload)])
+            log.append([event(next(numbers), payload=f'"{"x" * 80_000}"')])
 
     return append
 
 
 def in_wal(path):
-    """Return how many pages the write-ahead log has, and how many of them are in the file."""
+    """Return how many pages the WAL has, and how many of them are in the file."""
     connection = apsw.Connection(path)
     connection.execute("SELECT 1 FROM events LIMIT 1").fetchall()
     pages = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
@@ -108,14 +105,14 @@ def in_wal(path):
     return pages
 
 
-def test_nothing_is_copied_before_it_is_due(append, steps, path):
+def test_no_checkpoint_runs_before_it_is_due(append, steps, path):
     append()
     assert steps.were_free == []
     pages, copied = in_wal(path)
     assert pages - copied < 40
 
 
-def test_most_is_copied_while_others_write_and_the_rest_while_nobody_does(append, steps, log, path):
+def test_only_the_last_pages_are_copied_under_the_lock(append, steps, log, path):
     other = eventlog.EventLog(path)
     other.run_on(FakeRuntime(start=lambda call: None))
     rounds = iter([3, 1])
@@ -128,9 +125,8 @@ def test_most_is_copied_while_others_write_and_the_rest_while_nobody_does(append
     assert len(log.reader.read_after(0)) == 6
 
 
-def test_where_pages_come_as_fast_as_they_are_copied_the_write_ahead_log_begins_anew_none_the_less(
-    append, steps, path, monkeypatch
-):
+def test_the_wal_is_reset_although_writers_are_as_fast(append, steps, path, monkeypatch):
+    """The other log writes as many pages as each step copies. In the end the writers have to wait."""
     monkeypatch.setattr("eventlog.checkpoint.MAX_WAL_PAGES", 100)
     other = eventlog.EventLog(path)
     other.run_on(FakeRuntime(start=lambda call: None))
@@ -145,7 +141,7 @@ def test_where_pages_come_as_fast_as_they_are_copied_the_write_ahead_log_begins_
 
 
 @pytest.mark.parametrize("cooperates", [True, False])
-def test_a_commit_copies_nothing_itself_where_that_is_done_beside_it(append, log, path, monkeypatch, cooperates):
+def test_a_commit_leaves_checkpoints_to_a_cooperative_runtime(append, log, path, monkeypatch, cooperates):
     monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 1000)
     monkeypatch.setattr("eventlog.database.MAX_WAL_PAGES", 50)
     if cooperates:
@@ -157,7 +153,7 @@ def test_a_commit_copies_nothing_itself_where_that_is_done_beside_it(append, log
     assert (pages > 80 and copied == 0) if cooperates else pages == copied
 
 
-def test_who_commits_does_not_wait_for_a_copy_that_is_under_way(disk, append, log):
+def test_a_commit_does_not_wait_for_a_running_checkpoint(disk, append, log):
     copying, go_on = threading.Event(), threading.Event()
     log.run_on(FakeRuntime(start=lambda call: threading.Thread(target=call, daemon=True).start()))
     disk.meanwhile = lambda: (copying.set(), go_on.wait())
@@ -171,7 +167,7 @@ def test_who_commits_does_not_wait_for_a_copy_that_is_under_way(disk, append, lo
 
 @contextmanager
 def reading(path):
-    """Keep the write-ahead log as it is from being copied."""
+    """Keep a read transaction open, which blocks a checkpoint."""
     connection = apsw.Connection(path)
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM events").fetchall()
@@ -180,7 +176,7 @@ def reading(path):
     connection.close()
 
 
-def test_a_reader_is_not_waited_for_and_asked_again_only_later(append, steps, path):
+def test_a_checkpoint_that_a_reader_blocks_is_tried_later(append, steps, path):
     append()
     with reading(path):
         append(2)
@@ -193,7 +189,7 @@ def test_a_reader_is_not_waited_for_and_asked_again_only_later(append, steps, pa
     assert pages == copied
 
 
-def test_the_write_ahead_log_begins_anew_whoever_copies_it(append, log, path):
+def test_the_wal_is_reset_whichever_log_copies_it(append, log, path):
     other = eventlog.EventLog(path)
     for _ in range(20):
         append(log=log)
@@ -202,7 +198,7 @@ def test_the_write_ahead_log_begins_anew_whoever_copies_it(append, log, path):
     assert os.path.getsize(path + "-wal") < 100 * 4096, "of 1000 pages"
 
 
-def test_who_closes_the_log_waits_for_a_checkpoint_and_leaves_one_file(append, log, path):
+def test_close_waits_for_a_checkpoint_and_leaves_no_wal(append, log, path):
     copying, go_on, closed = threading.Event(), threading.Event(), threading.Event()
 
     def run_blocking(call):

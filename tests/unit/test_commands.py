@@ -1,6 +1,7 @@
-"""What an operator types, and what comes back on an 80-column terminal."""
+"""An operator's commands fit a terminal of 80 columns."""
 
 import json
+import os
 import re
 
 import click
@@ -19,18 +20,9 @@ def commands():
     return [(group, name) for group in GROUPS for name in group.commands]
 
 
-@pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0):
-        result = runner.invoke(args=arguments)
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
-
-
 @pytest.mark.parametrize(("group", "name"), commands())
-def test_every_command_has_help_with_an_example_and_fits_the_terminal(run, group, name):
+def test_every_command_has_help_with_an_example(run, group, name):
+    """No line is longer than a terminal of 80 columns."""
     text = run(group.name, name, "--help")
     assert f"flask {group.name} {name}" in text.partition("Example:")[2]
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -38,9 +30,7 @@ def test_every_command_has_help_with_an_example_and_fits_the_terminal(run, group
 
 
 @pytest.mark.parametrize(("group", "name"), commands())
-def test_every_command_ends_with_a_sentence_where_there_is_no_log(run, group, name, path, log):
-    import os
-
+def test_every_command_says_that_there_is_no_log(run, group, name, path, log):
     log.close()
     for file in os.listdir(os.path.dirname(path)):
         os.remove(os.path.join(os.path.dirname(path), file))
@@ -59,10 +49,8 @@ def test_every_command_ends_with_a_sentence_where_there_is_no_log(run, group, na
         assert "There is no log at" in run(group.name, name, "example", "--dead", exit_code=1)
     else:
         output = run(group.name, name, *arguments, exit_code=1)
-        assert (
-            output
-            == f"Error: There is no log at {path}. If it was moved, move it back. To create one: flask sources add NAME\n"
-        )
+        remedy = "If it was moved, move it back. To create one: flask sources add NAME"
+        assert output == f"Error: There is no log at {path}. {remedy}\n"
 
 
 def test_sources_are_added_listed_disabled_and_enabled(run):
@@ -81,7 +69,7 @@ def test_sources_are_added_listed_disabled_and_enabled(run):
     assert "printable" in run("sources", "add", "a\nb", exit_code=1)
 
 
-def test_tail_shows_the_newest_events_a_line_each(run, post):
+def test_tail_shows_the_newest_events_one_per_line(run, post):
     post("/v1/batch", {"batch": EVENTS})
     lines = run("events", "tail").splitlines()
     assert [line.split()[2:5] for line in lines] == [
@@ -94,7 +82,7 @@ def test_tail_shows_the_newest_events_a_line_each(run, post):
     assert run("events", "tail", "--source", "nobody") == run("events", "tail", "-n", "0") == ""
 
 
-def test_tail_follows_what_comes_with_its_filters(run, post, monkeypatch):
+def test_tail_follows_new_events_with_its_filters(run, post, monkeypatch):
     post("/v1/batch", {"batch": EVENTS})
     naps = iter([lambda: post("/v1/batch", {"batch": [EVENTS[2], {"type": "page", "userId": "later"}]}), lambda: None])
 
@@ -121,7 +109,7 @@ def test_stats_add_up(run, post):
     assert all(len(line) <= 80 for line in lines)
 
 
-def test_stats_of_an_empty_log_add_up_too(run):
+def test_stats_of_an_empty_log_add_up(run):
     assert run("events", "stats").endswith("0 received = 0 stored + 0 duplicates + 0 rejected\n")
 
 
@@ -138,7 +126,7 @@ def test_export_writes_every_event_as_a_line_of_json(run, post, stored):
     assert len(lines) == 1200
 
 
-def test_tail_shows_nothing_that_a_terminal_obeys(post, runner):
+def test_tail_shows_no_control_characters(post, runner):
     post("/v1/track", {"userId": "a\nb\x1b[31mRED", "event": "x\x1b]0;pwned\x07\r\ty"})
     shown = runner.invoke(args=["events", "tail"]).output
     assert len(shown.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a wrong one stops the start."""
+"""Settings come from the environment, and an invalid one stops the start."""
 
 from dataclasses import fields
 
@@ -7,7 +7,7 @@ import pytest
 from config import Config
 
 
-def test_defaults_are_those_of_the_contract(monkeypatch):
+def test_every_setting_has_the_promised_default(monkeypatch):
     for setting in fields(Config):
         monkeypatch.delenv(f"TRACKLOG_{setting.name.upper()}", raising=False)
     assert Config.from_environment() == Config(
@@ -26,7 +26,7 @@ def test_defaults_are_those_of_the_contract(monkeypatch):
 
 
 @pytest.mark.parametrize("setting", fields(Config), ids=lambda setting: setting.name)
-def test_every_setting_is_read_and_says_what_it_means(monkeypatch, setting):
+def test_every_setting_is_read_and_has_a_meaning(monkeypatch, setting):
     text = {"bind": "0.0.0.0:1", "ip_policy": "drop", "access_log": "on"}.get(setting.name, "7")
     monkeypatch.setenv(f"TRACKLOG_{setting.name.upper()}", text)
     value = getattr(Config.from_environment(), setting.name)
@@ -47,7 +47,7 @@ def test_every_setting_is_read_and_says_what_it_means(monkeypatch, setting):
     ]
     + [("ip_policy", "hash"), ("access_log", "yes")],
 )
-def test_a_wrong_value_stops_the_start_with_a_sentence_that_names_it(monkeypatch, setting, text):
+def test_an_invalid_setting_stops_the_start_and_is_named(monkeypatch, setting, text):
     monkeypatch.setenv(f"TRACKLOG_{setting.upper()}", text)
     with pytest.raises(SystemExit, match=f"TRACKLOG_{setting.upper()} must"):
         Config.from_environment()
@@ -61,6 +61,6 @@ def test_an_address_has_a_host_and_a_port_or_is_a_socket(monkeypatch, text):
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0:80", "[::1]:8000", "unix:/run/tracklog.sock"])
-def test_good_addresses_are_taken(monkeypatch, text):
+def test_a_valid_address_is_accepted(monkeypatch, text):
     monkeypatch.setenv("TRACKLOG_BIND", text)
     assert Config.from_environment().bind == text

@@ -1,4 +1,4 @@
-"""A destination is itself, whatever becomes of its name, its URL and the processes that deliver to it."""
+"""A destination keeps its identity when its name, its URL or its forwarder changes."""
 
 import json
 import multiprocessing
@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 import apsw
 import pytest
+from factories import AT, dead_letters, event, events
 from receiver import answer, black_hole, receiving
 from recording import Recorder
 from service import wait_until
@@ -17,26 +18,9 @@ import forwarding
 from eventlog import schema
 from forwarding import Forwarder, lock
 
-AT = "2015-11-10T00:45:23.412Z"
-
-
-def event(number, source="example"):
-    payload = json.dumps({"messageId": str(number)})
-    return eventlog.Event(source, str(number), "track", "1", None, "e", AT, AT, payload)
-
-
-@pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0):
-        result = runner.invoke(args=arguments)
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
-
 
 class Meanwhile(Recorder):
-    """Has something done while it delivers for the first time."""
+    """A destination that calls `do` during its first delivery."""
 
     def __init__(self, do, fails=False):
         super().__init__()
@@ -53,8 +37,8 @@ class Meanwhile(Recorder):
 
 @pytest.fixture
 def forward(log):
-    """Return a function that forwards to `there` once by a kind."""
-    log.append([event(n) for n in range(1, 101)])
+    """Return a function that forwards once to `there` with a kind of destination."""
+    log.append(events(100))
     log.destinations.add("there", "webhook+http://old", [], [], 0)
 
     def forward(kind):
@@ -65,7 +49,7 @@ def forward(log):
 
 @pytest.fixture
 def again(path):
-    """Return a function that removes the destination, and adds another one of its name."""
+    """Return a function that replaces the destination by another with the same name."""
 
     def again():
         own = eventlog.EventLog(path)
@@ -77,7 +61,8 @@ def again(path):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_the_old_destination_got_is_not_noted_for_the_new_one(log, forward, again, fails):
+def test_a_new_destination_does_not_inherit_a_position(log, forward, again, fails):
+    """The new one replaces the old one, under the same name, during a delivery."""
     assert forward(Meanwhile(again, fails)) is False
     new = log.destinations.get("there")
     assert (new.url, new.position, new.delivered, new.failures) == ("webhook+http://new", 0, 0, 0)
@@ -86,7 +71,7 @@ def test_what_the_old_destination_got_is_not_noted_for_the_new_one(log, forward,
     assert len(kind.delivered) == 100
 
 
-def test_what_the_old_destination_refused_is_no_dead_letter_of_the_new_one(log, forward, again):
+def test_a_new_destination_does_not_inherit_dead_letters(log, forward, again):
     class Refusing(Meanwhile):
         def deliver(self, events):
             super().deliver(events)
@@ -96,12 +81,12 @@ def test_what_the_old_destination_refused_is_no_dead_letter_of_the_new_one(log, 
     assert log.destinations.count_dead("there") == 0
 
 
-def test_every_change_by_a_forwarder_is_bound_to_the_destination_that_it_knows(log, forward, again):
+def test_a_forwarder_changes_only_the_destination_it_knows(log, forward, again):
     old = log.destinations.get("there")
     again()
     before = log.destinations.get("there")
     assert before.id != old.id
-    log.destinations.advance(before.id, 1, 0, [eventlog.DeadLetter(log.reader.read_after(0)[0], "400", "no", 1, AT)])
+    log.destinations.advance(before.id, 1, 0, dead_letters(log.reader.read_after(0)[:1]))
     before = log.destinations.get("there")
     with pytest.raises(eventlog.NotPossible):
         log.destinations.advance(old.id, 100, 100)
@@ -113,7 +98,7 @@ def test_every_change_by_a_forwarder_is_bound_to_the_destination_that_it_knows(l
     assert log.destinations.count_dead("there") == 1
 
 
-def test_an_id_is_never_used_again(log):
+def test_a_destinations_id_is_never_reused(log):
     ids = []
     for _ in range(3):
         log.destinations.add("there", "webhook+http://old", [], [], 0)
@@ -122,8 +107,8 @@ def test_an_id_is_never_used_again(log):
     assert len(set(ids)) == 3
 
 
-def test_another_url_keeps_the_position_and_the_filters(log, run):
-    log.append([event(n) for n in range(1, 11)])
+def test_a_new_url_keeps_the_position_and_the_filters(log, run):
+    log.append(events(10))
     run("destinations", "add", "there", "https://OLD@old.example/v1/batch", "--type", "track", "--from", "5")
     run("destinations", "pause", "there")
     before = log.destinations.get("there")
@@ -145,14 +130,14 @@ def test_another_url_keeps_the_position_and_the_filters(log, run):
         ("https://a/b@host/", "is ambiguous"),
     ],
 )
-def test_another_url_must_be_one_of_the_same_kind(log, run, url, sentence):
+def test_a_new_url_must_be_of_the_same_kind(log, run, url, sentence):
     run("destinations", "add", "there", "https://OLD@old.example/v1/batch")
     assert sentence in run("destinations", "set", "there", url, exit_code=1)
     assert log.destinations.get("there").url == "https://OLD@old.example/v1/batch"
 
 
-def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, run):
-    log.append([event(1), event(2, "other")])
+def test_a_replay_skips_dead_letters_of_other_sources(log, run):
+    log.append([event(1), event(2, source="other")])
     received = []
 
     def serve(connection, request):
@@ -161,7 +146,7 @@ def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, 
 
     with receiving(serve) as port:
         log.destinations.add("there", f"webhook+http://127.0.0.1:{port}/", [], ["example"], 0)
-        dead = [eventlog.DeadLetter(each, "400", "no", 1, AT) for each in log.reader.read_after(0)]
+        dead = dead_letters(log.reader.read_after(0))
         log.destinations.advance(log.destinations.get("there").id, 2, 0, dead)
         assert run("destinations", "replay", "there", "--dead") == "1 delivered\n"
     assert received == ["1"]
@@ -170,7 +155,7 @@ def test_dead_letters_that_the_destination_does_not_want_are_not_delivered(log, 
 
 def test_the_list_and_the_metrics_show_the_same_backlog(log, run, client):
     """Also when an event in the middle was deleted."""
-    log.append([event(1), event(2), event(3)._replace(user_id="2"), event(4)])
+    log.append([event(1), event(2), event(3, user_id="2"), event(4)])
     run("destinations", "add", "there", "webhook+http://nowhere", "--from", "2")
     log.people.forget(log.people.find("2"))
     _, row = run("destinations", "list").splitlines()[:2]
@@ -179,7 +164,7 @@ def test_the_list_and_the_metrics_show_the_same_backlog(log, run, client):
     assert f'tracklog_destination_backlog_events{{destination="there"}} {waiting}.0' in scraped
 
 
-# One source for a key
+# One source per key
 
 
 def test_a_destination_with_a_key_is_bound_to_the_only_source(log, run):
@@ -197,14 +182,14 @@ def test_a_source_that_is_added_later_does_not_share_the_key(log, run):
     with receiving(serve) as port:
         run("destinations", "add", "there", f"http://KEY@127.0.0.1:{port}/v1/batch")
         log.sources.add("later")
-        log.append([event(1), event(1, "later")])
+        log.append([event(1), event(1, source="later")])
         run("forward", "--once")
     assert received == [{"messageId": "1"}]
     assert log.destinations.get("there").delivered == 1
 
 
 @pytest.mark.parametrize("sources", [(), ("--source", "example", "--source", "later")])
-def test_a_key_for_several_sources_is_refused(log, run, sources):
+def test_a_key_for_several_sources_is_rejected(log, run, sources):
     log.sources.add("later")
     printed = run("destinations", "add", "there", "https://KEY@host/v1/batch", *sources, exit_code=1)
     assert "carries one source: name it with --source" in printed
@@ -215,7 +200,7 @@ def test_a_key_for_several_sources_is_refused(log, run, sources):
 
 @pytest.fixture
 def upgraded(tmp_path):
-    """Return a function that upgrades a log of the version before, with destinations and what was stored."""
+    """Return a function that upgrades a log of the version before with these sources and counts."""
 
     def upgraded(sources, stored):
         path = str(tmp_path / "old.db")
@@ -255,7 +240,7 @@ def test_an_upgrade_binds_a_key_to_the_only_source(upgraded):
 
 
 @pytest.mark.parametrize(("sources", "stored"), [(["a", "b"], []), (["a"], ["a", "imported"]), ([], [])])
-def test_an_upgrade_says_of_a_key_with_several_sources_what_to_do(upgraded, caplog, sources, stored):
+def test_an_upgrade_reports_a_key_with_several_sources(upgraded, caplog, sources, stored):
     path = upgraded(sources, stored)
     log = eventlog.EventLog(path)
     failing = [each.name for each in log.destinations.all() if each.last_error]
@@ -268,7 +253,7 @@ def test_an_upgrade_says_of_a_key_with_several_sources_what_to_do(upgraded, capl
     log.close()
 
 
-def test_what_runs_of_the_version_before_goes_on(upgraded):
+def test_processes_of_the_version_before_still_work(upgraded):
     path = upgraded(["a"], [])
     connection = apsw.Connection(path)
     connection.execute(ADD_AS_BEFORE + " ON CONFLICT DO NOTHING", ("new", "webhook+http://host", "[]", "[]", 0, AT))
@@ -300,7 +285,7 @@ def running(path):
 
 @contextmanager
 def taking():
-    """Yield the URL of a webhook, and the list of messageIds that it takes."""
+    """Yield the URL of a webhook, and the list of messageIds that it accepted."""
     taken = []
 
     def serve(connection, request):
@@ -312,8 +297,8 @@ def taking():
 
 
 @pytest.mark.parametrize("way", ["taking", "black hole", "silent", "refused"])
-def test_another_url_is_taken_by_a_forwarder_that_runs(log, way):
-    log.append([event(n) for n in range(1, 4)])
+def test_a_running_forwarder_uses_a_new_url(log, way):
+    log.append(events(3))
     silence = threading.Event()
 
     @contextmanager
@@ -338,15 +323,15 @@ def test_another_url_is_taken_by_a_forwarder_that_runs(log, way):
             log.append([event(4)])
             expected = ["4"]
         else:
-            threading.Event().wait(1)  # by when it is being tried
+            threading.Event().wait(1)  # until the first attempt is under way
             log.destinations.set_url("there", url)
             expected = ["1", "2", "3"]
-        wait_until(lambda: taken == expected, 8)  # the black hole is waited for for 10 s, the silence for 60
+        wait_until(lambda: taken == expected, 8)  # a connect times out after 10 s, an answer after 60 s
         silence.set()
 
 
-def test_a_destination_that_is_added_again_is_served_at_once_with_what_it_lacks(log, run, path):
-    log.append([event(n) for n in range(1, 4)])
+def test_a_destination_added_again_is_served_from_its_start(log, run, path):
+    log.append(events(3))
     with taking() as (old, first), taking() as (new, second), running(path):
         run("destinations", "add", "there", old)
         wait_until(lambda: len(first) == 3)
@@ -356,7 +341,7 @@ def test_a_destination_that_is_added_again_is_served_at_once_with_what_it_lacks(
     assert first == ["1", "2", "3"]
 
 
-def test_one_that_could_not_be_opened_is_served_when_it_is_mended(log, run, path, monkeypatch):
+def test_a_destination_with_a_fixed_url_is_served(log, run, path, monkeypatch):
     monkeypatch.setattr("forwarding.runner.REOPEN_SECONDS", 600.0)
     log.append([event(1)])
     log.destinations.add("there", "https://host/without/a/key", [], ["example"], 0)
@@ -367,7 +352,7 @@ def test_one_that_could_not_be_opened_is_served_when_it_is_mended(log, run, path
         wait_until(lambda: taken == ["1"], 8)
 
 
-def test_a_paused_destination_is_taken_up_again(log, path):
+def test_a_paused_destination_is_resumed(log, path):
     with taking() as (url, taken), running(path):
         log.destinations.add("there", url, [], [], 0)
         for number in range(1, 4):
@@ -386,14 +371,14 @@ def locks(path):
     return [name for name in os.listdir(os.path.dirname(path)) if "-forward-" in name]
 
 
-def test_the_lock_file_goes_with_the_destination(log, run, path, forward):
+def test_the_lock_file_is_deleted_with_the_destination(log, run, path, forward):
     forward(Recorder())
     assert locks(path) == ["tracklog.db-forward-there"]
     run("destinations", "remove", "there", "--yes")
     assert locks(path) == []
 
 
-def test_the_lock_file_goes_where_a_forwarder_holds_it(log, run, path):
+def test_a_lock_file_in_use_is_deleted_by_its_forwarder(log, run, path):
     with taking() as (url, taken), running(path):
         log.append([event(1)])
         run("destinations", "add", "there", url)
@@ -413,7 +398,7 @@ def test_a_lock_that_is_held_is_not_discarded(path):
 
 
 def hold(path, seconds, held):
-    """Take the lock again and again, note how many hold it at a time, and discard it."""
+    """Take, release and discard the lock repeatedly. Note how many hold it at a time."""
     deadline = lock.monotonic() + seconds
     while lock.monotonic() < deadline:
         with suppress(BlockingIOError), lock.locked(path, "there", timeout=0):
@@ -426,7 +411,8 @@ def hold(path, seconds, held):
         lock.discard(path, "there")
 
 
-def test_one_process_at_a_time_holds_a_lock_that_is_discarded_all_the_time(path):
+def test_a_lock_is_exclusive_while_it_is_discarded(path):
+    """Four processes take, release and discard it all the time."""
     context = multiprocessing.get_context("spawn")
     held = context.Array("i", 3)
     processes = [context.Process(target=hold, args=(path, 2, held)) for _ in range(4)]

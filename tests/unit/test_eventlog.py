@@ -1,8 +1,7 @@
-"""The log on a real file: stored once, in order, counted, by many writers; without Flask and without gevent."""
+"""The log stores and counts each event once and in order, with many writers."""
 
 import fcntl
 import gc
-import json
 import multiprocessing
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from factories import SOURCE_ID, event, events, rejection
 from fake_runtime import FakeRuntime
 
 import eventlog
@@ -24,22 +24,6 @@ from eventlog.records import Counts
 from eventlog.waiting import RETRY_SECONDS
 
 PROJECT = Path(__file__).parents[2]
-AT = "2015-11-10T00:45:23.412Z"
-
-
-def event(message_id, source="example", **fields):
-    fields = {
-        "user_id": "1",
-        "anonymous_id": None,
-        "name": "Added File",
-        "payload": json.dumps({"id": message_id}),
-    } | fields
-    return eventlog.Event(source=source, message_id=message_id, type="track", timestamp=AT, received_at=AT, **fields)
-
-
-def rejected(body, source="example", **fields):
-    fields = {"route": "/v1/track", "code": "invalid_json", "message": "no", "errors": "[]", "cut": False} | fields
-    return eventlog.Rejection(source=source, received_at=AT, body=body, **fields)
 
 
 def test_an_event_appended_twice_is_stored_once(log):
@@ -49,14 +33,14 @@ def test_an_event_appended_twice_is_stored_once(log):
 
 
 def test_two_sources_may_use_one_message_id(log):
-    assert log.append([event("a", "one"), event("a", "two")]) == [True, True]
+    assert log.append([event("a", source="one"), event("a", source="two")]) == [True, True]
 
 
-def test_a_source_and_a_message_id_are_told_apart(log):
-    assert log.append([event("bc", "a"), event("c", "ab")]) == [True, True]
+def test_source_and_message_id_are_not_concatenated(log):
+    assert log.append([event("bc", source="a"), event("c", source="ab")]) == [True, True]
 
 
-def test_ids_grow_and_are_never_used_again(log, path):
+def test_ids_grow_and_are_never_reused(log, path):
     log.append([event("a"), event("b")])
     connection = apsw.Connection(path)
     connection.execute("DELETE FROM events")
@@ -65,8 +49,8 @@ def test_ids_grow_and_are_never_used_again(log, path):
     assert log.reader.read_after(0)[0].id > 2
 
 
-def test_the_reader_goes_on_after_its_cursor(log):
-    log.append([event(str(number)) for number in range(5)])
+def test_a_reader_continues_after_its_cursor(log):
+    log.append([event(number) for number in range(5)])
     first = log.reader.read_after(0, 2)
     rest = log.reader.read_after(first[-1].id)
     assert [each.message_id for each in first + rest] == ["0", "1", "2", "3", "4"]
@@ -75,9 +59,9 @@ def test_the_reader_goes_on_after_its_cursor(log):
     assert log.reader.read_after(0, source="nobody") == log.reader.read_last(5, type="page") == []
 
 
-def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_reason(log, query):
-    log.append([], [rejected(b"x"), rejected(b"x", "other"), rejected(b"y")])
-    log.append([], [rejected(b"x", code="source_disabled", message="off")])
+def test_a_repeated_rejection_is_one_row_with_the_latest_code(log, query):
+    log.append([], [rejection(b"x"), rejection(b"x", source="other"), rejection(b"y")])
+    log.append([], [rejection(b"x", code="source_disabled", message="off")])
     assert query("SELECT source, body, code, message, times_seen FROM rejected ORDER BY id") == [
         ("example", b"x", "source_disabled", "off", 2),
         ("other", b"x", "invalid_json", "no", 1),
@@ -85,9 +69,9 @@ def test_the_same_refused_bytes_of_a_source_are_one_row_that_tells_the_latest_re
     ]
 
 
-def test_counts_are_of_the_transaction_that_they_count(log):
-    log.append([event("a"), event("a")], [rejected(b"x")])
-    log.append([event("a")], [rejected(b"x")])
+def test_counts_are_written_with_the_rows_they_count(log):
+    log.append([event("a"), event("a")], [rejection(b"x")])
+    log.append([event("a")], [rejection(b"x")])
     counted = {(each.source, each.type, each.outcome, each.code): each.times for each in log.reader.counts()}
     assert counted == {
         ("example", "track", "stored", ""): 1,
@@ -96,16 +80,17 @@ def test_counts_are_of_the_transaction_that_they_count(log):
     }
 
 
-def test_counts_remember_the_first_and_the_last_time_though_the_clock_steps_back(log):
+def test_counts_keep_the_first_and_last_time(log):
+    """The clock steps back between the events."""
     for at in ("2015-11-10T02:00:00.000Z", "2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z"):
-        log.append([event(at)._replace(received_at=at)])
+        log.append([event(at, received_at=at)])
     (count,) = log.reader.counts()
     assert (count.first_at, count.last_at) == ("2015-11-10T01:00:00.000Z", "2015-11-10T03:00:00.000Z")
 
 
-def test_a_row_that_cannot_be_stored_fails_alone_and_is_not_counted(log, query):
+def test_an_invalid_row_fails_alone_and_is_not_counted(log, query):
     def gather():
-        while log._writer._open_group.size < 3:
+        while log.gathered_rows < 3:
             time.sleep(0.001)
 
     def append(row):
@@ -139,9 +124,9 @@ def run_all(*calls):
         thread.join()
 
 
-def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
+def test_requests_that_are_ready_share_one_transaction(log, query, transactions):
     def gather():
-        while log._writer._open_group.size < 8:
+        while log.gathered_rows < 8:
             time.sleep(0.001)
 
     log.run_on(FakeRuntime(wait_until_idle=gather))
@@ -150,13 +135,13 @@ def test_whoever_is_ready_shares_one_transaction(log, query, transactions):
     assert query("SELECT count(*) FROM events") == [(8,)]
 
 
-def test_whoever_comes_while_a_group_is_committed_shares_the_next(log, query):
+def test_requests_during_a_commit_are_all_stored(log, query):
     run_all(*(lambda client=client: [log.append([event(f"{client}-{n}")]) for n in range(20)] for client in range(8)))
     assert query("SELECT count(*), count(DISTINCT message_id) FROM events") == [(160, 160)]
 
 
-def test_under_gevent_all_that_are_ready_share_one_transaction(path):
-    """In a process of its own, since gevent changes the whole of it; with what gunicorn.conf.py sets up."""
+def test_under_gevent_ready_requests_share_one_transaction(path):
+    """Run in another process, since gevent patches a whole process, with the hooks of gunicorn.conf.py."""
     script = """
 import gevent.monkey; gevent.monkey.patch_all()
 import runpy, sys, gevent, eventlog
@@ -184,6 +169,17 @@ assert len(log.reader.read_after(0, 5000)) == 3000
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def run_processes(target, path, number):
+    """Run three processes, and wait until they have succeeded."""
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=target, args=(path, client, number)) for client in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+
 def append_many(path, client, number):
     log = eventlog.EventLog(path)
     for n in range(number):
@@ -192,13 +188,7 @@ def append_many(path, client, number):
 
 
 def test_many_processes_append_and_each_event_is_stored_once(path, query):
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=append_many, args=(path, client, 50)) for client in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    run_processes(append_many, path, 50)
     assert query("SELECT count(*) FROM events") == [(3 * 50 + 50,)]
     assert dict(query("SELECT outcome, sum(count) FROM counts GROUP BY outcome")) == {"stored": 200, "duplicate": 100}
 
@@ -210,41 +200,33 @@ def open_many_times(path, client, number):
         log.close()
 
 
-def test_a_log_that_others_open_and_close_is_waited_for(path, query):
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=open_many_times, args=(path, client, 150)) for client in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+def test_processes_that_open_and_close_the_log_lose_no_event(path, query):
+    run_processes(open_many_times, path, 150)
     assert query("SELECT count(*) FROM events") == [(450,)]
 
 
 def test_a_full_group_takes_no_further_request(log):
-    full = []
-    log.run_on(FakeRuntime(wait_until_idle=lambda: full.append(log._writer._open_group is None)))
-    log.append([event(str(number)) for number in range(3999)])
-    log.append([event(str(number)) for number in range(4000)])
-    assert full == [False, True]
+    gathered = []
+    log.run_on(FakeRuntime(wait_until_idle=lambda: gathered.append(log.gathered_rows)))
+    log.append(events(3999))
+    log.append(events(4000))
+    assert gathered == [3999, 0]
 
 
-def test_a_long_part_lets_others_run_and_commits_aside(log, monkeypatch):
+def test_a_long_append_yields_and_commits_in_a_thread(log, monkeypatch):
     aside, naps = [], []
     log.run_on(FakeRuntime(run_blocking=lambda call: aside.append(call())))
     monkeypatch.setattr("time.sleep", naps.append)
     log.append([event("one")])
     assert (aside, naps) == ([], [])
-    log.append(
-        [event(str(number)) for number in range(2500)], [rejected(str(number).encode()) for number in range(1000)]
-    )
+    log.append([event(number) for number in range(2500)], [rejection(str(number).encode()) for number in range(1000)])
     assert len(aside) == 1
     assert naps == [RETRY_SECONDS] * 3
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Do not wait whole seconds for what will not come."""
+    """Shorten the waits for a lock."""
     monkeypatch.setattr("eventlog.database.WAIT_SECONDS", 0.1)
     monkeypatch.setattr("eventlog.writer.WAIT_SECONDS", 0.1)
     monkeypatch.setattr("eventlog.sources.WAIT_SECONDS", 0.1)
@@ -253,9 +235,10 @@ def impatient(monkeypatch):
 
 WRITES = {
     "append": lambda log: log.append([event("new")]),
-    "append rejected": lambda log: log.append([], [rejected(b"new")]),
+    "append rejected": lambda log: log.append([], [rejection(b"new")]),
     "sources.add": lambda log: log.sources.add("new"),
     "sources.set_enabled": lambda log: log.sources.set_enabled("example", False),
+    "sources.add_key": lambda log: log.sources.add_key("example"),
 }
 READS = {
     "read_after": lambda log: log.reader.read_after(0),
@@ -264,11 +247,12 @@ READS = {
     "counts": lambda log: log.reader.counts(),
     "sources.find": lambda log: log.sources.find("nobody"),
     "sources.all": lambda log: log.sources.all(),
+    "sources.all_keys": lambda log: log.sources.all_keys(),
 }
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_locked_log_is_unavailable_to_writers_until_the_lock_is_gone(log, path, impatient, write):
+def test_a_locked_log_is_unavailable_to_writers(log, path, impatient, write):
     locker = apsw.Connection(path)
     locker.execute("BEGIN EXCLUSIVE")
     with pytest.raises(eventlog.Unavailable):
@@ -287,7 +271,7 @@ def test_a_locked_log_can_be_read(log, path, impatient, read):
 
 
 @pytest.mark.parametrize("use", WRITES | READS)
-def test_a_log_that_is_gone_is_unavailable_and_not_made_anew(log, path, use):
+def test_a_missing_log_is_unavailable_and_not_recreated(log, path, use):
     log.append([event("old")])
     os.rename(path, path + ".away")
     with pytest.raises(eventlog.Unavailable):
@@ -297,7 +281,7 @@ def test_a_log_that_is_gone_is_unavailable_and_not_made_anew(log, path, use):
     (WRITES | READS)[use](log)
 
 
-def test_what_is_committed_while_the_file_is_moved_is_not_acknowledged(log, path, monkeypatch):
+def test_a_commit_to_a_moved_file_is_not_acknowledged(log, path, monkeypatch):
     write = Counts.write
     monkeypatch.setattr(
         Counts, "write", lambda self, connection: (write(self, connection), os.rename(path, path + ".away"))
@@ -315,7 +299,7 @@ def ids(path):
 
 
 @pytest.mark.parametrize("then", ["it is used", "it is closed"])
-def test_a_log_that_was_moved_has_all_its_events_and_leaves_nothing_behind(log, path, then):
+def test_a_moved_log_keeps_its_events_and_leaves_no_wal(log, path, then):
     log.append([event("old")])
     os.rename(path, path + ".away")
     if then == "it is used":
@@ -329,13 +313,13 @@ def test_a_log_that_was_moved_has_all_its_events_and_leaves_nothing_behind(log, 
 
 @pytest.fixture
 def fresh(tmp_path):
-    """The file of a log of another place."""
+    """The path of another new log."""
     fresh = str(tmp_path / "fresh.db")
     eventlog.create(fresh)
     return fresh
 
 
-def test_a_fresh_log_in_the_place_of_one_that_was_moved_is_used_and_kept_apart_from_it(log, path, fresh):
+def test_a_new_log_at_the_path_of_a_moved_one_is_separate(log, path, fresh):
     log.append([event("old")])
     os.rename(path, path + ".away")
     os.rename(fresh, path)
@@ -349,7 +333,7 @@ def append_new(path):
         log.append([event("new")])
 
 
-def test_a_log_that_is_dropped_without_a_close_can_be_opened_again(path):
+def test_a_log_that_was_never_closed_can_be_opened_again(path):
     log = eventlog.EventLog(path)
     log.append([event("a")])
     del log
@@ -365,7 +349,7 @@ USES = {
 
 
 def hold_open(path, pipe):
-    """Append an event, and have the log open without a look at it until the pipe says so."""
+    """Append an event and keep the log open, without using it, until the pipe has a message."""
     log = eventlog.EventLog(path)
     log.append([event("old")])
     pipe.send("open")
@@ -375,7 +359,7 @@ def hold_open(path, pipe):
 
 @pytest.fixture
 def holder(path):
-    """Another process that has the log open; called, it closes it and ends."""
+    """A function that ends another process, which has the log open."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=hold_open, args=(path, theirs))
@@ -392,7 +376,8 @@ def holder(path):
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_log_beside_the_wal_of_another_is_refused_until_that_is_closed(path, holder, fresh, impatient, use):
+def test_a_log_next_to_the_wal_of_another_is_rejected(path, holder, fresh, impatient, use):
+    """It is accepted as soon as the other log is closed."""
     os.rename(path, path + ".away")
     if use != "created":
         os.rename(fresh, path)
@@ -406,7 +391,8 @@ def test_a_log_beside_the_wal_of_another_is_refused_until_that_is_closed(path, h
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
 @pytest.mark.parametrize("use", USES)
-def test_a_log_without_its_wal_or_shm_is_refused_until_it_is_closed(path, holder, impatient, use, end):
+def test_an_open_log_without_its_wal_or_shm_is_rejected(path, holder, impatient, use, end):
+    """It is accepted as soon as the process that has it open closes it."""
     os.unlink(path + end)
     with pytest.raises(eventlog.Unavailable, match="was moved, deleted or replaced"):
         USES[use](path)
@@ -415,7 +401,7 @@ def test_a_log_without_its_wal_or_shm_is_refused_until_it_is_closed(path, holder
     assert ids(path)[0] == "old"
 
 
-def test_a_wal_of_another_log_is_refused(path, holder, fresh):
+def test_a_wal_of_another_log_is_rejected(path, holder, fresh):
     other = eventlog.EventLog(fresh)
     other.append([event("other")])
     shutil.copy(fresh + "-wal", path + "-foreign")
@@ -430,10 +416,8 @@ def test_a_wal_of_another_log_is_refused(path, holder, fresh):
 
 
 def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
-    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
     log.close()
-    process.start()
-    process.join()
+    crash_after_append(path)
     os.unlink(path + "-wal")
     os.unlink(path + "-shm")
     assert ids(path) == []
@@ -442,14 +426,12 @@ def test_a_wal_that_was_deleted_after_a_crash_is_reported(log, path, caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_backup_copied_over_a_log_is_not_mixed_with_the_wal_that_a_crash_has_left(log, path):
+def test_a_copied_backup_is_not_mixed_with_the_wal_of_a_crash(log, path):
     log.append([event("kept")])
     log.back_up(path + ".backup", lambda *_: None)
     log.close()
-    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
-    process.start()
-    process.join()
-    shutil.copyfile(path + ".backup", path)  # its inode is that of the log before
+    crash_after_append(path)
+    shutil.copyfile(path + ".backup", path)  # it keeps the inode of the log
     with pytest.raises(eventlog.Unavailable, match="belong to the log that was here before"):
         ids(path)
     os.unlink(path + "-wal")
@@ -457,17 +439,15 @@ def test_a_backup_copied_over_a_log_is_not_mixed_with_the_wal_that_a_crash_has_l
     assert ids(path) == ["kept"]
 
 
-def test_a_restored_wal_is_refused_with_the_command_that_brings_in_its_events(log, path, tmp_path):
+def test_a_restored_wal_is_rejected_with_a_remedy(log, path, tmp_path):
     log.close()
-    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
-    process.start()
-    process.join()
+    crash_after_append(path)
     for end in ("", "-wal"):
         shutil.copyfile(path + end, tmp_path / f"copy{end}")
     log.append([event("later")])
     log.close()
     for end in ("", "-wal"):
-        shutil.copyfile(tmp_path / f"copy{end}", path + end)  # the log's inode stays, the -wal is another file
+        shutil.copyfile(tmp_path / f"copy{end}", path + end)  # the log keeps its inode, but the -wal is another file
     with pytest.raises(eventlog.Unavailable, match="If it belongs to this log") as refused:
         ids(path)
     with apsw.Connection(path) as connection:
@@ -477,13 +457,19 @@ def test_a_restored_wal_is_refused_with_the_command_that_brings_in_its_events(lo
     assert ids(path) == ["lost"]
 
 
+def crash_after_append(path):
+    process = multiprocessing.get_context("spawn").Process(target=append_and_die, args=(path,))
+    process.start()
+    process.join()
+
+
 def append_and_die(path):
     log = eventlog.EventLog(path)
     log.append([event("lost")])
     os._exit(0)
 
 
-def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
+def test_a_log_behind_a_symbolic_link_is_guarded_too(path, tmp_path):
     link = str(tmp_path / "link.db")
     os.symlink(path, link)
     log = eventlog.EventLog(link)
@@ -495,12 +481,12 @@ def test_a_log_behind_a_symbolic_link_is_guarded_as_any(path, tmp_path):
     assert "a" in ids(link)
 
 
-def test_a_wal_that_goes_when_another_process_closes_the_log_is_not_reported(log, path, caplog, monkeypatch):
+def test_a_wal_deleted_by_a_normal_close_is_not_reported(log, path, caplog, monkeypatch):
     log.append([event("a")])
     used = file_identity.find_files(path)
     log.close()
     settled, lock = file_identity.read_note(path), fcntl.flock
-    file_identity.write_note(path, used)  # as if the process that closes it had not come to its note
+    file_identity.write_note(path, used)  # as if the closing process had not written its note yet
 
     def lock_after_the_note(descriptor, how):
         if how & fcntl.LOCK_EX and os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -513,14 +499,14 @@ def test_a_wal_that_goes_when_another_process_closes_the_log_is_not_reported(log
 
 
 @pytest.mark.parametrize("use", [eventlog.EventLog.close_if_moved, eventlog.EventLog.close])
-def test_a_log_whose_folder_cannot_be_looked_into_is_closed(tmp_path, use):
+def test_a_log_in_an_unreadable_folder_can_be_closed(tmp_path, use):
     folder, path = tmp_path / "log", str(tmp_path / "log" / "tracklog.db")
     folder.mkdir()
     eventlog.create(path)
     log = eventlog.EventLog(path)
     log.append([event("a")])
     folder.rename(tmp_path / "away")
-    folder.write_text("no folder")  # as permissions do, but for root too
+    folder.write_text("no folder")  # like missing permissions, but for root too
     use(log)
     folder.unlink()
     (tmp_path / "away").rename(folder)
@@ -528,7 +514,7 @@ def test_a_log_whose_folder_cannot_be_looked_into_is_closed(tmp_path, use):
     log.close()
 
 
-def test_two_logs_of_a_process_let_go_together(log, path):
+def test_two_logs_of_a_process_close_moved_files_together(log, path):
     other = eventlog.EventLog(path)
     assert other.reader.last_id() == 0
     log.append([event("a")])
@@ -541,7 +527,7 @@ def test_two_logs_of_a_process_let_go_together(log, path):
     other.close()
 
 
-def test_a_backup_in_the_place_of_the_log_is_brought_into_wal_mode(log, path):
+def test_a_backup_at_the_path_of_the_log_gets_wal_mode(log, path):
     log.append([event("a")])
     log.back_up(path + ".backup", lambda *_: None)
     os.rename(path + ".backup", path)
@@ -561,7 +547,8 @@ def move_and_put_back(path):
     os._exit(0)
 
 
-def test_a_log_that_was_put_back_waits_for_a_process_that_has_not_noticed(log, path):
+def test_a_log_that_was_put_back_waits_for_other_processes(log, path):
+    """Another process may not have noticed that the log was away."""
     log.append([event("first")])
     process = multiprocessing.get_context("spawn").Process(target=move_and_put_back, args=(path,))
     process.start()
@@ -583,7 +570,8 @@ def read_until_it_ends(path, pipe):
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
-def test_a_file_that_was_away_keeps_nobody_out_while_another_process_uses_it(log, path, end):
+def test_a_wal_that_was_put_back_blocks_no_writer(log, path, end):
+    """Another process uses the log all the time and does not notice."""
     log.append([event("first")])
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -602,7 +590,7 @@ def test_a_file_that_was_away_keeps_nobody_out_while_another_process_uses_it(log
         process.join()
 
 
-def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_is_no_matter(log, path, fresh):
+def test_a_reused_inode_is_no_problem_after_a_clean_close(log, path, fresh):
     log.append([event("old")])
     os.link(path + "-wal", path + ".number")
     log.close()
@@ -613,42 +601,70 @@ def test_after_a_clean_end_a_write_ahead_log_with_the_number_of_the_one_before_i
     assert ids(path) == ["new"]
 
 
-def test_a_source_found_before_stays_good_while_the_log_is_gone(log, path, monkeypatch):
-    source = log.sources.find("ILoveData123")
+def test_a_known_source_stays_valid_while_the_log_is_missing(log, path, monkeypatch):
+    source = log.sources.find(SOURCE_ID)
     os.rename(path, path + ".away")
     monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
-    assert log.sources.find("ILoveData123") == source
+    assert log.sources.find(SOURCE_ID) == source
     with pytest.raises(eventlog.Unavailable):
         log.sources.find("Other")
 
 
-def test_a_source_is_looked_up_once_a_second_at_most(log, monkeypatch):
-    assert log.sources.find("ILoveData123").enabled
+def test_a_source_is_looked_up_at_most_once_a_second(log, monkeypatch):
+    assert log.sources.find(SOURCE_ID).enabled
     log.sources.set_enabled("example", False)
-    assert log.sources.find("ILoveData123").enabled
+    assert log.sources.find(SOURCE_ID).enabled
     now = eventlog.sources.monotonic()
     monkeypatch.setattr("eventlog.sources.monotonic", lambda: now + 1.01)
-    assert not log.sources.find("ILoveData123").enabled
+    assert not log.sources.find(SOURCE_ID).enabled
 
 
-def test_a_source_is_added_once_and_contradictions_are_refused(log):
+def test_a_source_is_added_once(log):
     first = log.sources.add("website")
     assert log.sources.add("website") == log.sources.add("website", first.id) == first
     assert len(first.id) >= 20
-    for name, id in (("website", "other"), ("other", first.id), ("website", "ILoveData123")):
-        with pytest.raises(eventlog.NotPossible, match="already"):
-            log.sources.add(name, id)
-    for name, id in (("", None), (" x", None), ("a\nb", None), ("x", ""), ("x", "a:b"), ("x", " a"), ("x", "a\0")):
-        with pytest.raises(eventlog.NotPossible, match="printable"):
-            log.sources.add(name, id)
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("example", "other"),
+        ("other", SOURCE_ID),
+        ("website", SOURCE_ID),
+    ],
+)
+def test_a_source_that_contradicts_another_is_rejected(log, name, id):
+    log.sources.add("website")
+    with pytest.raises(eventlog.NotPossible, match="already"):
+        log.sources.add(name, id)
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("", None),
+        (" x", None),
+        ("a\nb", None),
+        ("x", ""),
+        ("x", "a:b"),
+        ("x", " a"),
+        ("x", "a\0"),
+    ],
+)
+def test_a_source_needs_a_printable_name_and_id(log, name, id):
+    with pytest.raises(eventlog.NotPossible, match="printable"):
+        log.sources.add(name, id)
+
+
+def test_only_a_known_source_is_enabled(log):
     with pytest.raises(eventlog.NotPossible):
         log.sources.set_enabled("nobody", True)
 
 
-# How the file is set up, and what of it the docs promise.
+# The set-up of the file
 
 
-def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
+def test_a_log_has_its_application_id_and_syncs_commits(log, path):
     connection = schema.connect(path)
     assert connection.pragma("journal_mode") == "wal"
     assert connection.pragma("synchronous") == 2  # FULL
@@ -657,10 +673,10 @@ def test_the_file_says_what_it_is_and_commits_reach_the_disk(log, path):
     assert connection.pragma("user_version") == len(schema.MIGRATIONS)
 
 
-def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
+def test_a_log_is_created_only_on_request(tmp_path):
     path = str(tmp_path / "new.db")
     for use in (schema.migrate, lambda path: eventlog.EventLog(path).append([event("a")])):
-        with pytest.raises(eventlog.Unusable, match="flask sources add NAME"):
+        with pytest.raises(eventlog.Missing, match="There is no log at"):
             use(path)
     assert os.listdir(tmp_path) == []
     eventlog.create(path)
@@ -668,29 +684,43 @@ def test_a_log_is_created_only_where_it_is_asked_for(tmp_path):
     assert eventlog.EventLog(path).append([event("a")]) == [True]
 
 
-def test_other_files_are_refused_with_a_sentence(tmp_path, path):
-    text = tmp_path / "text.db"
-    text.write_text("not a database, " * 100)
-    foreign = str(tmp_path / "foreign.db")
-    connection = apsw.Connection(foreign)
-    connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    newer = apsw.Connection(path)
-    newer.pragma("user_version", 99)
-    newer.close()
-    for file, sentence in (
-        (str(text), "not a SQLite database"),
-        (foreign, "not a tracklog log"),
-        (path, "newer tracklog"),
-    ):
-        for use in (lambda file: eventlog.EventLog(file).reader.last_id(), schema.migrate, eventlog.create):
-            with pytest.raises(eventlog.Unusable, match=sentence):
-                use(file)
+def write_text(path):
+    Path(path).write_text("not a database, " * 100)
+
+
+def make_foreign(path):
+    os.unlink(path)
+    with closing(apsw.Connection(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+
+
+def make_newer(path):
+    with closing(apsw.Connection(path)) as connection:
+        connection.pragma("user_version", 99)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (write_text, "not a SQLite database"),
+        (make_foreign, "not a tracklog log"),
+        (make_newer, "newer tracklog"),
+    ],
+)
+@pytest.mark.parametrize("use", [ids, schema.migrate, eventlog.create])
+def test_a_file_that_is_no_log_is_rejected_with_a_reason(path, change, reason, use):
+    change(path)
+    with pytest.raises(eventlog.Unusable, match=reason):
+        use(path)
+
+
+def test_a_log_in_a_missing_folder_is_not_created(tmp_path):
     with pytest.raises(eventlog.Unusable, match="does not exist"):
         eventlog.create(str(tmp_path / "nowhere" / "new.db"))
 
 
-def test_a_log_of_the_version_before_is_migrated_at_start_and_refused_by_workers(path, log, monkeypatch, tmp_path):
+def test_an_older_log_is_migrated_at_start_only(path, log, monkeypatch, tmp_path):
+    """A worker rejects an older log. A worker from before the migration still writes."""
     log.append([event("old")])
     script = tmp_path / "next.sql"
     script.write_text("CREATE TABLE added (x ANY) STRICT;")

@@ -1,4 +1,4 @@
-"""Each destination gets every event, in order, until it is acknowledged or refused for good."""
+"""Each destination gets every event in order, until it is acknowledged or rejected."""
 
 import base64
 import json
@@ -6,25 +6,24 @@ import threading
 
 import apsw
 import pytest
+from factories import AT, event, events, stored_event
+from receiver import answer, receiving
 from recording import Recorder
 
 import eventlog
 from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, find_kind, open_deliverer, redact_url
 from forwarding import forward as run_forwarders
-from forwarding.backoff import delay
-
-AT = "2015-11-10T00:45:23.412Z"
+from forwarding.attempts import delay
 
 
-def event(number, **fields):
-    payload = {"type": "track", "messageId": str(number), "userId": "1", "event": "e"} | fields
-    return eventlog.Event(
-        fields.get("source", "example"), str(number), payload["type"], "1", None, "e", AT, AT, json.dumps(payload)
-    )
+def call(number, type="track", source="example", **fields):
+    """Return an event with these fields in its payload."""
+    payload = {"type": type, "messageId": str(number), "userId": "1", "event": "e"} | fields
+    return event(number, type=type, source=source, payload=json.dumps(payload))
 
 
 class Scripted(Recorder):
-    """Takes what is not poisoned; before that, does what the script says, a step a delivery."""
+    """A destination that raises the script's failures, one per delivery, and then those of `poison`."""
 
     max_events = 8
 
@@ -49,10 +48,10 @@ class Scripted(Recorder):
 
 @pytest.fixture
 def add(log):
-    """Add a destination and events; return a function that forwards them once by a kind."""
+    """Return a function that adds a destination and events, and returns one that forwards them."""
 
-    def add(number=20, types=(), sources=(), start=0, events=None):
-        log.append(events or [event(n) for n in range(1, number + 1)])
+    def add(number=20, types=(), sources=(), start=0, appended=None):
+        log.append(appended or events(number))
         log.destinations.add("there", "webhook+http://nowhere", types, sources, start)
 
         def forward(kind, **options):
@@ -68,7 +67,7 @@ def add(log):
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch):
-    """Wait for nothing, and tell for how long it would have been."""
+    """Do not wait between attempts, but list the seconds."""
     waited = []
     monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda self, seconds: waited.append(seconds))
     return waited
@@ -78,7 +77,7 @@ def position(log):
     return log.destinations.get("there").position
 
 
-def test_all_is_delivered_in_order_and_its_position_noted(add, log):
+def test_every_event_is_delivered_in_order(add, log):
     kind = Scripted()
     assert add(20)(kind) is True
     assert kind.ids() == list(range(1, 21))
@@ -97,10 +96,10 @@ def test_all_is_delivered_in_order_and_its_position_noted(add, log):
         ({"types": ["screen"]}, []),
     ],
 )
-def test_only_what_is_wanted_is_delivered_and_the_rest_is_passed(add, log, options, delivered):
-    events = [event(1), event(2, type="page"), event(3, source="other"), event(4, type="page")]
+def test_filtered_events_are_skipped(add, log, options, delivered):
+    appended = [event(1), event(2, type="page"), event(3, source="other"), event(4, type="page")]
     kind = Scripted()
-    assert add(events=events, **options)(kind) is True
+    assert add(appended=appended, **options)(kind) is True
     assert kind.ids() == delivered
     assert position(log) == 4
 
@@ -108,17 +107,23 @@ def test_only_what_is_wanted_is_delivered_and_the_rest_is_passed(add, log, optio
 @pytest.mark.parametrize(
     ("integrations", "is_wanted"),
     [
-        (None, True), ({}, True), ({"All": True}, True), ({"All": False}, False), ({"All": False, "there": True}, True),
-        ({"there": False}, False), ({"there": {"option": 1}}, True), ({"elsewhere": False}, True),
+        (None, True),
+        ({}, True),
+        ({"All": True}, True),
+        ({"All": False}, False),
+        ({"All": False, "there": True}, True),
+        ({"there": False}, False),
+        ({"there": {"option": 1}}, True),
+        ({"elsewhere": False}, True),
     ],
-)  # fmt: skip
-def test_an_event_says_by_integrations_where_it_may_go(add, integrations, is_wanted):
+)
+def test_integrations_say_where_an_event_may_go(add, integrations, is_wanted):
     kind = Scripted()
-    add(events=[event(1, integrations=integrations)])(kind)
+    add(appended=[call(1, integrations=integrations)])(kind)
     assert kind.ids() == ([1] if is_wanted else [])
 
 
-def test_what_cannot_be_taken_now_is_tried_again_as_it_was(add, log, waits):
+def test_a_batch_is_retried_unchanged(add, log, waits):
     kind = Scripted(RetryLater("503 busy", 17.0, is_server_fault=True), RetryLater("no connection"), None)
     assert add(3)(kind) is True
     assert kind.tries == [[1, 2, 3]] * 3
@@ -129,7 +134,7 @@ def test_what_cannot_be_taken_now_is_tried_again_as_it_was(add, log, waits):
     assert (destination.failures, destination.last_error) == (2, None)
 
 
-def test_one_that_is_to_drain_and_end_gives_up_a_dead_destination(add, log):
+def test_once_gives_up_on_a_dead_destination(add, log):
     kind = Scripted(*[RetryLater("no connection")] * 99)
     assert add(3)(kind) is False
     assert len(kind.tries) == 5
@@ -137,7 +142,7 @@ def test_one_that_is_to_drain_and_end_gives_up_a_dead_destination(add, log):
     assert (destination.position, destination.last_error) == (0, "no connection")
 
 
-def test_a_refused_batch_is_split_until_the_guilty_stand_alone(add, log):
+def test_a_rejected_batch_is_split_down_to_the_bad_events(add, log):
     kind = Scripted(poison=lambda event: DeliveryRejected("400", "no thirteens") if event.id in (5, 13) else None)
     assert add(20)(kind) is True
     assert kind.ids() == [n for n in range(1, 21) if n not in (5, 13)]
@@ -151,7 +156,7 @@ def test_a_refused_batch_is_split_until_the_guilty_stand_alone(add, log):
     assert position(log) == 20
 
 
-def test_what_the_destination_names_as_refused_is_not_split_for(add, log):
+def test_a_batch_with_named_rejections_is_not_split(add, log):
     class Judging(Scripted):
         def deliver(self, events):
             super().deliver(events)
@@ -168,7 +173,8 @@ def fault(event):
     return RetryLater("500 oops", is_server_fault=True) if event.id == 6 else None
 
 
-def test_an_event_that_is_the_cause_of_server_faults_dies_when_its_successor_is_taken(add, log):
+def test_an_event_that_causes_server_errors_is_a_dead_letter(add, log):
+    """Only if the destination accepts the event after it."""
     kind = Scripted(poison=fault)
     assert add(12)(kind, give_up_after=0) is True
     assert [letter.event.id for letter in log.destinations.dead_letters("there")] == [6]
@@ -176,7 +182,8 @@ def test_an_event_that_is_the_cause_of_server_faults_dies_when_its_successor_is_
     assert position(log) == 12
 
 
-def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fail(add, log, waits):
+def test_no_event_is_blamed_for_a_failing_destination(add, log, waits):
+    """Neither before the time to give up nor if every event fails."""
     kind = Scripted(poison=fault)
     assert add(12)(kind) is False
     assert log.destinations.dead_letters("there") == []
@@ -199,7 +206,7 @@ def test_server_faults_are_no_events_cause_before_it_is_given_up_or_where_all_fa
     assert log.destinations.dead_letters("there") == []
 
 
-def test_a_second_forwarder_of_a_destination_ends_with_a_sentence(add, log, path):
+def test_a_second_forwarder_of_a_destination_is_rejected(add, log, path):
     forward = add(1)
 
     class Meanwhile(Scripted):
@@ -211,11 +218,11 @@ def test_a_second_forwarder_of_a_destination_ends_with_a_sentence(add, log, path
     assert forward(Meanwhile()) is True
 
 
-def test_no_transaction_is_open_while_it_is_delivered(add, log, path):
+def test_no_transaction_is_open_during_a_delivery(add, log, path):
     class Checkpointing(Scripted):
         def deliver(self, events):
             connection = apsw.Connection(path)
-            connection.set_busy_timeout(10_000)  # the next events are read meanwhile, which ends
+            connection.set_busy_timeout(10_000)  # the forwarder reads the next events meanwhile
             busy, in_wal, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
             assert (busy, in_wal, moved) == (0, 0, 0)
             connection.close()
@@ -233,7 +240,7 @@ def test_a_paused_destination_keeps_its_position(add, log):
     assert forward(Scripted()) is True
 
 
-def test_what_is_reserved_is_repeated_as_it_was(add, log):
+def test_a_reserved_batch_is_repeated_unchanged(add, log):
     class Writing(Scripted):
         reserves_batches = True
         max_wait_seconds = 3600.0
@@ -249,7 +256,7 @@ def test_what_is_reserved_is_repeated_as_it_was(add, log):
     assert log.destinations.get("there").reserved is None
 
 
-def test_what_is_reserved_and_then_forgotten_is_passed_over(add, log):
+def test_reserved_events_that_were_forgotten_are_skipped(add, log):
     forward = add(5)
     log.destinations.reserve(log.destinations.get("there").id, 3)
     log.people.forget(log.people.find("1"))
@@ -260,13 +267,15 @@ def test_what_is_reserved_and_then_forgotten_is_passed_over(add, log):
     assert log.destinations.get("there").reserved is None
 
 
-def test_a_batch_has_no_more_bytes_than_the_kind_takes_but_one_event(add, log):
+def test_a_batch_has_at_most_the_bytes_of_its_kind(add, log):
+    """One larger event is a batch of its own."""
+
     class Small(Scripted):
         max_bytes = 250
 
-    events = [event(1), event(2), event(3, text="x" * 1000), event(4)]
+    appended = [call(1), call(2), call(3, text="x" * 1000), call(4)]
     kind = Small()
-    assert add(events=events)(kind) is True
+    assert add(appended=appended)(kind) is True
     assert kind.tries == [[1, 2], [3], [4]]
 
 
@@ -277,14 +286,14 @@ class StopsWhenIdle(threading.Event):
 
 
 class Waiting(Scripted):
-    """Waits for eight events, or until they are old."""
+    """A destination that waits for eight events, or until they are old."""
 
     max_wait_seconds = 3600.0
 
 
 @pytest.fixture
 def forward_until_idle(add, log):
-    """Return a function that forwards by a kind until there is nothing to do at the moment."""
+    """Return a function that forwards until there is nothing to do."""
 
     def forward(kind):
         Forwarder(log, "there", stop=StopsWhenIdle(), open_deliverer=lambda url: kind).run()
@@ -292,14 +301,14 @@ def forward_until_idle(add, log):
     return forward
 
 
-def test_events_wait_until_the_oldest_is_old_or_they_are_enough(add, log, forward_until_idle):
+def test_events_wait_until_they_are_old_or_enough(add, log, forward_until_idle):
     kind, now = Waiting(), eventlog.times.now()
-    add(events=[event(n)._replace(received_at=now) for n in range(1, 10)])
+    add(appended=events(9, received_at=now))
     forward_until_idle(kind)
-    log.append([event(10)._replace(received_at=now)])
+    log.append([event(10, received_at=now)])
     forward_until_idle(kind)
     assert kind.tries == [[1, 2, 3, 4, 5, 6, 7, 8]]
-    log.append([event(11)._replace(received_at=AT)])
+    log.append([event(11)])
     forward_until_idle(kind)
     assert kind.tries[1:] == [[9, 10, 11]]
 
@@ -307,14 +316,14 @@ def test_events_wait_until_the_oldest_is_old_or_they_are_enough(add, log, forwar
 FUTURE = "2999-01-01T00:00:00.000Z"
 
 
-def test_an_event_stamped_in_the_future_holds_back_none_behind_it(add, log, forward_until_idle):
+def test_an_event_from_the_future_does_not_delay_others(add, log, forward_until_idle):
     kind = Waiting()
-    add(events=[event(1)._replace(received_at=FUTURE), event(2)])
+    add(appended=[event(1, received_at=FUTURE), event(2)])
     forward_until_idle(kind)
     assert kind.tries == [[1, 2]]
 
 
-def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(add, log):
+def test_events_from_the_future_wait_by_the_forwarders_clock(add, log):
     class StopsWhenDelivered(Waiting):
         max_wait_seconds = 0.2
 
@@ -324,19 +333,19 @@ def test_events_that_are_all_stamped_in_the_future_wait_by_the_forwarders_clock(
 
     stop, kind = threading.Event(), StopsWhenDelivered()
     threading.Timer(20, stop.set).start()
-    add(events=[event(1)._replace(received_at=FUTURE)])
+    add(appended=[event(1, received_at=FUTURE)])
     Forwarder(log, "there", stop=stop, open_deliverer=lambda url: kind).run()
     assert kind.tries == [[1]]
 
 
 @pytest.mark.parametrize("ahead", [1, 5, 63, 700])
-def test_events_stamped_in_the_future_hide_no_age(add, log, ahead):
-    """As a clock leaves them that was ahead for a while, and stepped back."""
-    add(events=[event(n)._replace(received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
+def test_events_from_the_future_hide_no_older_event(add, log, ahead):
+    """A clock that was ahead and stepped back leaves such events."""
+    add(appended=[event(n, received_at=FUTURE if n <= ahead else AT) for n in range(1, 1001)])
     assert log.destinations.progress()[0].oldest == AT
 
 
-def test_delays_grow_to_five_minutes_and_heed_what_was_asked():
+def test_delays_grow_and_respect_retry_after():
     assert 0.5 <= delay(1) <= 1
     assert 8 <= delay(5) <= 16
     assert 150 <= delay(50) <= 300
@@ -371,20 +380,32 @@ def test_secrets_in_urls_are_not_shown(url, shown):
         ("webhook+http:///path", "it names no host"),
     ],
 )
-def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
+def test_an_invalid_url_is_rejected_with_a_reason(url, sentence):
     with pytest.raises(eventlog.NotPossible, match=sentence):
         open_deliverer(url)
 
 
 def test_a_secret_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "a/b+c&d#e")
-    kind = open_deliverer("https://${SECRET_KEY}@host/v1/batch?a=${SECRET_KEY}")
-    assert kind._headers["Authorization"] == "Basic " + base64.b64encode(b"a/b+c&d#e:").decode()
-    assert kind._poster.url == "https://host/v1/batch?a=a%2Fb%2Bc%26d%23e"
+    requests = []
+
+    def serve(connection, request):
+        requests.append(request)
+        connection.sendall(answer(200))
+
+    with receiving(serve) as port:
+        kind = open_deliverer(f"http://${{SECRET_KEY}}@127.0.0.1:{port}/v1/batch?a=${{SECRET_KEY}}")
+        kind.deliver([stored_event(1)])
+        kind.close()
+    assert requests[0].startswith(b"POST /v1/batch?a=a%2Fb%2Bc%26d%23e HTTP/1.1\r\n")
+    assert b"\r\nAuthorization: Basic " + base64.b64encode(b"a/b+c&d#e:") + b"\r\n" in requests[0]
+
+
+def test_the_kind_of_a_url_is_found():
     assert find_kind("archive+s3://bucket/prefix") == "archive"
 
 
-def test_a_log_that_cannot_say_who_is_delivered_to_is_asked_again(log, path, monkeypatch):
+def test_the_destinations_of_an_unavailable_log_are_read_again(log, path, monkeypatch):
     class Stop(threading.Event):
         def wait(self, timeout=None):
             return self.is_set()

@@ -47,5 +47,10 @@ def test_a_part_imports_only_from_floors_below(part):
 
 
 @pytest.mark.parametrize("library", ["flask", "gevent", "gunicorn", "marshmallow", "werkzeug"])
-def test_the_event_log_needs_no_web(library):
+def test_the_event_log_imports_no_web_library(library):
     assert library not in {name for path in files_of("eventlog") for name in imports_of(path)}
+
+
+def test_the_event_log_names_no_command():
+    files = [*files_of("eventlog"), *(PROJECT / "eventlog").rglob("*.sql")]
+    assert [path.name for path in files if "flask " in path.read_text()] == []

@@ -1,14 +1,14 @@
-"""The Nth write to the disk fails, for N = 1, 2, 3 and so on until none is left that could: the log loses nothing."""
+"""The log loses nothing if any single write to the disk fails, or all from that one on."""
 
 import json
 from contextlib import suppress
 
 import apsw
 import pytest
+from factories import event, rejection
 
 import eventlog
 
-AT = "2015-11-10T00:45:23.412Z"
 PAYLOAD = json.dumps("x" * 9000)  # some pages
 
 ERRORS = {
@@ -20,7 +20,7 @@ ERRORS = {
 
 
 class Disk(apsw.VFS):
-    """The system's files, until `failing` calls have been made that change them; then one fails, or all do."""
+    """The system's files. After `failing` calls that change them, one call or every call fails."""
 
     def __init__(self):
         self.system = apsw.vfs_names()[0]
@@ -38,7 +38,7 @@ class Disk(apsw.VFS):
         return File(self, name, flags)
 
     def passes(self, call):
-        """Count a call, and raise where it is to fail."""
+        """Count a call, and raise an error if it should fail."""
         if self.failing is None:
             return
         self.failing -= 1
@@ -59,12 +59,12 @@ class File(apsw.VFSFile):
         try:
             self._disk.passes("write")
         except apsw.Error:
-            super().xWrite(data[: len(data) // 2], offset)  # what a disk may do
+            super().xWrite(data[: len(data) // 2], offset)  # as a disk may do
             raise
         super().xWrite(data, offset)
 
     def xSync(self, flags):
-        self._disk.passes("sync")  # and that is all: the machine does not crash, and it takes long
+        self._disk.passes("sync")  # a real sync is slow, and only a crash would need it
 
     def xTruncate(self, size):
         self._disk.passes("truncate")
@@ -80,7 +80,7 @@ def disk():
 
 @pytest.fixture(params=["while others write", "by a commit"])
 def checkpoints(request, monkeypatch):
-    """Let events be brought from the write-ahead log into the file all the time."""
+    """Let every commit lead to a checkpoint."""
     if request.param == "while others write":
         monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 4)
         monkeypatch.setattr("eventlog.checkpoint.RETRY_PAGES", 1)
@@ -89,19 +89,18 @@ def checkpoints(request, monkeypatch):
 
 
 def append_some(log, acknowledged):
-    """Append events, one of them again and again, and refused bodies."""
+    """Append events, one of them repeatedly, and rejections."""
     for number in range(4):
         ids = [f"{number}-{part}" for part in range(2)] + ["again"]
-        events = [eventlog.Event("example", each, "track", "1", None, "Posted", AT, AT, PAYLOAD) for each in ids]
-        rejected = eventlog.Rejection("example", AT, "/v1/track", "invalid_json", "no", "[]", b"%d" % number, False)
+        events = [event(each, payload=PAYLOAD) for each in ids]
         with suppress(eventlog.Unavailable):
-            log.append(events, [rejected])
+            log.append(events, [rejection(b"%d" % number)])
             acknowledged.update(ids)
 
 
 @pytest.mark.parametrize("is_full", [False, True], ids=["error", "full"])
 @pytest.mark.parametrize("stays", [False, True], ids=["once", "from then on"])
-def test_what_is_acknowledged_is_stored_whichever_write_fails(tmp_path, disk, checkpoints, stays, is_full):
+def test_acknowledged_events_survive_any_failed_write(tmp_path, disk, checkpoints, stays, is_full):
     number, has_failed = 0, True
     while has_failed:
         number += 1
@@ -119,7 +118,7 @@ def test_what_is_acknowledged_is_stored_whichever_write_fails(tmp_path, disk, ch
 
 
 def check(path, acknowledged):
-    """What was acknowledged is stored; sent again, everything is, and once; the counts are those of the rows."""
+    """Check that acknowledged events are stored. Send all again, and check that each is stored and counted once."""
     log = eventlog.EventLog(path)
     stored = [each.message_id for each in log.reader.read_after(0)]
     assert acknowledged <= set(stored)

@@ -1,4 +1,4 @@
-"""Kafka takes each user's events in order, and says which it does not take. The cluster is librdkafka's own mock."""
+"""Kafka gets each user's events in order and names those that it rejects, in librdkafka's mock cluster."""
 
 import json
 import threading
@@ -7,17 +7,16 @@ from contextlib import contextmanager
 import pytest
 from broker import Topic
 from confluent_kafka import Producer
+from factories import event, stored_event
 from service import wait_until
 
 import eventlog
 from forwarding import Forwarder, Outcome, RetryLater, kafka, open_deliverer
 
-AT = "2015-11-10T00:45:23.412Z"
-
 
 @contextmanager
 def cluster(**settings):
-    """Three brokers, which live as long as the client that they are a part of."""
+    """Run three brokers, which live as long as their client."""
     with Producer({"test.mock.num.brokers": 3} | settings) as owner:
         brokers = owner.list_topics(timeout=10).brokers.values()
         yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
@@ -31,14 +30,14 @@ def brokers():
 
 @pytest.fixture(scope="module")
 def slow_brokers():
-    """Brokers that take their time for each answer."""
+    """Brokers that answer slowly."""
     with cluster(**{"test.mock.broker.rtt": 50}) as brokers:
         yield brokers
 
 
 @pytest.fixture
 def open_topic():
-    """Return a function that opens a topic to deliver to."""
+    """Return a function that opens a topic, and closes it after the test."""
     opened = []
 
     def open(url):
@@ -56,9 +55,7 @@ def events(*numbers, text=""):
     for number in numbers:
         user, anonymous = (None, "0") if number % 3 == 0 else (str(number % 3), None)
         payload = json.dumps({"messageId": str(number), "text": text})
-        made.append(
-            eventlog.StoredEvent(number, "example", str(number), "track", user, anonymous, "e", AT, AT, payload)
-        )
+        made.append(stored_event(number, user_id=user, anonymous_id=anonymous, payload=payload))
     return made
 
 
@@ -90,8 +87,7 @@ def test_a_user_is_the_key_and_the_event_the_value(brokers, open_topic):
 
 
 def test_a_log_is_forwarded_once_and_in_order(brokers, log):
-    stored = [eventlog.Event("example", *event[2:8], AT, event.payload) for event in events(*range(1, 5001))]
-    log.append(stored)
+    log.append([event(n, user_id=str(n % 3)) for n in range(1, 5001)])
     log.destinations.add("kafka", f"kafka://{brokers}/whole", (), (), 0)
     assert Forwarder(log, "kafka", stop=threading.Event(), once=True).run() is True
     records = read(brokers, "whole")
@@ -99,7 +95,7 @@ def test_a_log_is_forwarded_once_and_in_order(brokers, log):
     assert all(numbers(records, key) == sorted(numbers(records, key)) for key in "012")
 
 
-def test_an_event_larger_than_a_message_may_be_is_refused_alone(brokers, open_topic):
+def test_an_event_above_the_message_limit_is_rejected_alone(brokers, open_topic):
     kind = open_topic(f"kafka://{brokers}/limited?message.max.bytes=2000")
     settled = kind.deliver([*events(1), *events(2, text="x" * 2000), *events(3)])
     assert list(settled.rejected) == [1]
@@ -107,7 +103,7 @@ def test_an_event_larger_than_a_message_may_be_is_refused_alone(brokers, open_to
     assert sorted(record.headers["messageId"] for record in read(brokers, "limited")) == ["1", "3"]
 
 
-def test_what_is_not_acknowledged_in_time_is_waited_for_and_not_sent_again(slow_brokers, open_topic, monkeypatch):
+def test_a_late_acknowledgement_is_awaited_without_a_resend(slow_brokers, open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.01)
     kind = open_topic(f"kafka://{slow_brokers}/slow")
     for batch in (events(1, 2, 3), events(4, 5, 6)):
@@ -116,7 +112,7 @@ def test_what_is_not_acknowledged_in_time_is_waited_for_and_not_sent_again(slow_
     assert len(read(slow_brokers, "slow")) == 6
 
 
-def test_another_batch_takes_the_place_of_one_under_way(slow_brokers, open_topic, monkeypatch):
+def test_a_batch_follows_one_that_is_unacknowledged(slow_brokers, open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.01)
     kind = open_topic(f"kafka://{slow_brokers}/changed")
     wait_until(lambda: is_delivered(kind, events(1, 4)))
@@ -126,7 +122,7 @@ def test_another_batch_takes_the_place_of_one_under_way(slow_brokers, open_topic
     assert list(dict.fromkeys(found)) == [1, 4, 7, 10, 13]
 
 
-def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkeypatch):
+def test_unreachable_brokers_are_retried_with_the_reason(open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.5)
     with pytest.raises(RetryLater, match=r"2 of 2 events are not acknowledged.*Connection refused"):
         open_topic("kafka://127.0.0.1:1/topic").deliver(events(1, 2))
@@ -147,12 +143,12 @@ def test_where_nobody_listens_it_is_for_later_with_the_reason(open_topic, monkey
         ("kafka://127.0.0.1:1/topic?on_delivery=1", "callable"),
     ],
 )
-def test_a_wrong_url_is_refused_with_a_sentence(url, sentence):
+def test_an_invalid_url_is_rejected_with_a_reason(url, sentence):
     with pytest.raises(eventlog.NotPossible, match=sentence):
         open_deliverer(url)
 
 
-def test_what_a_guarantee_rests_on_cannot_be_set_by_another_name(open_topic, monkeypatch):
+def test_a_guarantee_cannot_be_weakened_by_an_alias(open_topic, monkeypatch):
     monkeypatch.setattr(kafka, "ACKNOWLEDGE_SECONDS", 0.5)
     with pytest.raises(RetryLater, match="2 of 2 events are not acknowledged"):
         open_topic("kafka://127.0.0.1:1/topic?message.timeout.ms=10").deliver(events(1, 2))

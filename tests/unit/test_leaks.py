@@ -1,4 +1,4 @@
-"""Nothing that is closed leaves a descriptor, a thread or a file behind, whether it worked or failed."""
+"""A closed object leaves no descriptor, thread or file behind, even after a failure."""
 
 import fcntl
 import inspect
@@ -16,6 +16,7 @@ import apsw
 import click
 import pytest
 from confluent_kafka import Producer
+from factories import damage_index, dead_letters, event, events, new_log, rejection
 from fake_runtime import FakeRuntime
 from recording import Recorder
 
@@ -26,15 +27,12 @@ from config import Config
 from eventlog import NotPossible, Unavailable
 from forwarding.urls import KIND_BY_SCHEME
 
-AT = "2015-11-10T00:45:23.412Z"
-EVENT = eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, '{"event":"Posted"}')
-NEW = EVENT._replace(message_id="2")
-REJECTED = eventlog.Rejection("example", AT, "/v1/track", "invalid_json", "no", "[]", b"no", False)
+EVENT, NEW, REJECTED = event("1"), event("2"), rejection()
 FAILURES = (Unavailable, NotPossible, OSError)
 
 
 def held():
-    """Return what this process holds open: descriptors by target, Python's threads, and those of libraries."""
+    """Return the open descriptors, by target, and the threads of this process."""
     found = Counter(map(str, threading.enumerate()))
     found.update(f"thread {id}" for id in os.listdir("/proc/self/task"))
     for descriptor in os.listdir("/proc/self/fd"):
@@ -45,10 +43,10 @@ def held():
 
 @pytest.fixture
 def leaves_nothing(tmp_path):
-    """Return a function that calls `use` with the path of a log in an empty folder, and checks what that leaves.
+    """Return a function that calls `use` with a path in an empty folder, and checks what it leaves.
 
-    The first call lets libraries open what they keep for good. A failure is kept until the check, because its
-    traceback keeps objects alive that would be closed by chance otherwise.
+    In the first call, libraries open what they keep open. A failure is kept until the check, because its
+    traceback keeps objects alive that would otherwise be closed by chance.
     """
 
     def check(use, files=("tracklog.db", "tracklog.db-queue")):
@@ -68,7 +66,7 @@ def leaves_nothing(tmp_path):
 
 
 def outcome_of(call):
-    """Return what a call returns, or how it fails."""
+    """Return the result of a call, or its failure."""
     try:
         return call()
     except FAILURES as failure:
@@ -80,19 +78,14 @@ def make_log(tmp_path_factory):
     """Return a function that makes a log with one of everything."""
     made = str(tmp_path_factory.mktemp("made") / "tracklog.db")
     folder = tmp_path_factory.mktemp("archive")
-    eventlog.create(made)
-    with closing(eventlog.EventLog(made)) as log:
-        log.sources.add("example", "ILoveData123")
+    with closing(new_log(made)) as log:
         log.append([EVENT], [REJECTED])
         log.destinations.add("there", f"archive+file://{folder}", [], [], 0)
-        (event,) = log.reader.read_after(0)
-        log.destinations.advance(
-            log.destinations.get("there").id, 0, 0, [eventlog.DeadLetter(event, "400", "no", 1, AT)]
-        )
+        log.destinations.advance(log.destinations.get("there").id, 0, 0, dead_letters(log.reader.read_after(0)))
     return lambda path: shutil.copy(made, path)
 
 
-# What happens to a log before it is opened
+# Situations in which a log is opened
 
 
 def nothing(path):
@@ -153,6 +146,10 @@ CALLS = {
     "sources.all": lambda log: log.sources.all(),
     "sources.add": lambda log: log.sources.add("website"),
     "sources.set_enabled": lambda log: log.sources.set_enabled("example", False),
+    "sources.all_keys": lambda log: log.sources.all_keys(),
+    "sources.add_key": lambda log: log.sources.add_key("example"),
+    "sources.retire_key": lambda log: log.sources.retire_key("example", log.sources.add_key("example").id),
+    "sources.remove": lambda log: log.sources.remove(log.sources.add("typo").name),
     "rejections.get": lambda log: log.rejections.get(1),
     "rejections.last": lambda log: log.rejections.last(1),
     "rejections.ids": lambda log: log.rejections.ids(),
@@ -216,14 +213,15 @@ def test_creating_and_migrating_leave_nothing(leaves_nothing, make_log, situatio
     leaves_nothing(use)
 
 
-def test_a_log_that_cannot_be_made_leaves_nothing_but_an_empty_file_and_its_queue(leaves_nothing, monkeypatch):
+def test_a_failed_create_leaves_only_an_empty_file(leaves_nothing, monkeypatch):
+    """The queue's file is left too."""
     monkeypatch.setattr("eventlog.schema.MIGRATIONS", ["0001_initial.sql", "missing.sql"])
     assert isinstance(leaves_nothing(eventlog.create), Unavailable)
 
 
 @contextmanager
 def busy(path):
-    """Hold up every writer."""
+    """Block every writer."""
     with open(path + "-queue", "w") as queue:
         fcntl.flock(queue, fcntl.LOCK_EX)
         yield
@@ -231,7 +229,7 @@ def busy(path):
 
 @contextmanager
 def read(path):
-    """Hold up whatever needs the log for itself."""
+    """Block every process that needs the log for itself."""
     with closing(apsw.Connection(path)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT * FROM events").fetchall()
@@ -247,7 +245,7 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.parametrize(("call", "others"), [("append", busy), ("people.forget", busy), ("people.forget", read)])
-def test_a_log_that_others_hold_up_leaves_nothing(leaves_nothing, make_log, impatient, call, others):
+def test_a_log_that_others_block_leaves_nothing(leaves_nothing, make_log, impatient, call, others):
     def use(path):
         make_log(path)
         with others(path), closing(eventlog.EventLog(path)) as log:
@@ -261,16 +259,18 @@ def fail(*_):
 
 
 @pytest.mark.parametrize("cause", ["it exists", "no folder", "the disk is full", "it is broken"])
-def test_a_failed_backup_leaves_nothing(leaves_nothing, make_log, monkeypatch, cause):
+def test_a_failed_backup_leaves_nothing(leaves_nothing, make_log, cause):
     def use(path):
         make_log(path)
         target = {"it exists": path, "no folder": path + "/copy"}.get(cause, path + "-copy")
-        with closing(eventlog.EventLog(path)) as log, monkeypatch.context() as patch:
-            if cause == "it is broken":
-                patch.setattr("eventlog.backup._last_id", lambda connection: id(connection))
+        if cause == "it is broken":
+            damage_index(path)
+        with closing(eventlog.EventLog(path)) as log:
             return log.back_up(target, fail if cause == "the disk is full" else nothing_to_report)
 
-    assert isinstance(leaves_nothing(use), FAILURES)
+    failure = leaves_nothing(use)
+    assert isinstance(failure, FAILURES)
+    assert cause != "it is broken" or "The copy is broken" in str(failure)
 
 
 def nothing_to_report(done, pages):
@@ -317,7 +317,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server():
-    """A destination that answers with its `status`, or closes the connection where that is None."""
+    """A destination that answers with its `status`, or closes the connection if that is None."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -349,7 +349,7 @@ def test_every_kind_of_destination_is_tried_here():
 
 @pytest.fixture
 def url(tmp_path, server, request, monkeypatch):
-    """Return the URL of a destination of a kind, at which deliveries have an outcome."""
+    """Return a function that returns the URL of a destination with a kind and an outcome."""
     monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda self, seconds: None)
     monkeypatch.setattr("forwarding.kafka.ACKNOWLEDGE_SECONDS", 0.05)
 
@@ -395,7 +395,7 @@ def test_forwarders_that_end_together_leave_nothing(leaves_nothing, make_log, ur
         stop = threading.Event()
         with closing(eventlog.EventLog(path)) as log:
             log.destinations.remove("there")
-            log.append([EVENT._replace(message_id=str(number)) for number in range(20)])
+            log.append(events(20))
             for number, kind in enumerate(URLS):
                 log.destinations.add(f"there{number}", url(kind, "taken"), [], [], 0)
         return forwarding.forward(path, [], stop=stop, once=once, report=lambda advanced: once or stop.set())
@@ -428,7 +428,7 @@ def test_a_wrong_url_leaves_nothing(leaves_nothing, url):
     assert isinstance(leaves_nothing(lambda path: forwarding.open_deliverer(url)), NotPossible)
 
 
-def test_a_destination_that_cannot_even_be_closed_leaves_nothing(leaves_nothing, make_log):
+def test_a_destination_that_fails_to_close_leaves_nothing(leaves_nothing, make_log):
     class Broken(Recorder):
         def close(self):
             raise OSError("closed by others")
@@ -450,6 +450,8 @@ ARGUMENTS = {
     "sources list": [],
     "sources disable": ["example"],
     "sources enable": ["example"],
+    "sources rotate": ["example"],
+    "sources remove": ["example"],
     "events tail": [],
     "events stats": [],
     "events export": [],
@@ -484,7 +486,7 @@ def test_every_command_is_run_here(app):
 
 @pytest.fixture
 def signals():
-    """Put back the handlers of signals that a command sets for its process."""
+    """Restore the signal handlers that a command sets for its process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in handlers.items():

@@ -1,4 +1,4 @@
-"""GET /metrics: what the log has counted, and what processes have."""
+"""GET /metrics shows the counts of the log and of the workers."""
 
 import os
 import re
@@ -11,28 +11,23 @@ from pathlib import Path
 import apsw
 import pytest
 import yaml
+from factories import TRACK, dead_letters, event, events
 from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 
 import errors
-import eventlog
 from app import create_app
 from eventlog.database import Database
 from telemetry import metrics
 
 PROJECT = Path(__file__).parents[2]
 MONITOR = (PROJECT / "docs" / "monitor.md").read_text()
-LONG_AGO = "2015-11-10T00:45:23.412Z"
-EVENT = {"userId": "1", "event": "Added File", "messageId": "1"}
-
-
-def event(message_id="1"):
-    return eventlog.Event("example", message_id, "track", "1", None, "e", LONG_AGO, LONG_AGO, "{}")
+EVENT = TRACK | {"messageId": "1"}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder where processes count."""
+    """The folder for the counts of workers."""
     return str(tmp_path / "metrics")
 
 
@@ -47,14 +42,14 @@ def no_folder_of_another_test(monkeypatch):
 
 @pytest.fixture
 def shared(app, folder):
-    """The app's metrics, as they are in a worker."""
+    """The app's metrics, set up like in a worker."""
     app.extensions["metrics"].start_counting(folder)
     return app.extensions["metrics"]
 
 
 @pytest.fixture
 def scrape(client):
-    """Return a function that asks for all samples: (name, *values of the labels by the labels' names) -> value."""
+    """Return a function that returns all samples as (name, *label values) -> value."""
 
     def scrape():
         response = client.get("/metrics")
@@ -72,10 +67,10 @@ def of(samples, prefix):
     return {key: value for key, value in samples.items() if key[0].startswith(prefix)}
 
 
-# Of the log
+# Metrics of the log
 
 
-def test_events_are_told_as_the_log_has_counted_them(post, scrape):
+def test_metrics_of_events_are_the_counts_of_the_log(post, scrape):
     post("/v1/track", EVENT)
     post("/v1/track", EVENT)
     post("/v1/page", {"userId": "1", "messageId": "2"})
@@ -91,7 +86,7 @@ def test_events_are_told_as_the_log_has_counted_them(post, scrape):
     }
 
 
-def test_counts_of_events_outlive_the_events_and_the_process(post, scrape, settings, path):
+def test_metrics_of_events_outlive_events_and_processes(post, scrape, settings, path):
     post("/v1/track", EVENT)
     before = of(scrape(), "tracklog_events_")
     connection = apsw.Connection(path)
@@ -104,14 +99,11 @@ def test_counts_of_events_outlive_the_events_and_the_process(post, scrape, setti
     other.extensions["eventlog"].close()
 
 
-def test_destinations_are_told_by_how_far_they_are(log, scrape):
-    log.append([event(str(n)) for n in range(10)])
+def test_metrics_show_the_progress_of_destinations(log, scrape):
+    log.append(events(10))
     log.destinations.add("all", "https://host.example/", (), (), 10)
     log.destinations.add("behind", "https://host.example/", (), (), 0)
-    stored = log.reader.read_after(0)
-    log.destinations.advance(
-        log.destinations.get("behind").id, 4, 3, [eventlog.DeadLetter(stored[3], "bad_request", "no", 1, LONG_AGO)]
-    )
+    log.destinations.advance(log.destinations.get("behind").id, 4, 3, dead_letters(log.reader.read_after(3)[:1]))
     log.destinations.note_failure(log.destinations.get("behind").id, "no connection")
     told = of(scrape(), "tracklog_destination_")
     assert told.pop(("tracklog_destination_oldest_waiting_seconds", "behind")) > 10 * 365 * 86_400
@@ -128,8 +120,8 @@ def test_destinations_are_told_by_how_far_they_are(log, scrape):
     }
 
 
-def test_events_that_are_gone_are_no_backlog(log, scrape, path):
-    log.append([event(str(n)) for n in range(10)])
+def test_deleted_events_are_not_in_the_backlog(log, scrape, path):
+    log.append(events(10))
     log.destinations.add("behind", "https://host.example/", (), (), 0)
     connection = apsw.Connection(path)
     connection.execute("DELETE FROM events WHERE id <= 7")
@@ -139,7 +131,7 @@ def test_events_that_are_gone_are_no_backlog(log, scrape, path):
     assert scrape()["tracklog_destination_backlog_events", "behind"] == 0
 
 
-def test_the_disk_is_told(log, path, scrape):
+def test_metrics_show_the_disk(log, path, scrape):
     log.append([event()])
     told = scrape()
     assert told["tracklog_log_bytes",] == os.path.getsize(path)
@@ -148,7 +140,7 @@ def test_the_disk_is_told(log, path, scrape):
 
 
 @pytest.mark.parametrize("trouble", ["moved", "folder gone", "foreign"])
-def test_a_log_in_trouble_is_told_beside_what_processes_have_counted(shared, log, path, post, scrape, trouble):
+def test_an_unavailable_log_leaves_the_workers_metrics(shared, log, path, post, scrape, trouble):
     post("/v1/track", EVENT)
     assert scrape()["tracklog_log_available",] == 1
     if trouble == "folder gone":
@@ -194,10 +186,10 @@ def test_a_scrape_scans_no_table_that_grows(log, scrape, query, monkeypatch):
     }
 
 
-# Of processes
+# Metrics of the workers
 
 
-def test_requests_are_told_by_route_and_status(shared, client, post, scrape):
+def test_requests_are_counted_by_route_and_status(shared, client, post, scrape):
     for url in ("/v1/track", "/v1/track/", "/v1/t"):
         post(url, EVENT)
     post("/v1/track", {"userId": "1"})
@@ -216,7 +208,7 @@ def test_requests_are_told_by_route_and_status(shared, client, post, scrape):
     }
 
 
-def test_what_has_no_route_is_told_as_one(shared, client, scrape):
+def test_requests_without_a_route_are_counted_together(shared, client, scrape):
     for path in ("/", "/a", "/b/c", "/v1//track", "/v1/pixel/a/b"):
         client.get(path)
     client.post("/healthz")
@@ -227,7 +219,7 @@ def test_what_has_no_route_is_told_as_one(shared, client, scrape):
 
 
 @pytest.mark.parametrize("hook", ["before_request", "after_request"])
-def test_a_request_that_fails_is_told(app, shared, client, scrape, hook):
+def test_a_failing_request_is_counted(app, shared, client, scrape, hook):
     fails = [True]
 
     def fail(response=None):
@@ -242,7 +234,7 @@ def test_a_request_that_fails_is_told(app, shared, client, scrape, hook):
     assert key[2] != "200"
 
 
-def test_how_long_requests_and_commits_take_is_told(shared, post, scrape, monkeypatch):
+def test_requests_and_commits_are_timed(shared, post, scrape, monkeypatch):
     for n in range(3):
         post("/v1/track", EVENT | {"messageId": str(n)})
     post("/v1/batch", {"batch": [EVENT | {"type": "track", "messageId": str(n)} for n in range(7)] + [1]})
@@ -256,7 +248,7 @@ def test_how_long_requests_and_commits_take_is_told(shared, post, scrape, monkey
     assert buckets == [3, 3, 3, 4, 4]
 
 
-def test_a_commit_that_fails_is_not_told(shared, post, scrape, path):
+def test_a_failed_commit_is_not_counted(shared, post, scrape, path):
     post("/v1/track", EVENT)
     os.rename(path, path + ".away")
     assert post("/v1/track", EVENT)[0] == 503
@@ -290,7 +282,9 @@ def end(process):
     process.communicate()
 
 
-def test_processes_are_added_up_and_one_that_was_killed_is_counted_on_by_the_next(shared, folder, scrape):
+def test_the_counts_of_all_processes_are_added_up(shared, folder, scrape):
+    """The next process continues the files of one that was killed."""
+
     def told():
         samples = scrape()
         return samples["tracklog_requests_total", "/v1/track", "200"], samples[
@@ -338,7 +332,7 @@ def test_threads_lose_no_count(shared, folder, scrape):
     assert (samples["tracklog_commit_seconds_count",], samples["tracklog_commit_seconds_sum",]) == (80_000, 20_000)
 
 
-def test_every_route_with_every_status_has_room(app, folder):
+def test_the_file_has_room_for_every_route_and_status(app, folder):
     tally = new_tally(folder)
     routes = {rule.rule for rule in app.url_map.iter_rules()} | {metrics.UNMATCHED_ROUTE}
     statuses = {status for status, _ in errors.CODES.values()} | {200, 204, 500}
@@ -347,13 +341,14 @@ def test_every_route_with_every_status_has_room(app, folder):
     assert os.path.getsize(f"{folder}/counter_0.db") == metrics.METRICS_FILE_BYTES
 
 
-def test_files_are_on_disk_before_they_are_written_through_memory(folder):
+def test_metrics_files_are_allocated_on_disk(folder):
+    """A write through memory to a file with holes kills the process if the disk is full."""
     new_tally(folder)
     for kind in ("counter", "histogram"):
         assert os.stat(f"{folder}/{kind}_0.db").st_blocks * 512 >= metrics.METRICS_FILE_BYTES
 
 
-def test_a_worker_that_cannot_have_its_files_serves_uncounted(app, post, scrape, folder, caplog):
+def test_a_worker_without_metrics_files_still_serves(app, post, scrape, folder, caplog):
     Path(folder).write_text("in the way")
     app.extensions["metrics"].start_counting(folder)
     assert post("/v1/track", EVENT)[0] == 200
@@ -363,7 +358,7 @@ def test_a_worker_that_cannot_have_its_files_serves_uncounted(app, post, scrape,
     assert "this worker's requests and commits are not counted" in caplog.text
 
 
-def test_a_file_that_is_being_made_is_no_trouble(shared, folder, client, scrape):
+def test_an_incomplete_metrics_file_is_ignored(shared, folder, client, scrape):
     Path(folder, "counter_9.db").touch()
     Path(folder, "histogram_9.db").write_bytes(bytes(metrics.METRICS_FILE_BYTES))
     client.get("/healthz")
@@ -371,11 +366,10 @@ def test_a_file_that_is_being_made_is_no_trouble(shared, folder, client, scrape)
 
 
 @pytest.mark.parametrize("requests_before", [0, 1])
-def test_a_worker_serves_on_when_the_counts_are_deleted(shared, folder, client, scrape, requests_before):
+def test_a_worker_still_serves_after_its_counts_are_deleted(shared, folder, client, scrape, requests_before):
     for _ in range(requests_before):
         client.get("/healthz")
-    metrics.delete_counts(folder)
-    metrics.delete_counts(folder)
+    shutil.rmtree(folder)
     assert client.get("/healthz").status_code == client.get("/openapi.json").status_code == 200
     assert of(scrape(), "tracklog_requests_") == {}
     os.mkdir(folder)
@@ -393,17 +387,17 @@ def test_commands_count_nothing(runner, path, log, folder, monkeypatch):
     assert os.listdir(folder) == []
 
 
-# What is written of them
+# Documentation
 
 
 @pytest.fixture
 def families(shared, client):
-    """All metrics that there are: name -> what it means."""
+    """The names of all metrics with their meanings."""
     client.get("/healthz")
     return dict(re.findall(r"^# HELP (\S+) (.+)$", client.get("/metrics").text, re.MULTILINE))
 
 
-def test_every_metric_is_documented_with_its_labels_and_meaning(families, scrape, log, post):
+def test_every_metric_is_documented_with_its_labels(families, scrape, log, post):
     assert len(families) == len(metrics.LOG_METRICS) + 4
     labels = {name: labels for name, (_, labels, _) in metrics.LOG_METRICS.items()}
     labels["tracklog_requests_total"] = ("route", "status")
@@ -412,11 +406,11 @@ def test_every_metric_is_documented_with_its_labels_and_meaning(families, scrape
         assert f"| `{name}` | {named} | {meaning} |".replace("|  |", "| |") in MONITOR
 
 
-def test_no_metric_is_documented_that_there_is_not(families):
+def test_every_documented_metric_exists(families):
     assert set(re.findall(r"^\| `(tracklog_\w+)`", MONITOR, re.MULTILINE)) == set(families)
 
 
-def test_metrics_are_named_by_the_conventions(families, client):
+def test_metrics_are_named_by_convention(families, client):
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", client.get("/metrics").text, re.MULTILINE))
     assert set(kinds) == set(families)
     for name, kind in kinds.items():
@@ -425,7 +419,7 @@ def test_metrics_are_named_by_the_conventions(families, client):
         assert kind != "histogram" or name.endswith(("_seconds", "_events"))
 
 
-def test_every_alert_asks_for_metrics_that_there_are(families):
+def test_every_alert_uses_existing_metrics(families):
     rules = yaml.safe_load((PROJECT / "deploy" / "alerts.yml").read_text())["groups"][0]["rules"]
     asked = [name for rule in rules for name in re.findall(r"tracklog_\w+", rule["expr"])]
     assert len(asked) > 4

@@ -16,7 +16,7 @@ from eventlog import access, host_checks
 from telemetry import metrics
 
 PROJECT = Path(__file__).parents[2]
-SERVICE_USER = 12345  # has no name, and owns nothing else
+SERVICE_USER = 12345  # has no name and owns no other file
 EVENT = (
     '{"id":%d,"source":"example","event":{"type":"track","messageId":"%d","userId":"1","event":"Posted",'
     '"timestamp":"2015-11-10T00:00:00.000Z","receivedAt":"2015-11-10T00:45:23.412Z"}}'
@@ -33,7 +33,7 @@ def umask(request):
 
 @pytest.fixture
 def folder():
-    """The service's folder, on a path that every user can walk, which pytest's own is not."""
+    """The service's folder. Every user can reach it, unlike pytest's own folders."""
     with tempfile.TemporaryDirectory() as parent:
         os.chmod(parent, 0o755)
         folder = Path(parent, "log")
@@ -43,7 +43,7 @@ def folder():
 
 
 def run(folder, *arguments, user=None, input=None):
-    """Run a command on the log in the folder, in a process of its own, as another user if one is given."""
+    """Run a command on the log in the folder in another process, as another user if one is given."""
     ended = subprocess.run(
         [sys.executable, "-m", "flask", *map(str, arguments)],
         cwd=PROJECT,
@@ -68,7 +68,7 @@ def owners(folder):
     return {(path.stat().st_uid, path.stat().st_gid) for path in folder.rglob("*")}
 
 
-def test_a_new_log_is_for_its_owner_alone_whatever_the_umask(tmp_path, umask):
+def test_only_the_owner_can_read_a_new_log(tmp_path, umask):
     eventlog.create(str(tmp_path / "tracklog.db"))
     log = eventlog.EventLog(str(tmp_path / "tracklog.db"))
     log.sources.add("example")
@@ -99,12 +99,12 @@ def write(folder):
 
 
 @needs_root
-def test_a_log_that_root_creates_belongs_to_the_owner_of_its_folder(folder):
+def test_a_log_created_by_root_belongs_to_its_folders_owner(folder):
     write(folder)
 
 
 @needs_root
-def test_root_gives_back_a_side_file_that_it_left(folder):
+def test_root_returns_a_side_file_that_it_left(folder):
     write(folder)
     queue = folder / "tracklog.db-queue"
     os.chown(queue, 0, 0)
@@ -139,7 +139,7 @@ def test_the_files_of_metrics_have_the_mode_of_the_log(app, path, tmp_path, umas
 
 
 @needs_root
-def test_what_root_left_does_not_stop_the_service(folder, tmp_path):
+def test_files_left_by_root_do_not_stop_the_service(folder, tmp_path):
     """Each command that leaves a file runs as root first and then as the service."""
     for step, user in enumerate([None, SERVICE_USER], 1):
         (folder / f"archive-{step}").mkdir()
@@ -169,7 +169,7 @@ def used(folder):
 
 @contextmanager
 def as_service():
-    """Act as the service's user; the rights of root are back afterwards."""
+    """Act as the service's user, and as root again afterwards."""
     os.seteuid(SERVICE_USER)
     try:
         yield
@@ -178,7 +178,7 @@ def as_service():
 
 
 def refusal(folder):
-    """Return what the start says to the service's user."""
+    """Return the error that the start shows to the service's user."""
     with as_service(), pytest.raises(eventlog.Unusable) as refused:
         host_checks.check(str(folder / "tracklog.db"))
     return str(refused.value)
@@ -218,7 +218,7 @@ def test_the_start_says_which_mode_is_missing(used):
 
 
 @needs_root
-def test_the_command_that_the_start_names_helps(used):
+def test_the_command_that_the_start_names_works(used):
     for end in ("-queue", "-shm"):
         os.chown(used / f"tracklog.db{end}", 0, 0)
     subprocess.run(refusal(used).partition("Run as root: ")[2], shell=True, check=True)

@@ -1,4 +1,4 @@
-"""A power cut at any moment loses nothing that was acknowledged, and leaves every file whole.
+"""A power cut at any moment loses no acknowledged row, and leaves every file intact.
 
 Each scenario is recorded once and then cut at random moments. To repeat a failure, set POWER_LOSS_SEED to the seed
 that it shows.
@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -20,6 +20,7 @@ from zlib import crc32
 import apsw
 import pytest
 from disk_recorder import Recorder
+from factories import AT, SOURCE_ID, event, rejection
 from simulated_disk import cuts
 
 import eventlog
@@ -29,14 +30,13 @@ from forwarding import Forwarder, Outcome, open_deliverer
 from ingest.replay import replay
 
 SEED = os.environ.get("POWER_LOSS_SEED") or secrets.token_hex(4)
-AT = "2015-11-10T00:45:23.412Z"
 LATER = "2015-11-11T00:45:23.412Z"
 FORGOTTEN = "somebody-to-forget"
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Let checkpoints, spells and chunks come often; and spells end by a clock that is the same in each run."""
+    """Make checkpoints and chunks small, and let the same clock end spells in every run."""
     clock = count(monotonic(), 0.001)
     monkeypatch.setattr("eventlog.row_deletion.monotonic", lambda: next(clock))
     monkeypatch.setattr("eventlog.checkpoint.CHECKPOINT_PAGES", 12)
@@ -51,19 +51,21 @@ def small(monkeypatch):
 
 def payload(id):
     number = crc32(id.encode())
-    return json.dumps({"event": f"{id} " * (number % (900 if number % 5 == 0 else 90))})  # one in five up to some pages
+    return json.dumps(
+        {"event": f"{id} " * (number % (900 if number % 5 == 0 else 90))}
+    )  # one in five has up to some pages
 
 
-def event(id, user="1", at=AT):
-    return eventlog.Event("example", id, "track", user, None, "Posted", at, at, payload(id))
+def make_event(id, user="1", at=AT):
+    return event(id, user_id=user, timestamp=at, received_at=at, payload=payload(id))
 
 
 class Sender:
-    """Sends requests to a log, and notes on the disk when each was sent and when it was acknowledged."""
+    """A sender that notes on the disk when each request was sent and acknowledged."""
 
-    def __init__(self, path, disk):
+    def __init__(self, path, disk, add_source=lambda log: log.sources.add("example", SOURCE_ID)):
         self.log = eventlog.EventLog(str(path))
-        self.log.sources.add("example", "ILoveData123")
+        add_source(self.log)
         self._disk = disk
         self._requests = 0
 
@@ -71,9 +73,9 @@ class Sender:
         self._requests += 1
         ids = [f"{self._requests}.{number}" for number in range(count)]
         bodies = [f"{self._requests} {each}".encode() * 200 for each in refused]
-        rejected = [eventlog.Rejection("example", at, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
+        rejected = [rejection(body, received_at=at) for body in bodies]
         self._disk.note("sent", (ids, bodies))
-        self.log.append([event(id, user, at) for id in ids] + [event("0.0")], rejected)
+        self.log.append([make_event(id, user, at) for id in ids] + [make_event("0.0")], rejected)
         self._disk.note("stored", (ids, bodies))
         return ids
 
@@ -87,7 +89,7 @@ def noted(notes, word):
 
 
 def stored_in(log):
-    """Check that a log is whole, and return the messageIds in it by their events' ids."""
+    """Check that a log is intact, and return its messageIds by id."""
     assert log.reader.problems() == []
     events = log.reader.read_after(0, 1_000_000)
     stored = {each.id: each.message_id for each in events}
@@ -97,7 +99,7 @@ def stored_in(log):
 
 
 def check_log(path, notes, removed=frozenset()):
-    """Check that all that was acknowledged is in the log, but for `removed`, and that the log can be written to."""
+    """Check that the log has all acknowledged rows except `removed`, and can be written to."""
     eventlog.migrate(str(path))  # as each start does
     log = eventlog.EventLog(str(path))
     try:
@@ -110,14 +112,14 @@ def check_log(path, notes, removed=frozenset()):
         for ids, _ in sent:
             assert len(set(ids) & stored) in (0, len(ids)) or removed, "a request is stored in part"
         ids = [id for ids, _ in sent for id in ids]
-        assert log.append([event(id) for id in ids]) == [id not in stored for id in ids]
+        assert log.append([make_event(id) for id in ids]) == [id not in stored for id in ids]
         assert log.reader.problems() == []
     finally:
         log.close()
 
 
 class Ingest:
-    """Requests, checkpoints while others write, and last connections that close."""
+    """Requests arrive, checkpoints run while others write, and last connections close."""
 
     def record(self, place, disk):
         eventlog.create(str(place / "log.db"))
@@ -132,7 +134,7 @@ class Ingest:
 
 
 class CheckpointsOfCommits(Ingest):
-    """The same, where commits copy the WAL themselves."""
+    """The same, but commits copy the WAL themselves."""
 
     def record(self, place, disk):
         with pytest.MonkeyPatch.context() as patch:
@@ -160,7 +162,7 @@ class NewLog:
 
 
 class RollbackJournal(Ingest):
-    """A backup is put in place of the log of a service that runs: it has a rollback journal and no WAL."""
+    """A backup, which has a rollback journal, replaces the log of a running service."""
 
     def record(self, place, disk):
         eventlog.create(str(place / "log.db"))
@@ -185,7 +187,7 @@ class Migration:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
             eventlog.create(str(place / "log.db"))
-            sender = Sender(place / "log.db", disk)
+            sender = Sender(place / "log.db", disk, add_source_as_before)
             for _ in range(4):
                 sender.send(3)
         self.leave(sender, place / "log.db")
@@ -207,6 +209,11 @@ class Migration:
         check_log(place / "log.db", notes)
 
 
+def add_source_as_before(log):
+    with closing(apsw.Connection(log.path)) as connection:
+        connection.execute("INSERT INTO sources VALUES ('ILoveData123', 'example', 1, ?)", (AT,))
+
+
 class MigrationOfBackup(Migration):
     """A restored backup of the first version is migrated."""
 
@@ -222,7 +229,7 @@ class Replay:
         eventlog.create(str(place / "log.db"))
         sender = Sender(place / "log.db", disk)
         bodies = [json.dumps({"userId": "1", "event": "x" * 900, "properties": {"n": n}}).encode() for n in range(9)]
-        refused = [eventlog.Rejection("example", AT, "/v1/track", "c", "m", "[]", body, False) for body in bodies]
+        refused = [rejection(body) for body in bodies]
         sender.log.append([], refused)
         disk.prepare()
         for id in sender.log.rejections.ids():
@@ -246,7 +253,7 @@ class Replay:
 
 
 class Prune:
-    """Old events are removed while others come."""
+    """Old events are deleted while others arrive."""
 
     def record(self, place, disk):
         eventlog.create(str(place / "log.db"))
@@ -268,7 +275,7 @@ class Prune:
 
 
 class Forget:
-    """A person is forgotten; the bytes must not come back."""
+    """A person is forgotten, and the bytes must not come back."""
 
     def record(self, place, disk):
         eventlog.create(str(place / "log.db"))
@@ -277,7 +284,7 @@ class Forget:
         for _ in range(40):
             gone += sender.send(5) + sender.send(1, user=FORGOTTEN, at=LATER)
             sender.send(1, at=LATER)
-        sender.log.retention.prune(before=LATER)  # moves rows from page to page, which leaves copies behind
+        sender.log.retention.prune(before=LATER)  # moves rows between pages, which leaves copies
         disk.note("gone", gone)
         disk.prepare()
         sender.log.people.forget(sender.log.people.find(FORGOTTEN))
@@ -318,7 +325,7 @@ class Backup:
 
 
 class Delivery:
-    """Events are delivered to a destination, which refuses some for good, while others come."""
+    """Events are delivered to a destination, which rejects some, while others arrive."""
 
     max_events, max_bytes, max_wait_seconds, reserves_batches = 3, 1_000_000, 1.0, False
 
@@ -365,7 +372,7 @@ class Delivery:
 
 
 class Archive:
-    """Events are archived in a folder while others come."""
+    """Events are archived in a folder while others arrive."""
 
     def record(self, place, disk):
         (place / "archive").mkdir()
@@ -388,7 +395,7 @@ class Archive:
         try:
             stored, position = stored_in(log), log.destinations.get("archive").position
             assert {id for id in stored if id <= position} <= set(archived(place)), "archived events are lost"
-            log.append([event("new.0"), event("new.1")])  # which may not get into an object that was begun
+            log.append([make_event("new.0"), make_event("new.1")])  # must not get into an object that was started
             self.forward(place, log)
             assert sorted(archived(place)) == sorted(stored_in(log))
         finally:
@@ -409,7 +416,7 @@ SCENARIOS = [
 
 @contextmanager
 def synchronous(level):
-    """Let every connection have this level of PRAGMA synchronous, whatever it asks for."""
+    """Give every connection this level of PRAGMA synchronous."""
 
     def set_level(connection):
         connection.pragma("synchronous", level)
@@ -425,7 +432,7 @@ def synchronous(level):
 
 
 def cut_power(tmp_path, scenario, times, syncs_folders=True):
-    """Record a scenario, and check it as it may be found after each of `times` cuts."""
+    """Record a scenario, and check the disk after each of `times` cuts."""
     place = tmp_path / "recorded"
     place.mkdir()
     with Recorder(place, syncs_folders) as recorder:
@@ -436,10 +443,10 @@ def cut_power(tmp_path, scenario, times, syncs_folders=True):
         after.mkdir()
         disk.rebuild(after, rng)
         for wal in after.glob("*.db-wal"):
-            if rng.random() < 0.5:  # a -shm may be left, and says nothing
+            if rng.random() < 0.5:  # a -shm may be left, with any content
                 Path(f"{str(wal)[:-4]}-shm").write_bytes(rng.randbytes(32768))
         try:
-            with synchronous("off"):  # a check is faster so, and finds the same
+            with synchronous("off"):  # makes the check faster
                 scenario.check(after, disk.notes)
         except BaseException as failure:
             failure.add_note(f"POWER_LOSS_SEED={SEED}: {type(scenario).__name__}, cut {number} of {times}, in {after}")
@@ -457,7 +464,7 @@ def test_a_power_cut_loses_nothing(tmp_path, scenario, times):
     cut_power(tmp_path, scenario(), times)
 
 
-# The simulation must see a loss where there is one.
+# The simulation must find a loss.
 
 
 class IngestWithSynchronousNormal(Ingest):
@@ -466,12 +473,12 @@ class IngestWithSynchronousNormal(Ingest):
             super().record(place, disk)
 
 
-def test_it_finds_what_synchronous_normal_loses(tmp_path):
+def test_the_simulation_finds_a_loss_by_synchronous_normal(tmp_path):
     with pytest.raises(AssertionError, match="acknowledged events are lost"):
         cut_power(tmp_path, IngestWithSynchronousNormal(), 100)
 
 
 @pytest.mark.parametrize(("scenario", "lost"), [(Archive, "archived events are lost"), (Backup, "the backup is lost")])
-def test_it_finds_what_a_disk_loses_that_does_not_sync_folders(tmp_path, scenario, lost):
+def test_the_simulation_finds_a_loss_by_unsynced_folders(tmp_path, scenario, lost):
     with pytest.raises(AssertionError, match=lost):
         cut_power(tmp_path, scenario(), 100, syncs_folders=False)

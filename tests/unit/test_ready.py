@@ -1,9 +1,10 @@
-"""Whether it would work: readiness, the checks before a start, and of a whole log."""
+"""Readiness, the checks before a start, and the check of a whole log."""
 
 import os
 
 import apsw
 import pytest
+from factories import TRACK, events
 
 import eventlog
 from app import create_app
@@ -11,14 +12,15 @@ from config import Config
 from eventlog import host_checks
 
 
-def test_it_is_ready_when_a_write_succeeds_and_leaves_nothing(client, log, query):
+def test_the_service_is_ready_if_a_write_succeeds(client, log, query):
+    """The write leaves nothing in the log."""
     log.append([])
     before = query("SELECT * FROM counts"), query("SELECT * FROM sqlite_sequence")
     assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"status": "ready"})
     assert (query("SELECT * FROM counts"), query("SELECT * FROM sqlite_sequence")) == before
 
 
-def test_it_commits_to_find_out(app, client, monkeypatch):
+def test_readiness_needs_a_commit(app, client, monkeypatch):
     def fail(*_):
         raise apsw.FullError("database or disk is full")
 
@@ -31,7 +33,7 @@ def test_it_commits_to_find_out(app, client, monkeypatch):
 
 
 @pytest.mark.parametrize("trouble", ["moved", "locked", "full", "foreign"])
-def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
+def test_the_answer_says_why_the_service_is_not_ready(path, log, monkeypatch, trouble):
     monkeypatch.setattr("eventlog.database.WAIT_SECONDS", 0.1)
     locker = None
     if trouble == "moved":
@@ -60,9 +62,16 @@ def test_it_says_why_it_is_not_ready(path, log, monkeypatch, trouble):
 
 
 @pytest.mark.parametrize(
-    ("version", "good"), [("3.51.2", False), ("3.40.1", False), ("3.51.3", True), ("3.54.0", True), ("4.0.0", True)]
+    ("version", "good"),
+    [
+        ("3.51.2", False),
+        ("3.40.1", False),
+        ("3.51.3", True),
+        ("3.54.0", True),
+        ("4.0.0", True),
+    ],
 )
-def test_a_sqlite_that_can_corrupt_a_log_is_refused(version, good):
+def test_a_sqlite_that_can_corrupt_a_log_is_rejected(version, good):
     if good:
         host_checks.check_sqlite(version)
     else:
@@ -82,11 +91,16 @@ me@host: /home/me/far fuse.sshfs rw 0 0
 @pytest.mark.parametrize(
     ("folder", "kind"),
     [
-        ("/var/lib/tracklog", None), ("/mnt/nfs", "nfs4"), ("/mnt/nfs/a/b", "nfs4"), ("/mnt/nfs/disk/a", None),
-        ("/mnt/nfsother", None), ("/mnt/with blank/x", "cifs"), ("/home/me/far", "fuse.sshfs"),
+        ("/var/lib/tracklog", None),
+        ("/mnt/nfs", "nfs4"),
+        ("/mnt/nfs/a/b", "nfs4"),
+        ("/mnt/nfs/disk/a", None),
+        ("/mnt/nfsother", None),
+        ("/mnt/with blank/x", "cifs"),
+        ("/home/me/far", "fuse.sshfs"),
     ],
-)  # fmt: skip
-def test_a_network_file_system_is_refused(folder, kind):
+)
+def test_a_network_file_system_is_rejected(folder, kind):
     if kind is None:
         host_checks.check_file_system(folder, MOUNTS)
     else:
@@ -94,8 +108,8 @@ def test_a_network_file_system_is_refused(folder, kind):
             host_checks.check_file_system(folder, MOUNTS)
 
 
-def test_a_whole_log_is_checked(runner, post, path, log):
-    post("/v1/track", {"userId": "1", "event": "Added File"})
+def test_an_intact_log_passes_the_check(runner, post, path, log):
+    post("/v1/track", TRACK)
     post("/v1/track", {"userId": "1"})
     result = runner.invoke(args=["events", "check"])
     assert (result.exit_code, result.output) == (
@@ -104,8 +118,8 @@ def test_a_whole_log_is_checked(runner, post, path, log):
     )
 
 
-def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
-    post("/v1/track", {"userId": "1", "event": "Added File"})
+def test_wrong_counts_are_reported(runner, post, path, log):
+    post("/v1/track", TRACK)
     post("/v1/track", {"userId": "1"})
     connection = apsw.Connection(path)
     kept = connection.execute("SELECT size FROM rejected_sizes").get
@@ -119,14 +133,8 @@ def test_a_log_whose_counts_are_wrong_is_told(runner, post, path, log):
     ]
 
 
-def test_a_damaged_log_is_told(runner, log, path):
-    at = "2015-11-10T00:45:23.412Z"
-    log.append(
-        [
-            eventlog.Event("example", str(n), "track", "1", None, "e", at, at, '{"x": "' + "y" * 500 + '"}')
-            for n in range(500)
-        ]
-    )
+def test_a_damaged_log_fails_the_check(runner, log, path):
+    log.append(events(500, payload='{"x": "' + "y" * 500 + '"}'))
     log.close()
     size = os.path.getsize(path)
     with open(path, "r+b") as file:

@@ -1,4 +1,4 @@
-"""Each trouble with the log is reported in a sentence that says what is wrong and what to do."""
+"""Each problem with the log is reported with its cause and a remedy."""
 
 import fcntl
 import os
@@ -8,25 +8,21 @@ from contextlib import closing
 
 import apsw
 import pytest
+from factories import event
 
 import eventlog
-from eventlog.error_messages import explain
-
-AT = "2015-11-10T00:45:23.412Z"
-
-
-def append(log):
-    log.append([eventlog.Event("example", "1", "track", "1", None, "Posted", AT, AT, "{}")])
+from eventlog.errors import explain
+from telemetry.storage_trouble import StorageTrouble, explain_failure
 
 
 @pytest.fixture
 def refusal(log, monkeypatch):
-    """Return a function that appends to the log, and returns why it could not."""
+    """Return a function that appends to the log and returns the error."""
     monkeypatch.setattr("eventlog.writer.WAIT_SECONDS", 0.1)
 
     def refusal():
         with pytest.raises(eventlog.Unavailable) as refused:
-            append(log)
+            log.append([event()])
         return str(refused.value)
 
     return refusal
@@ -63,10 +59,26 @@ def test_the_file_is_damaged(log, path):
     with open(path, "r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 4000)
-    with pytest.raises(
-        eventlog.Unavailable, match=f"^{path} is damaged .*Restore a backup. To list the damage: flask events check"
-    ):
+    with pytest.raises(eventlog.Damaged, match=f"^{path} is damaged ") as damaged:
         log.reader.last_id()
+    assert explain_failure(damaged.value).endswith(". Restore a backup. To list the damage: flask events check")
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (
+            eventlog.DiskFull("The disk of x is full"),
+            "The disk of x is full. Delete other files, or old events with: flask events prune",
+        ),
+        (eventlog.Missing("There is no log at x"), "There is no log at x. If it was moved, move it back. To create"),
+        (eventlog.Unavailable("x is busy"), "x is busy"),
+    ],
+)
+def test_the_log_line_of_a_trouble_has_the_remedy(failure, reason, caplog):
+    StorageTrouble().note_failure(failure)
+    assert caplog.messages[0].startswith(f"storage unavailable: {reason}")
+    assert caplog.records[0].reason.startswith(reason)
 
 
 def test_a_folder_is_at_the_path(tmp_path):
@@ -87,8 +99,8 @@ def test_the_folder_of_a_backup_is_missing(log, tmp_path):
 
 
 def test_the_disk_of_a_backup_is_full(log, tmp_path):
-    """The log's own disk has room, so the sentence must name the other."""
-    append(log)
+    """The log's own disk has room, so the message must name the other."""
+    log.append([event()])
     full = tmp_path / "full"
     full.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", full], capture_output=True)

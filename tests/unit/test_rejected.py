@@ -1,32 +1,29 @@
-"""What was refused is looked through, mended, replayed, and bounded."""
+"""Rejections can be listed, fixed and replayed, and their size is bounded."""
 
 import json
 import os
+from functools import partial
 
 import apsw
 import pytest
+from factories import AT, TRACK, item, rejection
 
 import eventlog
 from app import create_app
 from config import Config
 from eventlog import schema
 
-GOOD = {"userId": "1", "event": "Added File", "timestamp": "2015-11-10T00:45:23.412Z"}
+GOOD = TRACK | {"timestamp": AT}
 
 
 @pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0, stdin=None):
-        result = runner.invoke(args=["rejected", *map(str, arguments)], input=stdin)
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
+def run(run):
+    return partial(run, "rejected")
 
 
 @pytest.fixture
 def refuse(post, query):
-    """Send what is refused, and return the id under which it is kept."""
+    """Return a function that sends an invalid body and returns the id of its rejection."""
 
     def refuse(url, body, **headers):
         status, _ = post(url, body, **headers)
@@ -36,7 +33,8 @@ def refuse(post, query):
     return refuse
 
 
-def test_a_mended_body_becomes_an_event_that_was_received_when_it_came(run, refuse, query, stored, tmp_path):
+def test_a_fixed_body_becomes_an_event(run, refuse, query, stored, tmp_path):
+    """The event keeps the time at which the body was received."""
     id = refuse("/v1/track", "{'userId': '1', 'event': 'Added File'}")
     mended = tmp_path / "mended.json"
     mended.write_text(json.dumps(GOOD))
@@ -47,7 +45,7 @@ def test_a_mended_body_becomes_an_event_that_was_received_when_it_came(run, refu
     assert (event["receivedAt"], event["timestamp"], became) == (received_at, GOOD["timestamp"], 1)
 
 
-def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run, refuse, query):
+def test_a_body_that_is_replayed_twice_is_stored_once(run, refuse, query):
     id = refuse("/v1/track", "{'userId': '1'}")
     assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored as event 1\n"
     assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} was already stored as event 1\n"
@@ -56,7 +54,7 @@ def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run,
         == f"{id} was already stored as event 1\n"
     )
     batch = refuse("/v1/batch", "[1]")
-    items = {"batch": [GOOD | {"type": "track"}, GOOD | {"type": "track"}]}
+    items = {"batch": [item(timestamp=AT), item(timestamp=AT)]}
     run("replay", batch, "--body", "-", stdin=json.dumps(items))
     ((second, _),) = query("SELECT min(id), max(id) FROM events WHERE id > 1")
     assert (
@@ -67,15 +65,13 @@ def test_what_is_replayed_twice_is_stored_once_with_a_message_id_or_without(run,
     assert query("SELECT became FROM rejected WHERE id = ?", batch) == [(second,)]
 
 
-def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refuse, log, stored):
+def test_all_rejections_of_a_code_are_replayed(run, refuse, log, stored):
     log.sources.set_enabled("example", False)
     ids = [
         refuse("/v1/track", GOOD | {"messageId": "a"}),
         refuse("/v1/t", GOOD | {"messageId": "b"}),
         refuse("/v1/page/", {"userId": "1", "messageId": "c"}),
-        refuse(
-            "/v1/batch", {"sentAt": "2015-11-10T00:45:23.412Z", "batch": [GOOD | {"type": "track", "messageId": "d"}]}
-        ),
+        refuse("/v1/batch", {"sentAt": AT, "batch": [item(timestamp=AT, messageId="d")]}),
     ]
     output = run("replay", "--code", "source_disabled", exit_code=1)
     assert output.count("source_disabled") == 4
@@ -89,14 +85,12 @@ def test_all_of_a_code_are_replayed_when_their_source_is_enabled_again(run, refu
         ("c", "page"),
         ("d", "track"),
     ]
-    assert (
-        events[3]["timestamp"] == events[3]["receivedAt"]
-    )  # as sent now, by the sender's clock: its batch's sentAt counts
+    assert events[3]["timestamp"] == events[3]["receivedAt"]  # the batch's sentAt still corrects the sender's clock
     assert run("replay", "--all") == ""
 
 
-def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, post, query, stored):
-    post("/v1/batch", {"batch": [GOOD | {"type": "track"}, {"type": "track", "userId": "1"}]})
+def test_a_batch_item_and_a_pixel_are_replayed_alone(run, client, post, query, stored):
+    post("/v1/batch", {"batch": [item(timestamp=AT), {"type": "track", "userId": "1"}]})
     client.get("/v1/pixel/track?writeKey=ILoveData123&userId=1")
     for id in (1, 2):
         body = json.loads(run("show", id, "--raw"))
@@ -104,9 +98,9 @@ def test_an_item_of_a_batch_and_a_pixel_are_replayed_by_themselves(run, client, 
     assert [event["event"] for event in stored()] == ["Added File", "Mended", "Mended"]
 
 
-def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
+def test_a_replayed_batch_keeps_its_rejected_items(run, refuse, query):
     id = refuse("/v1/batch", '{"batch": nothing}')
-    mended = {"batch": [GOOD | {"type": "track"}, {"type": "track"}]}
+    mended = {"batch": [item(timestamp=AT), {"type": "track"}]}
     assert run("replay", id, "--body", "-", stdin=json.dumps(mended)) == f"{id} is stored as event 1\n"
     assert query("SELECT code, route FROM rejected ORDER BY id") == [
         ("invalid_json", "/v1/batch"),
@@ -116,13 +110,13 @@ def test_a_mended_batch_keeps_what_is_still_refused_of_it(run, refuse, query):
     assert "event_not_defined" in run("replay", id, "--body", "-", stdin=json.dumps(nothing), exit_code=1)
 
 
-def test_a_body_of_which_the_beginning_was_kept_needs_the_whole(run, refuse):
+def test_a_cut_body_is_replayed_only_from_a_whole_one(run, refuse):
     id = refuse("/v1/track", b"no gzip", Content_Encoding="gzip")
     assert "Only the beginning of this body was kept" in run("replay", id, exit_code=1)
     assert run("replay", id, "--body", "-", stdin=json.dumps(GOOD)) == f"{id} is stored as event 1\n"
 
 
-def test_a_raised_limit_lets_in_what_was_too_large(refuse, path, query):
+def test_a_raised_limit_accepts_a_body_that_was_too_large(refuse, path, query):
     id = refuse("/v1/track", GOOD | {"text": "x" * 600_000})
     app = create_app(Config(database=path, max_event_bytes=1_000_000))
     result = app.test_cli_runner().invoke(args=["rejected", "replay", str(id)])
@@ -144,7 +138,7 @@ def test_rejections_are_listed_until_they_are_replayed(run, refuse, log):
     assert len(run("list", "--replayed").splitlines()) == 3
 
 
-def test_a_rejection_is_shown_with_its_reasons_and_raw_to_the_byte(run, refuse, runner):
+def test_a_rejection_is_shown_with_its_errors_or_raw(run, refuse, runner):
     body = b'{"event": {}, "\xc3\xa9\\u001b": "\x1b"}'.replace(b"\x1b", b"x")
     id = refuse("/v1/track", body)
     shown = run("show", id)
@@ -167,17 +161,13 @@ def test_rejections_are_deleted_by_id_by_code_or_all(run, refuse, query):
     assert "Give ids, or --code, or --all" in run("delete", exit_code=2)
 
 
-def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, query):
+def test_the_oldest_rejections_are_dropped_above_the_limit(log, path, query):
+    """They are counted as dropped."""
     small = eventlog.EventLog(path, max_rejected_bytes=3000)
 
-    def refused(number):
-        return eventlog.Rejection(
-            "example", "2015-11-10T00:45:23.412Z", "/v1/track", "code", "", "[]", b"%04d" % number * 250, False
-        )
-
     for number in range(5):
-        small.append([], [refused(number)])
-    small.append([], [refused(4)])
+        small.append([], [rejection(b"%04d" % number * 250)])
+    small.append([], [rejection(b"%04d" % 4 * 250)])
     small.close()
     assert query("SELECT id, times_seen FROM rejected") == [(4, 1), (5, 2)]
     assert query("SELECT bytes FROM rejected_size") == query("SELECT sum(size) FROM rejected_sizes")
@@ -185,17 +175,10 @@ def test_the_oldest_go_and_are_counted_where_there_would_be_too_much(log, path, 
     assert log.reader.problems() == []
 
 
-def rejection(body, **fields):
-    fields = {"message": "no", "errors": "[]"} | fields
-    return eventlog.Rejection(
-        "example", "2015-11-10T00:45:23.412Z", "/v1/track", "invalid_json", body=body, cut=False, **fields
-    )
-
-
 def test_room_for_a_large_body_is_made_in_small_transactions(log, path, query, monkeypatch):
-    """All appends wait for each. What is left is deleted by the next refusals, and the table never grows meanwhile."""
+    """All appends wait for each transaction. The next rejections delete the rest, and the table never grows."""
     log.append([], [rejection(b"%d" % number) for number in range(20_000)])
-    deleted = [0]  # by each transaction
+    deleted = [0]  # rows per transaction
 
     def watch(connection):
         connection.set_commit_hook(lambda: bool(deleted.append(0)))
@@ -224,7 +207,7 @@ def test_room_for_a_large_body_is_made_in_small_transactions(log, path, query, m
     ("error_bytes", "body_bytes"),
     [(2, 5), (150, 60), (150, 800), (150, 1900), (150, 2100), (150, 4000), (3000, 50), (30_000, 500), (150, 65_536)],
 )
-def test_the_size_of_the_table_is_what_it_takes_of_the_file(log, query, error_bytes, body_bytes):
+def test_the_counted_size_is_the_size_in_the_file(log, query, error_bytes, body_bytes):
     errors = json.dumps("e" * (error_bytes - 2))
     log.append([], [rejection(b"%04d" % number + b"x" * (body_bytes - 4), errors=errors) for number in range(1000)])
     ((taken,),) = query(
@@ -234,7 +217,7 @@ def test_the_size_of_the_table_is_what_it_takes_of_the_file(log, query, error_by
     assert 0.67 < counted / taken < 1.5
 
 
-def test_the_size_follows_a_row_through_all_that_changes_it(log, query):
+def test_every_change_of_a_row_changes_the_size(log, query):
     size = "SELECT (SELECT bytes FROM rejected_size), (SELECT coalesce(sum(size), 0) FROM rejected_sizes)"
     sizes = []
     for change in (
@@ -251,12 +234,12 @@ def test_the_size_follows_a_row_through_all_that_changes_it(log, query):
     assert sizes[2:] == [sizes[0], 0]
 
 
-def test_a_log_of_the_version_before_gets_its_sizes_and_serves_its_workers(tmp_path, monkeypatch):
+def test_an_upgrade_adds_sizes_and_serves_older_workers(tmp_path, monkeypatch):
     path = str(tmp_path / "old.db")
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:3])
         eventlog.create(path)
-        os.unlink(path + "-queue")  # whose note is of another form in the version before
+        os.unlink(path + "-queue")  # the version before writes its note in another form
         old = apsw.Connection(path)
     insert = """
         INSERT INTO rejected (source, received_at, route, code, message, errors, body, cut, digest)

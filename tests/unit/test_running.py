@@ -1,4 +1,4 @@
-"""How the tests run: which of them, with a limit for each, and with a line for what is skipped."""
+"""The tests run in parts, with a limit for each, and a line for skipped ones."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def test_long():
 """
 SYSTEM = """
 import pytest
-from service import need
+from needs import need
 
 @pytest.mark.parametrize("number", range(3))
 def test_with_nginx(number):
@@ -49,7 +49,7 @@ def run(tmp_path):
     conftest = (PROJECT / "tests" / "conftest.py").read_text()
     (tmp_path / "tests" / "conftest.py").write_text(conftest.replace("SECONDS_TO_EXIT = 30", "SECONDS_TO_EXIT = 1"))
     settings = (PROJECT / "setup.cfg").read_text()
-    (tmp_path / "setup.cfg").write_text(settings.replace(". tests/unit tests/system", f"{PROJECT}/tests/system"))
+    (tmp_path / "setup.cfg").write_text(settings.replace(". tests tests/unit tests/system", f"{PROJECT}/tests/system"))
     for folder, text in {"unit": UNIT, "system": SYSTEM}.items():
         (tmp_path / "tests" / folder).mkdir()
         (tmp_path / "tests" / folder / "test_it.py").write_text(text)
@@ -78,7 +78,7 @@ def test_skipped_tests_are_one_line_per_missing_part(run):
     assert len([line for line in lines if " skipped" in line]) == 3
 
 
-def test_a_missing_part_is_a_failure_in_ci(run):
+def test_a_missing_program_is_a_failure_in_ci(run):
     ended = run(CI="true")
     assert ended.returncode == 1
     assert "no-such-program is missing" in ended.stdout

@@ -8,7 +8,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 FORMS = {
-    "threads": "from eventlog.runtime import ThreadRuntime as Runtime",
+    "threads": "from eventlog.runtime import Runtime",
     "gevent": "import gevent.monkey; gevent.monkey.patch_all()\n"
     "from serving.gevent_runtime import GeventRuntime as Runtime",
 }
@@ -16,7 +16,7 @@ FORMS = {
 
 @pytest.fixture(params=FORMS)
 def run(request):
-    """Run lines of Python with a `runtime`, in a process of its own, since gevent changes the whole of it."""
+    """Run lines of Python with a `runtime` in another process, since gevent patches a whole process."""
 
     def run(lines):
         script = f"{FORMS[request.param]}\nruntime = Runtime()\n{lines}"
@@ -78,7 +78,7 @@ assert ran.wait(10)
     )
 
 
-def test_waiting_for_idleness_ends_though_requests_never_do(run):
+def test_waiting_for_idleness_ends_although_requests_never_do(run):
     run(
         """
 import threading, time
@@ -95,7 +95,7 @@ other.join()
     )
 
 
-def test_gunicorn_s_configuration_loads_before_gevent_does():
-    """gevent patches after gunicorn has read the file, and only what nobody has imported names from yet."""
+def test_gunicorns_configuration_does_not_import_gevent():
+    """gevent patches after gunicorn has read the file, so names imported before that stay unpatched."""
     script = 'import runpy, sys; runpy.run_path("gunicorn.conf.py"); assert "gevent" not in sys.modules'
     subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, timeout=60)

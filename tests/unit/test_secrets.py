@@ -1,4 +1,4 @@
-"""No secret of a destination's URL is shown: not in a list, not in an error, not in a log line."""
+"""No secret of a destination's URL is shown in a list, an error or a log line."""
 
 import json
 import re
@@ -7,15 +7,14 @@ from base64 import b64encode
 from urllib.parse import quote, quote_plus
 
 import pytest
+from factories import event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from receiver import answer, receiving
 
-import eventlog
 import forwarding
 from forwarding.secrets import make_redactor
 
-AT = "2015-11-10T00:45:23.412Z"
 SECRET = "hush-4711"
 
 URLS = [
@@ -51,7 +50,7 @@ URLS = [
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_list_shows_no_secret_and_bears_any_url(log, runner, url):
+def test_a_list_with_any_url_shows_no_secret(log, runner, url):
     log.destinations.add("there", url, [], ["example"], 0)
     result = runner.invoke(args=["destinations", "list"])
     assert result.exit_code == 0, result.output
@@ -62,7 +61,7 @@ def test_a_list_shows_no_secret_and_bears_any_url(log, runner, url):
 @pytest.mark.parametrize("url", URLS)
 def test_an_error_shows_no_secret(log, caplog, monkeypatch, url):
     monkeypatch.setattr("forwarding.attempts.Attempts.wait", lambda *_: None)
-    log.append([eventlog.Event("example", "1", "track", "1", None, "e", AT, AT, "{}")])
+    log.append([event()])
     log.destinations.add("there", url, [], ["example"], 0)
     monkeypatch.setattr("forwarding.kafka.ACKNOWLEDGE_SECONDS", 0.1)
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *_, **__: 1 / 0)
@@ -80,7 +79,7 @@ def spellings(secret):
 @pytest.mark.parametrize("spelling", range(5))
 @pytest.mark.parametrize("start", ["http://{}@", "webhook+http://{}@", "webhook+http://"])
 def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkeypatch, caplog, start, spelling):
-    """In the environment, so that it can be anything."""
+    """The secret is in the environment, so it can be any text."""
     secret = 'h/u sh+"4711"é'
     monkeypatch.setenv("SECRET", secret)
 
@@ -88,7 +87,7 @@ def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkey
         said = list(spellings(secret))[spelling]
         connection.sendall(answer(400, f'<p>"{said}" is wrong</p>'.encode()))
 
-    log.append([eventlog.Event("example", "1", "track", "1", None, "e", AT, AT, "{}")])
+    log.append([event()])
     with receiving(serve) as port:
         url = f"{start.format('${SECRET}')}127.0.0.1:{port}/in?code=${{SECRET}}"
         log.destinations.add("there", url, [], ["example"], 0)
@@ -123,7 +122,7 @@ def test_no_url_shows_a_secret_or_breaks(scheme, secret, form):
 
 @settings(deadline=None)
 @given(st.text(max_size=40))
-def test_any_text_can_be_hidden(text):
+def test_any_text_can_be_redacted(text):
     assert isinstance(forwarding.redact_url(text), str)
     assert isinstance(make_redactor(text)("some text"), str)
 
@@ -141,14 +140,14 @@ def test_any_text_can_be_hidden(text):
         ("nonsense", "***://***"),
     ],
 )
-def test_what_is_harmless_is_shown(url, shown):
+def test_harmless_parts_of_a_url_are_shown(url, shown):
     assert forwarding.redact_url(url) == shown
 
 
 @pytest.mark.parametrize(
     "url", [url for url in URLS if not re.match(r"(webhook|archive|kafka|https://(user:|a@)?hush-4711:?@host/)", url)]
 )
-def test_a_url_that_cannot_be_delivered_to_is_refused_when_it_is_added(log, runner, url):
+def test_an_invalid_url_cannot_be_added(log, runner, url):
     result = runner.invoke(args=["destinations", "add", "there", url])
     assert result.exit_code == 1, result.output
     assert log.destinations.all() == []
@@ -156,6 +155,6 @@ def test_a_url_that_cannot_be_delivered_to_is_refused_when_it_is_added(log, runn
 
 
 @pytest.mark.parametrize("url", ["https://${NOT_THERE}@host/in", "archive+file:///x?seconds=${NOT_THERE}"])
-def test_variables_that_only_the_forwarder_has_are_no_reason_to_refuse(log, runner, url):
+def test_a_url_with_variables_of_the_forwarder_can_be_added(log, runner, url):
     result = runner.invoke(args=["destinations", "add", "there", url])
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""No command prints what a terminal obeys, whatever senders and destinations have written into the log."""
+"""No command prints control characters of senders or destinations."""
 
 import json
 import logging
@@ -7,22 +7,23 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import apsw
 import pytest
+from factories import dead_letters, event, rejection
 
-import eventlog
 from commands import GROUPS
 from commands.forward import forward
 
-AT = "2015-11-10T00:45:23.412Z"
-# Escape sequences in two forms, line ends in four, a text that runs backwards, and nothing at all in three.
+# Two forms of escape sequences, four line ends, right-to-left overrides, and three invisible characters.
 HOSTILE = "pwned\x1b]0;x\x07\x9b31m\r\n\x85\u2028\u202e\u2066\u200b\ufeff\x00\x7f"
 NO_JSON = '{"id": 1 ' + HOSTILE
 
-#: Each command, its arguments, and whether it prints a text of a sender or a destination.
+#: Each command with its arguments, and whether it prints text of a sender or a destination.
 RUNS = [
     ("sources add new", False),
     ("sources list", False),
+    ("sources rotate example", False),
     ("sources disable example", False),
     ("sources enable example", False),
+    ("sources remove new", False),
     ("events tail", True),
     ("events stats", True),
     ("events check", True),
@@ -47,12 +48,12 @@ RUNS = [
     ("destinations replay hook --from 1 --to 9", True),
     ("forward --once", True),
 ]
-EXEMPT = ["events export", "rejected show 1 --raw"]  # bytes as they are stored
+EXEMPT = ["events export", "rejected show 1 --raw"]  # print the stored bytes
 
 
 @pytest.fixture
 def hostile_destination():
-    """A destination that refuses every event, with a text of its own."""
+    """A destination that rejects every event with a hostile text."""
 
     class Refuse(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -76,27 +77,23 @@ def hostile_destination():
 
 @pytest.fixture
 def hostile_log(log, path, tmp_path, hostile_destination):
-    """A log in which every text that does not come from the operator is hostile."""
+    """A log in which every text is hostile, except the operator's."""
     texts = {name: f"{name} {HOSTILE}" for name in ("message_id", "anonymous_id", "name")}
-    event = eventlog.Event(
-        **texts, source=HOSTILE, type=HOSTILE, user_id="user", timestamp=AT, received_at=AT, payload="{}"
-    )
+    first = event(**texts, source=HOSTILE, type=HOSTILE, user_id="user")
     log.append(
         [
-            event,
-            event._replace(message_id="b", user_id="other"),  # on one device with the user
-            event._replace(message_id="c", anonymous_id=f"phone {HOSTILE}"),
-            event._replace(message_id="d", user_id=HOSTILE, source="example", type="track"),
+            first,
+            first._replace(message_id="b", user_id="other"),  # on the user's device
+            first._replace(message_id="c", anonymous_id=f"phone {HOSTILE}"),
+            first._replace(message_id="d", user_id=HOSTILE, source="example", type="track"),
         ]
     )
     error = {"field": HOSTILE, "code": HOSTILE, "message": HOSTILE}
-    rejected = eventlog.Rejection(
-        "example", AT, f"/v1/pixel/{HOSTILE}", HOSTILE, HOSTILE, json.dumps([error]), b"", False
-    )
-    log.append([], [rejected._replace(body=NO_JSON.encode()), rejected._replace(body=b"1", source=HOSTILE)])
+    columns = {"route": f"/v1/pixel/{HOSTILE}", "code": HOSTILE, "message": HOSTILE, "errors": json.dumps([error])}
+    log.append([], [rejection(NO_JSON.encode(), **columns), rejection(b"1", source=HOSTILE, **columns)])
     log.destinations.add("hook", hostile_destination, [], [], 0)
     log.destinations.add("done", hostile_destination, [], [], 9)
-    dead = [eventlog.DeadLetter(each, HOSTILE, HOSTILE, 1, AT) for each in log.reader.read_last(1)]
+    dead = dead_letters(log.reader.read_last(1), HOSTILE, HOSTILE)
     log.destinations.advance(log.destinations.get("hook").id, 0, 0, dead)
     log.destinations.note_failure(log.destinations.get("hook").id, HOSTILE)
     (tmp_path / "faulty.ndjson").write_text(NO_JSON)
@@ -115,10 +112,8 @@ def test_every_command_is_run_here():
 
 
 @pytest.mark.parametrize(("command", "shows_texts"), RUNS)
-def test_a_command_prints_nothing_that_a_terminal_obeys(
-    hostile_log, runner, tmp_path, monkeypatch, command, shows_texts
-):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # log lines are printed, as in a process of its own
+def test_a_command_prints_no_control_characters(hostile_log, runner, tmp_path, monkeypatch, command, shows_texts):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # print log lines, as a separate process does
     output = runner.invoke(args=command.format(folder=tmp_path).split()).output
     obeyed = {character for character in output if not character.isprintable() and character != "\n"}
     assert not obeyed, output
@@ -126,6 +121,6 @@ def test_a_command_prints_nothing_that_a_terminal_obeys(
 
 
 @pytest.mark.parametrize("command", EXEMPT)
-def test_what_is_printed_as_it_is_stored_says_so_in_its_help(runner, command):
+def test_a_command_that_prints_raw_bytes_warns_in_its_help(runner, command):
     text = runner.invoke(args=[*command.split()[:2], "--help"]).output
     assert "terminal" in text

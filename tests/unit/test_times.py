@@ -1,4 +1,4 @@
-"""Every way in which clients write a time."""
+"""Clients write times in many forms."""
 
 import pytest
 
@@ -121,13 +121,13 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize(("given", "utc"), READABLE)
-def test_a_time_is_read_as_the_client_meant_it(given, utc):
+def test_a_time_is_read_in_every_form(given, utc):
     moment = parse_timestamp(given)
     assert moment.utc.isoformat() == utc
     assert moment.original is given
 
 
 @pytest.mark.parametrize("given", UNREADABLE, ids=lambda given: repr(given)[:30])
-def test_what_is_no_time_is_refused(given):
+def test_a_text_that_is_no_time_is_rejected(given):
     with pytest.raises(ValueError):
         parse_timestamp(given)

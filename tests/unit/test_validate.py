@@ -1,8 +1,9 @@
-"""POST /v1/validate says all that would be refused, and keeps nothing."""
+"""POST /v1/validate lists all errors and stores nothing."""
 
 import pytest
+from factories import SOURCE_ID, item
 
-TRACK = {"type": "track", "userId": "1", "event": "Added File"}
+TRACK = item()
 
 
 @pytest.mark.parametrize(
@@ -11,15 +12,21 @@ TRACK = {"type": "track", "userId": "1", "event": "Added File"}
         (TRACK, []),
         ({"batch": [TRACK, TRACK]}, []),
         ({"userId": "1", "event": "e"}, [("type", "unknown_type")]),
-        ({"type": "track", "properties": 1}, [("properties", "properties_not_object"), ("event", "event_not_defined"), ("userId", "id_required")]),
-        ({"batch": [TRACK, 1, {"type": "page"}]}, [("batch[1]", "event_not_object"), ("batch[2].userId", "id_required")]),
+        (
+            {"type": "track", "properties": 1},
+            [("properties", "properties_not_object"), ("event", "event_not_defined"), ("userId", "id_required")],
+        ),
+        (
+            {"batch": [TRACK, 1, {"type": "page"}]},
+            [("batch[1]", "event_not_object"), ("batch[2].userId", "id_required")],
+        ),
         ({"batch": []}, [("batch", "empty_batch")]),
         ({"batch": 1, "context": 2}, [("batch", "batch_not_list"), ("context", "context_not_object")]),
         ([], [("", "event_not_object")]),
         ("{'type': 'track'}", [("", "invalid_json")]),
     ],
-)  # fmt: skip
-def test_every_problem_is_named_and_nothing_is_kept(post, query, body, errors):
+)
+def test_every_error_is_listed_and_nothing_is_stored(post, query, body, errors):
     status, answer = post("/v1/validate", body)
     assert (status, answer["success"], answer["valid"]) == (200, True, not errors)
     assert [(error["field"], error["code"]) for error in answer["errors"]] == errors
@@ -28,15 +35,13 @@ def test_every_problem_is_named_and_nothing_is_kept(post, query, body, errors):
     assert query("SELECT count(*) FROM counts") == [(0,)]
 
 
-def test_it_needs_a_key_as_a_call_does(post, log, monkeypatch):
+def test_validation_needs_a_key(post, log, monkeypatch):
     monkeypatch.setattr("eventlog.sources.CACHE_SECONDS", -1)
     assert post("/v1/validate", TRACK, Authentication=None)[1]["code"] == "missing_write_key"
-    assert post("/v1/validate", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[1]["valid"] is True
+    assert post("/v1/validate", TRACK | {"writeKey": SOURCE_ID}, Authentication=None)[1]["valid"] is True
     assert post("/v1/validate", TRACK, Authentication="Basic ???")[0] == 401
     log.sources.set_enabled("example", False)
-    assert (
-        post("/v1/validate", TRACK | {"writeKey": "ILoveData123"}, Authentication=None)[1]["code"] == "source_disabled"
-    )
+    assert post("/v1/validate", TRACK | {"writeKey": SOURCE_ID}, Authentication=None)[1]["code"] == "source_disabled"
 
 
 @pytest.mark.parametrize(
@@ -48,11 +53,11 @@ def test_it_needs_a_key_as_a_call_does(post, log, monkeypatch):
         TRACK | {"properties": {"numbers": [float("nan")] * 150}},
     ],
 )
-def test_at_most_100_problems_are_listed(post, body):
+def test_at_most_100_errors_are_listed(post, body):
     _, answer = post("/v1/validate", body)
     assert (answer["valid"], len(answer["errors"])) == (False, 100)
 
 
-def test_every_problem_of_an_item_is_listed(post):
+def test_every_error_of_an_item_is_listed(post):
     _, answer = post("/v1/validate", {"batch": [TRACK, TRACK | {"properties": [float("nan")] * 50}]})
     assert {error["field"] for error in answer["errors"]} >= {f"batch[1].properties[{n}]" for n in range(50)}

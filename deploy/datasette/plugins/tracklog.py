@@ -3,33 +3,41 @@
 import os
 import re
 import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import click
 import guard
 from datasette import Request, Response, hookimpl
+from datasette.app import Datasette
 from datasette.database import Database
 
 #: The allowed Host headers. A foreign site that resolves to this machine (DNS rebinding) sends another one.
 LOCAL_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 
-#: Whether all SQL of the current request is shipped in metadata.yaml.
+#: True if the current request contains no SQL other than that of metadata.yaml.
 has_shipped_sql = ContextVar("has_shipped_sql", default=False)
+
+AsgiApp = Callable[[dict[str, Any], Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Awaitable[None]]
 
 
 class Log(Database):
-    def connect(self, write=False):
+    """The event log, opened read-only. Checks each statement that is not shipped before it runs."""
+
+    def connect(self, write: bool = False) -> sqlite3.Connection:
         return sqlite3.connect(f"{Path(self.path).absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
 
-    async def execute(self, sql, params=None, **options):
+    async def execute(self, sql: str, params: Any = None, **options: Any) -> Any:
         if not (has_shipped_sql.get() and guard.is_covered_by_authorizer(sql)):
             await self.execute_fn(lambda connection: guard.check(connection, sql, params or {}))
         return await super().execute(sql, params, **options)
 
 
 @hookimpl
-def startup(datasette):
+def startup(datasette: Datasette) -> None:
+    """Add the log that TRACKLOG_DATABASE names."""
     path = os.environ.get("TRACKLOG_DATABASE", "tracklog.db")
     if not os.path.exists(path):
         raise click.ClickException(f"There is no log at {path}")
@@ -37,7 +45,8 @@ def startup(datasette):
 
 
 @hookimpl
-def prepare_connection(conn, database):
+def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
+    """Hide the secret columns of the log. No database may attach another one."""
     if database == "tracklog":
         guard.prepare(conn)
     else:
@@ -45,16 +54,17 @@ def prepare_connection(conn, database):
 
 
 @hookimpl
-def asgi_wrapper(datasette):
+def asgi_wrapper(datasette: Datasette) -> Callable[[AsgiApp], AsgiApp]:
     """Serve local hosts only, and record for each request whether it contains a user's own SQL."""
     shipped = set(_shipped_sql(datasette.metadata()))
 
-    def wrap(app):
-        async def serve(scope, receive, send):
+    def wrap(app: AsgiApp) -> AsgiApp:
+        async def serve(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
             if scope["type"] == "http":
                 request = Request(scope, receive)
                 if not LOCAL_HOST.fullmatch(request.headers.get("host", "")):
-                    return await Response.text("This host name is not served", status=421).asgi_send(send)
+                    await Response.text("This host name is not served", status=421).asgi_send(send)
+                    return
                 # Datasette takes SQL from these two arguments only. It binds or quotes all others.
                 has_shipped_sql.set({*request.args.getlist("sql")} <= shipped and "_where" not in request.args)
             await app(scope, receive, send)
@@ -64,7 +74,7 @@ def asgi_wrapper(datasette):
     return wrap
 
 
-def _shipped_sql(metadata):
+def _shipped_sql(metadata: dict[str, Any]) -> Iterator[str]:
     """Yield the SQL of the ready-made queries and of the charts. The browser sends a chart's SQL back."""
     for query in metadata["databases"]["tracklog"]["queries"].values():
         yield query["sql"]

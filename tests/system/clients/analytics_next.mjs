@@ -1,5 +1,5 @@
 // Drive npm @segment/analytics-next in Chromium: analytics_next.mjs URL WRITE_KEY PAGE [every|CALL...]
-// With no call the page makes the one that every page makes, of its being seen; it stays open until standard input ends.
+// Without a call, the page only makes its own page call. It stays open until standard input ends.
 
 import { once } from 'node:events'
 import { chromium } from 'playwright-core'
@@ -12,10 +12,11 @@ const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
   args: [...flags, '--disable-component-update', '--disable-sync'],
 })
-const page = await browser.newPage()
+const page = await browser.newPage({ ignoreHTTPSErrors: true })
 
 page.on('pageerror', (error) => say({ error: String(error) }))
 page.on('console', (message) => message.type() === 'log' && console.log(message.text()))
+page.on('request', (request) => say({ request: new URL(request.url()).origin }))
 page.on('response', (response) => {
   const request = response.request()
   if (response.url().startsWith(url)) say({ answer: response.status(), url: response.url(), body: request.postData() })
@@ -28,7 +29,8 @@ network.on('Network.responseReceived', ({ type, response }) => {
 })
 
 const target = new URL(address)
-target.searchParams.set('api', new URL('/v1', url).href.replace('http://', ''))
+target.searchParams.set('api', new URL('/v1', url).href.replace(/^https?:\/\//, ''))
+target.searchParams.set('cdn', new URL(url).origin)
 target.searchParams.set('key', writeKey)
 const wanted = names[0] === 'every' ? Object.keys(calls) : names
 for (const name of wanted) target.searchParams.append('call', name)
@@ -36,7 +38,7 @@ await page.goto(target.href)
 
 process.stdin.resume()
 await once(process.stdin, 'end')
-// What is still to be sent is stored when a page is left, for the next page of the same origin.
+// When the page closes, the library stores unsent events for the next page of the same origin.
 await page.goto(new URL('calls.mjs', address).href)
 const queue = `persisted-queue:v1:${writeKey}:dest-Segment.io:items`
 const held = await page.evaluate((key) => JSON.parse(localStorage.getItem(key) ?? '[]'), queue)

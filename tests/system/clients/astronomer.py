@@ -6,7 +6,7 @@ from requests.adapters import HTTPAdapter
 
 
 class Elsewhere(HTTPAdapter):
-    """Sends to `url` what the library sends to the one host that its source names."""
+    """Sends the requests to `url` instead of the host that is fixed in the library."""
 
     def __init__(self, url):
         super().__init__()

@@ -1,5 +1,6 @@
 // Look at pages in Chromium: browse.mjs URL FOLDER NAME=PATH...
-// Says of each page what it requested and what went wrong, the words on it, and of its plots the words and the number of bars or points; keeps NAME.png.
+// Prints for each page its requests, failures and words, and for each plot its words and the number of bars or points.
+// Saves a screenshot as NAME.png.
 
 import { chromium } from 'playwright-core'
 

@@ -1,4 +1,4 @@
-// The calls that the two JavaScript drivers make: the name of a call -> the library's method and the fields it is given.
+// The calls that the two JavaScript drivers make: the library's method and its fields, by the name of the call.
 
 const moment = new Date('2015-11-10T00:45:23.412Z')
 const options = {

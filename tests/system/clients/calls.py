@@ -1,4 +1,4 @@
-"""The calls that the two Python drivers make, and the lines in which they say what came of each."""
+"""The calls that the two Python drivers make, and the lines that report each result."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ OPTIONS = {
     "integrations": {"All": True, "Mailing": False},
 }
 
-# The name of a call -> the library's method and what it is given.
+# The library's method and its arguments, by the name of the call.
 CALLS = {
     "identify": ("identify", OPTIONS | {"traits": {"name": "Arthur Dent", "email": "arthur@example.com"}}),
     "track": ("track", OPTIONS | {"event": "Added File", "properties": {"fileType": "PDF", "sizes": [1, 2.5]}}),
@@ -103,23 +103,23 @@ saying = threading.Lock()
 
 
 def say(**words):
-    """Print one line of JSON, in ASCII, since a lone surrogate is no text. A library's threads say theirs in turns."""
+    """Print one line of JSON, in ASCII, which can hold a lone surrogate. A lock keeps threads apart."""
     with saying:
         print(json.dumps(words), flush=True)
 
 
 def say_answer(response, *_, **__):
-    """Tell what the server answered; a hook for responses of requests."""
+    """Report the answer of the server; a response hook of requests."""
     say(answer=response.status_code, url=response.url, body=response.request.body)
 
 
 def say_failure(error, batch):
-    """Tell what the library gave up; its on_error."""
+    """Report the events that the library gave up; its on_error."""
     say(failed=[event["messageId"] for event in batch], why=str(error))
 
 
 def make(client, names):
-    """Make the named calls, or every one, and wait until the library is done with them."""
+    """Make the named calls, or every one, and wait until the library has finished them."""
     for name in CALLS if names == ["every"] else names:
         method, arguments = CALLS[name]
         try:
@@ -134,6 +134,6 @@ def make(client, names):
 
 
 def arguments():
-    """Return where to send, the write key, and the names of the calls to make."""
+    """Return the URL, the write key and the names of the calls to make."""
     url, write_key, *names = sys.argv[1:]
     return url, write_key, names
