@@ -27,10 +27,10 @@ browse: .venv-browse/installed  ## Browse the log, read-only, on 127.0.0.1:8001 
 test: .venv/tested  ## Run the unit tests and a few system tests (less than three minutes)
 	$(BIN)/pytest -m "not system" --hypothesis-profile=ci --numprocesses 2 --dist worksteal
 
-test-system: .venv/tested  ## Run the other system tests: nginx, browsers, Kafka, faults
+test-system: .venv/tested tests/system/clients/python/installed  ## Run the other system tests: nginx, browsers, Kafka, faults
 	$(BIN)/pytest -m system
 
-test-full: .venv/tested  ## Run all tests, including the long forms
+test-full: .venv/tested tests/system/clients/python/installed  ## Run all tests, including the long forms
 	$(BIN)/pytest --full -o timeout=3600 -o faulthandler_timeout=3660
 
 lint: .venv/tested  ## Check style and formatting with ruff
@@ -83,4 +83,11 @@ clean:  ## Delete the environments and tool caches; never a log
 
 .venv/tested: requirements/test.txt .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+# Each old Python library gets a folder of its own, since several have one name; what they share is in .venv.
+tests/system/clients/python/installed: $(wildcard tests/system/clients/python/*.txt) .venv/tested
+	@for lock in $(wildcard tests/system/clients/python/*.txt); do \
+	    $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target $${lock%.txt} -r $$lock || exit 1; \
+	done
 	@touch $@

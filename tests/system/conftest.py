@@ -7,6 +7,8 @@ from needs import lack, need
 from nginx import Nginx
 from service import Service
 
+collect_ignore = ["clients"]  # the libraries there bring tests of their own
+
 
 @pytest.fixture
 def service(tmp_path):

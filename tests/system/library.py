@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 from needs import need
@@ -21,6 +22,11 @@ DRIVERS = {
 }
 
 
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 def node_environment():
     """Return the environment for the scripts in clients/. Skip the test if Node.js or its packages are missing."""
     need("node")
@@ -28,15 +34,14 @@ def node_environment():
     return ENVIRONMENT
 
 
-class Library:
+class Driver:
     """A running driver from clients/, and the lines of JSON that it has printed so far."""
 
-    def __init__(self, name, url, *arguments):
-        command = DRIVERS[name]
-        environment = node_environment() if command[0] == "node" else ENVIRONMENT
+    def __init__(self, *command, **environment):
+        environment = (node_environment() if command[0] == "node" else ENVIRONMENT) | environment
         self.lines = []
         self.process = subprocess.Popen(
-            [*command, url, SOURCE_ID, *arguments],
+            command,
             cwd=CLIENTS,
             env=environment,
             stdin=subprocess.PIPE,
@@ -75,6 +80,13 @@ class Library:
         """Wait until `number` lines have this key, or the driver has ended, and return them."""
         wait_until(lambda: len(self.said(key)) >= number or self.process.poll() is not None)
         return self.said(key)
+
+
+class Library(Driver):
+    """A driver that makes the calls that its arguments name, and prints what it made and what was answered."""
+
+    def __init__(self, name, url, *arguments):
+        super().__init__(*DRIVERS[name], url, SOURCE_ID, *arguments)
 
     def made(self):
         """Return the names of the calls that the library accepted, by messageId."""

@@ -16,15 +16,22 @@ INSTALL = {
     "script": "apt install bsdutils",
     "setpriv": "apt install util-linux",
     "systemd-analyze": "apt install systemd",
+    "tests/system/clients/java/jars": "mvn --file tests/system/clients/java dependency:copy-dependencies",
     "tests/system/clients/node_modules": "npm ci --prefix tests/system/clients",
+    "tests/system/clients/python/installed": "make tests/system/clients/python/installed",
     "tests/system/kafka/jars": "mvn --file tests/system/kafka dependency:copy-dependencies",
     "the right to mount a file system": "run the tests as root",
 }
 
 
+def is_here(part):
+    """Return whether a program, or a path in the checkout, is there."""
+    return shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).exists()
+
+
 def need(part):
-    """Skip the test if a program or a folder of the checkout is missing. In CI, fail it."""
-    if not (shutil.which(part) or shutil.which(part, path="/usr/sbin") or (PROJECT / part).is_dir()):
+    """Skip the test if a program or a path in the checkout is missing. In CI, fail it."""
+    if not is_here(part):
         lack(part)
 
 

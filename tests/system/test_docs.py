@@ -15,6 +15,7 @@ from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
 DOCUMENTS = [
     "README.md",
     "docs/api.md",
+    "docs/clients.md",
     "docs/forward.md",
     "docs/maintain.md",
     "docs/monitor.md",
