@@ -5,6 +5,8 @@
 | `http.wsgi.Response` | send head and body in one piece                      | 7.3 % of a call's CPU                 |
 | `http.wsgi.Response` | read the rest of a refused body before closing       | needed: else 9 of 20 clients got a 502|
 | `http.Request`       | bound the headers as a whole, not each of them       | needed: the API promises it           |
+| `util.http_date`     | format the date once a second, not for each answer   | 3 % of a call's CPU                   |
+| `WSGIErrorsWrapper`  | look up the logger once, not for each call           | 3 % of a call's CPU                   |
 | `util.write_error`   | answer malformed requests in JSON, then read the rest| needed: the API promises it           |
 | `Config.__getattr__` | keep settings as attributes: a call reads 24 of them | 4.5 % of a call's CPU                 |
 
@@ -17,6 +19,8 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from email.utils import formatdate
+from functools import cache, lru_cache
 from traceback import clear_frames
 from typing import Any
 
@@ -111,9 +115,21 @@ def write_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
     drain(sock, sock.recv)
 
 
+def http_date(timestamp: float | None = None) -> str:
+    """Return the time of the Date header; it is the present one unless given, in seconds since the epoch."""
+    return _format_date(int(time.time() if timestamp is None else timestamp))
+
+
+@lru_cache(maxsize=1)
+def _format_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
 def apply(cfg: Config) -> None:
     """Patch gunicorn in this process, a worker with the settings `cfg`."""
     RequestParser.mesg_class = Request
     wsgi.Response = Response
+    wsgi.WSGIErrorsWrapper = cache(wsgi.WSGIErrorsWrapper)
+    util.http_date = http_date
     util.write_error = write_error
     vars(cfg).update({name: setting.get() for name, setting in cfg.settings.items()})

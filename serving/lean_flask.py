@@ -39,16 +39,12 @@ class LeanFlask(Flask):
         rules = [rule for rule in self.url_map.iter_rules() if not rule.arguments]
         return {(method, rule.rule): PlainRoute(rule) for rule in rules for method in rule.methods or ()}
 
-    def preprocess_request(self) -> Any:
-        """Note the rule of the route for metrics and log lines, since a path may contain a key."""
-        request.environ["tracklog.route"] = request.url_rule and request.url_rule.rule
-        return super().preprocess_request()
-
     def finalize_request(self, result: Any, from_error_handler: bool = False) -> Response:
         response = super().finalize_request(result, from_error_handler)
         environ = request.environ
         seconds = monotonic() - environ["tracklog.began"]
-        self.extensions["metrics"].count_request(environ.get("tracklog.route"), response.status_code, seconds)
+        environ["tracklog.route"] = route = logs.route_of(environ)  # for the access log: Flask removes its request
+        self.extensions["metrics"].count_request(route, response.status_code, seconds)
         return response
 
 

@@ -129,10 +129,16 @@ def valid_request_id(text: str | None) -> str | None:
     return text if text and _REQUEST_ID.fullmatch(text) else None
 
 
+def route_of(environ: WSGIEnvironment) -> str | None:
+    """Return the rule of a request's route, or None if it has none. Unlike its path, a rule cannot contain a key."""
+    request = environ.get("werkzeug.request")
+    return request.url_rule.rule if request and request.url_rule else environ.get("tracklog.route")
+
+
 def _identify(environ: WSGIEnvironment) -> dict[str, str | None]:
     """Return a request's source, the rule of its route and its id, each None if unknown. None can contain a key."""
-    source, route = environ.get("tracklog.source"), environ.get("tracklog.route")
-    return {"source": source, "route": route, "request_id": environ.get("tracklog.request_id")}
+    source, request_id = environ.get("tracklog.source"), environ.get("tracklog.request_id")
+    return {"source": source, "route": route_of(environ), "request_id": request_id}
 
 
 def _shorten(value: object) -> object:

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from glob import glob
 
 from prometheus_client import Counter, Histogram, values
@@ -76,7 +77,7 @@ class Metrics:
     def count_request(self, route: str | None, status: int, seconds: float) -> None:
         """Count an answered request; `route` is None if no route matched, `seconds` is how long it took."""
         if self._worker:
-            self._worker.requests.labels(route or UNMATCHED_ROUTE, status).inc()
+            self._worker.requests_of(route or UNMATCHED_ROUTE, status).inc()
             self._worker.request_seconds.observe(seconds)
 
     def collect(self) -> Iterable[Metric]:
@@ -98,7 +99,8 @@ class WorkerMetrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
         self.requests = Counter("tracklog_requests", "Requests answered", ("route", "status"), registry=None)
-        self.requests.labels(UNMATCHED_ROUTE, 404)  # opens the file now: no later request can fail to do so
+        self.requests_of = cache(self.requests.labels)
+        self.requests_of(UNMATCHED_ROUTE, 404)  # opens the file now: no later request can fail to do so
         self.request_seconds, self._commit_seconds, self._group_events = (
             Histogram(name, text, registry=None, buckets=buckets) for name, (buckets, text) in HISTOGRAMS.items()
         )

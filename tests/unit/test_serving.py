@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from gunicorn import util
 from gunicorn.config import Config
-from gunicorn.http import wsgi
+from gunicorn.http import RequestParser, wsgi
 
 from serving import gunicorn_patches
 from serving.gunicorn_logger import Logger
@@ -62,11 +63,24 @@ def test_an_answer_has_the_bytes_of_gunicorns_own(monkeypatch, case):
 @pytest.fixture
 def adapted(monkeypatch):
     """The settings of a gunicorn that is patched for one test."""
-    for name in ("http.wsgi.Response", "http.RequestParser.mesg_class", "util.write_error"):
-        monkeypatch.setattr(f"gunicorn.{name}", None)
+    for owner, name in [
+        (wsgi, "Response"),
+        (wsgi, "WSGIErrorsWrapper"),
+        (RequestParser, "mesg_class"),
+        (util, "http_date"),
+        (util, "write_error"),
+    ]:
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # restored after the test
     cfg = Config()
     gunicorn_patches.apply(cfg)
     return cfg
+
+
+@pytest.mark.parametrize("moment", [0.0, 1447116323.999, 1447116324.0])
+def test_a_date_is_that_of_gunicorn(monkeypatch, moment):
+    monkeypatch.setattr("time.time", lambda: moment)
+    assert gunicorn_patches.http_date() == util.http_date()
+    assert gunicorn_patches.http_date(moment) == util.http_date(moment)
 
 
 def test_an_exception_is_logged_without_the_url():
