@@ -77,7 +77,12 @@ class Metrics:
         """Count an answered request; `route` is None if no route matched, `seconds` is how long it took."""
         if self._worker:
             self._worker.requests.labels(route or UNMATCHED_ROUTE, status).inc()
-            self._worker.request_seconds.observe(seconds)
+            self._worker.histograms["tracklog_request_seconds"].observe(seconds)
+
+    def count_log_failure(self) -> None:
+        """Count a request that failed because the log could not be used."""
+        if self._worker:
+            self._worker.log_failures.inc()
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics; prometheus-client calls this. If the log cannot be read, return the others."""
@@ -99,14 +104,15 @@ class WorkerMetrics:
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
         self.requests = Counter("tracklog_requests", "Requests answered", ("route", "status"), registry=None)
         self.requests.labels(UNMATCHED_ROUTE, 404)  # opens the file now: no later request can fail to do so
-        self.request_seconds, self._commit_seconds, self._group_events = (
-            Histogram(name, text, registry=None, buckets=buckets) for name, (buckets, text) in HISTOGRAMS.items()
-        )
+        self.log_failures = Counter("tracklog_log_failures", "Requests answered 503 because of the log", registry=None)
+        self.histograms = {
+            name: Histogram(name, text, registry=None, buckets=buckets) for name, (buckets, text) in HISTOGRAMS.items()
+        }
 
     def count_commit(self, seconds: float, events: int) -> None:
         """Count a group commit of `events` events and rejections, which took `seconds`."""
-        self._commit_seconds.observe(seconds)
-        self._group_events.observe(events)
+        self.histograms["tracklog_commit_seconds"].observe(seconds)
+        self.histograms["tracklog_group_events"].observe(events)
 
 
 def _lock_slot(folder: str, slot: int) -> bool:
