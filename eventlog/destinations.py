@@ -58,7 +58,7 @@ class Destinations(Tables):
     """The log's tables of destinations and dead letters.
 
     An operator uses a destination's name. A forwarder uses its id, so that it never changes another destination that
-    was added under the same name. Methods raise NotPossible if there is no such destination.
+    was added under the same name. Unless a method says otherwise, it raises NotPossible without the destination.
     """
 
     def all(self) -> list[Destination]:
