@@ -118,7 +118,7 @@ class Destinations(Tables):
         """Deliver to another URL from now on, and clear the last error."""
         self._update("url = :url, last_error = NULL", name=name, url=url)
 
-    def reserve(self, id: int, last: int) -> None:
+    def note_batch_end(self, id: int, last: int) -> None:
         """Note where the next object ends, before it is written. A retry then writes the same object."""
         self._update("reserved = :last", id=id, last=last)
 

@@ -76,7 +76,7 @@ class Archive(Deliverer):
     """Writes an object for each source and date of a batch."""
 
     max_events = MAX_EVENTS
-    reserves_batches = True
+    needs_same_batches = True
 
     def __init__(self, place: Place, max_bytes: int, max_wait_seconds: float) -> None:
         self.max_bytes = max_bytes
