@@ -189,9 +189,8 @@ class UserCall(Call):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def require_user(self, loaded: dict[str, Any], sent: dict[str, Any], **_: Any) -> None:
-        if "userId" in loaded or "anonymousId" in loaded:
-            return
-        if all(is_blank(sent.get(name)) for name in ("userId", "userID", "anonymousId", "anonymousID")):
+        spellings = ("userId", "userID", "anonymousId", "anonymousID")
+        if not {"userId", "anonymousId"} & loaded.keys() and all(is_blank(sent.get(name)) for name in spellings):
             raise ValidationError("id_required", "userId")
 
 

@@ -136,8 +136,7 @@ class SharedFiles:
     def renew_note(self) -> None:
         """Correct the note if the files were moved away and back while another process noted a checkpoint.
 
-        That process cannot open the log until the note is correct. Call this at each use: it reads the note only a few
-        times a second.
+        That process cannot open the log until then. Call this at each use: it reads the note a few times a second.
         """
         if self._connections and monotonic() >= self._renew_at:
             self._renew_at = monotonic() + RENEW_SECONDS

@@ -132,10 +132,7 @@ class IncomingRequest:
             raise ApiError("missing_write_key", message) from None
 
     def _claim_size(self, size: int) -> None:
-        """Let the body grow to `size` bytes. Before it becomes large, wait until no other request reads a large one.
-
-        Raises Overloaded after LARGE_BODY_WAIT_SECONDS.
-        """
+        """Let the body grow to `size` bytes. A large one first waits until no other is read, or raises Overloaded."""
         if size > LARGE_BODY_BYTES and not self._is_large:
             if not _large_body.acquire(timeout=LARGE_BODY_WAIT_SECONDS):
                 raise Overloaded("Too many large bodies are sent at once; send the request again")

@@ -42,16 +42,8 @@ LOG_METRICS = {
     "tracklog_events_stored_total": (COUNTER, ("source", "type"), "Events stored"),
     "tracklog_events_duplicate_total": (COUNTER, ("source",), "Events received that were already stored"),
     "tracklog_events_rejected_total": (COUNTER, ("source", "code"), "Rejected events and bodies"),
-    "tracklog_destination_backlog_events": (
-        GAUGE,
-        DESTINATION,
-        "Ids from the first event after the cursor to the last",
-    ),
-    "tracklog_destination_oldest_waiting_seconds": (
-        GAUGE,
-        DESTINATION,
-        "Age of the oldest waiting event; 0 if none waits",
-    ),
+    "tracklog_destination_backlog_events": (GAUGE, DESTINATION, "Ids from the first waiting event to the last"),
+    "tracklog_destination_oldest_waiting_seconds": (GAUGE, DESTINATION, "Age of the oldest waiting event; 0 if none"),
     "tracklog_destination_deliveries_total": (COUNTER, DESTINATION, "Events delivered"),
     "tracklog_destination_failures_total": (COUNTER, DESTINATION, "Delivery attempts that failed"),
     "tracklog_destination_dead_letters": (GAUGE, DESTINATION, "Events rejected for good and not delivered since"),
