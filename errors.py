@@ -37,7 +37,7 @@ CODES = {
     "unknown_type": (400, "type must be identify, track, page, screen, group or alias"),
     "type_mismatch": (400, "type does not match the route"),
     "event_not_defined": (400, "event is required: the name of the tracked action"),
-    "event_not_string": (400, "event must be a string"),
+    "event_not_string": (400, "event must be a string or a number"),
     "properties_not_object": (400, "properties must be an object"),
     "traits_not_object": (400, "traits must be an object"),
     "context_not_object": (400, "context must be an object"),
@@ -52,6 +52,10 @@ CODES = {
     "internal_error": (500, "Internal error; send the request again"),
     "storage_unavailable": (503, "The event log cannot be written now; send the request again"),
 }  # fmt: skip
+
+
+class Overloaded(Exception):
+    """Raised if the service cannot take a request now, although the log can be used. The request is not kept."""
 
 
 class ApiError(Exception):

@@ -71,7 +71,7 @@ def deliver_stop_signals() -> None:
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:
-    """Block the stop signals until the worker has its own handlers. The master's only record a signal."""
+    """Block the stop signals until the worker has its own handlers. Those of the master would only record them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 

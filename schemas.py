@@ -50,10 +50,8 @@ class Id(TextOrNumber):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if "\0" in text:
-            raise self.make_error("nul")
-        if not is_unicode(text):
-            raise self.make_error("surrogate")
+        if "\0" in text or not is_unicode(text):
+            raise self.make_error("nul" if "\0" in text else "surrogate")
         return text if text.strip() else missing
 
 
@@ -132,11 +130,8 @@ class Items(Nullable):
 class OrderedSchema(Schema):
     """A schema that keeps unknown fields, and all fields in the sender's order."""
 
-    class Meta:
-        unknown = INCLUDE
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self) -> None:
+        super().__init__(unknown=INCLUDE)
         self.required = [name for name, field in self.fields.items() if field.required]
 
     def _deserialize(self, data: Any, *, error_store: Any, many: bool = False, **options: Any) -> Any:
@@ -194,9 +189,8 @@ class UserCall(Call):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def require_user(self, loaded: dict[str, Any], sent: dict[str, Any], **_: Any) -> None:
-        if "userId" in loaded or "anonymousId" in loaded:
-            return
-        if all(is_blank(sent.get(name)) for name in ("userId", "userID", "anonymousId", "anonymousID")):
+        spellings = ("userId", "userID", "anonymousId", "anonymousID")
+        if not {"userId", "anonymousId"} & loaded.keys() and all(is_blank(sent.get(name)) for name in spellings):
             raise ValidationError("id_required", "userId")
 
 

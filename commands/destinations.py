@@ -106,7 +106,7 @@ def list_destinations() -> None:
 @destinations.command()
 @click.argument("name")
 def pause(name: str) -> None:
-    """Stop delivering to a destination. It keeps its position.
+    """Stop delivering to a destination. It keeps its cursor.
 
     \b
     Example:
@@ -134,7 +134,7 @@ def resume(name: str) -> None:
 @click.argument("name")
 @confirmed_option
 def remove(name: str, is_confirmed: bool) -> None:
-    """Delete a destination, its position and its dead letters.
+    """Delete a destination, its cursor and its dead letters.
 
     \b
     Example:
@@ -143,7 +143,7 @@ def remove(name: str, is_confirmed: bool) -> None:
     get_log().make_room()
     dead = get_log().destinations.count_dead(get_log().destinations.get(name).name)
     if not is_confirmed:
-        click.confirm(f"Delete {name}, its position and {dead} dead letters?", abort=True)
+        click.confirm(f"Delete {name}, its cursor and {dead} dead letters?", abort=True)
     get_log().destinations.remove(name)
     forwarding.discard_lock(get_log().path, name)
     click.echo(f"Destination {name} is removed")

@@ -15,7 +15,7 @@ from telemetry import logs
 
 @click.command(context_settings={"show_default": True})
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--once", is_flag=True, help="Deliver the backlog, then exit: with 1 if any event is left or dead.")
+@click.option("--once", is_flag=True, help="Deliver the backlog, then exit; with 1 if events or dead letters are left.")
 @click.option(
     "--give-up-after",
     metavar="HOURS",

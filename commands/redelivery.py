@@ -58,7 +58,7 @@ def dead(name: str) -> None:
 def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> None:
     """Deliver dead letters, or a range of the log, once more.
 
-    Dead letters that are accepted are deleted. The position does not change.
+    Dead letters that are accepted are deleted. The cursor does not move.
 
     \b
     Example:
@@ -82,7 +82,7 @@ def _read_range(first: int, last: int) -> Iterator[list[StoredEvent]]:
 
 
 def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
-    """Deliver events regardless of the position, and delete the dead letters among them that are accepted.
+    """Deliver events regardless of the cursor, and delete the dead letters among them that are accepted.
 
     Return how many were accepted. Raises NotPossible if any is rejected.
     """

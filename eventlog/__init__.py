@@ -59,7 +59,7 @@ class EventLog:
         self.people = People(self._read, self._written)
 
     def run_on(self, runtime: Runtime) -> None:
-        """Serve requests that run as `runtime` says, instead of in threads. Call it before the log is shared."""
+        """Wait and run blocking calls with `runtime` instead of that for threads. Call it before the log is used."""
         for database in (self._written, self._checkpointed):
             database.runtime = runtime
             database.close()  # so that it is opened for that runtime

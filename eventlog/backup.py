@@ -9,7 +9,7 @@ import apsw
 
 from .database import Database
 from .errors import DiskFull, NotPossible, sqlite_errors
-from .side_files import open_side_file
+from .side_files import open_side_file, sync
 
 STEP_PAGES = 1024  # of 4 KiB, copied between two syncs
 
@@ -28,12 +28,12 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
             os.close(open_side_file(database.path, unfinished))  # SQLite would create it with the mode of the umask
             last = _copy(database, unfinished, target, report)
             _verify(unfinished, last)
-            _sync(unfinished)
+            sync(unfinished)
             try:
                 os.link(unfinished, target)
             except FileExistsError:
                 raise NotPossible(f"{target} exists already") from None
-            _sync(os.path.dirname(target))
+            sync(os.path.dirname(target))
     except DiskFull:  # reading takes no room, so it is the disk of the copy
         raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
     return last
@@ -51,7 +51,7 @@ def _copy(database: Database, path: str, target: str, report: Callable[[int, int
             with sqlite_errors(target), copy.backup("main", log, "main") as backup:
                 while not backup.done:
                     backup.step(STEP_PAGES)
-                    _sync(path)  # one sync at the end would keep commits waiting for the disk
+                    sync(path)  # one sync at the end would keep commits waiting for the disk
                     report(backup.page_count - backup.remaining, backup.page_count)
         copy.pragma("journal_mode", "delete")  # the copy is in WAL mode like the log, and should not need a -wal
     return last
@@ -68,11 +68,3 @@ def _verify(path: str, last: int) -> None:
 
 def _last_id(connection: apsw.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(id), 0) FROM events").get)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

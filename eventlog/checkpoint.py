@@ -12,8 +12,8 @@ from .database import MAX_WAL_PAGES, Database
 from .errors import Unavailable
 from .waiting import WAIT_SECONDS
 
-CHECKPOINT_PAGES = 4000  # in the WAL but not in the file, from which on a checkpoint is due
-RETRY_PAGES = 1000  # after as many more, try again if a reader or another process kept the last one from finishing
+CHECKPOINT_PAGES = 4000  # start a checkpoint when the WAL holds this many pages that are not in the file
+RETRY_PAGES = 1000  # try again after this many more, if a reader or another process kept the last one from finishing
 MAX_LOCKED_PAGES = 1000  # that may be left to copy while no process writes; takes about 40 ms
 FULL_DISK_SECONDS = 1.0  # between two checkpoints while the disk is full
 
@@ -58,8 +58,8 @@ class Checkpointer:
 def checkpoint(database: Database) -> None:
     """Copy the WAL into the log's file. The next commit then writes at the WAL's start again.
 
-    Most pages are copied while other processes commit. Only the pages that were committed in the meantime are copied
-    while none can. Usually these are few. Under sustained load they are more, or the WAL would grow without limit.
+    Most pages are copied while other processes commit, and those committed meanwhile under the write lock. Usually
+    these are few. Under sustained load more are accepted, since the WAL would otherwise grow without limit.
     Stops early if a reader still needs pages of the WAL, or another process copies it. Raises Unavailable.
     """
     with database.connection(monotonic() + WAIT_SECONDS) as connection, suppress(apsw.BusyError):

@@ -37,7 +37,7 @@ class Database:
         self._can_write = False
         self._in_use = threading.Lock()
         self._files = shared_files(path)
-        self._files.users.add(self)
+        self._files.owners.add(self)
 
     def read(
         self, query: str, bindings: dict[str, Any] | tuple[Any, ...] = (), wait_seconds: float = WAIT_SECONDS
@@ -51,8 +51,8 @@ class Database:
     def transaction(self, deadline: float | None = None) -> Iterator[apsw.Connection]:
         """Write while no other process does.
 
-        When the block has ended, its changes are on disk, in the file at the path. Raises Unavailable if that
-        fails, or is not possible until `deadline`, a time of the monotonic clock, by default after WAIT_SECONDS.
+        When the block has ended, its changes are on disk, in the file at the path. Raises Unavailable if that fails or
+        a lock is not free by `deadline`, a time of the monotonic clock. The default is WAIT_SECONDS from now.
         """
         deadline = deadline or monotonic() + WAIT_SECONDS
         with self.connection(deadline) as connection, self.queue.turn(deadline):
@@ -92,7 +92,7 @@ class Database:
     def connection(self, deadline: float) -> Iterator[apsw.Connection]:
         """Lend the connection to one request, and close it after any error.
 
-        Raises Unavailable if the log cannot be opened, or another request has the connection until `deadline`.
+        Raises Unavailable if the log cannot be opened, or another request still uses the connection at `deadline`.
         """
         if not self._in_use.acquire(timeout=max(0.0, deadline - monotonic())):
             raise Unavailable(f"{self.path} is busy")
@@ -140,7 +140,7 @@ class Database:
         self._files.close_if_moved()
         with self.queue.turn(deadline):
             connection = self._files.open(lambda: connect(self.path))
-        # A commit that copies the WAL itself blocks its thread. A cooperative runtime starts checkpoints in time.
+        # SQLite's automatic checkpoint would block the thread of all requests; there, Checkpointer does it instead.
         connection.pragma("wal_autocheckpoint", 0 if self.runtime.is_cooperative else MAX_WAL_PAGES)
         self._can_write = can_write(connection)
         return connection

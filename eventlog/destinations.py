@@ -58,7 +58,7 @@ class Destinations(Tables):
     """The log's tables of destinations and dead letters.
 
     An operator uses a destination's name. A forwarder uses its id, so that it never changes another destination that
-    was added under the same name. Methods raise NotPossible if there is no such destination.
+    was added under the same name. Unless a method says otherwise, it raises NotPossible without the destination.
     """
 
     def all(self) -> list[Destination]:
@@ -118,7 +118,7 @@ class Destinations(Tables):
         """Deliver to another URL from now on, and clear the last error."""
         self._update("url = :url, last_error = NULL", name=name, url=url)
 
-    def reserve(self, id: int, last: int) -> None:
+    def note_batch_end(self, id: int, last: int) -> None:
         """Note where the next object ends, before it is written. A retry then writes the same object."""
         self._update("reserved = :last", id=id, last=last)
 

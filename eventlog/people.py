@@ -67,7 +67,7 @@ class People(Tables):
         scrub(self._written.path)
 
     def _search(self, table: str, columns: str, ids: Iterable[str]) -> Iterator[Any]:
-        """Yield columns and previousId of all rows that carry one of the ids, and of some others."""
+        """Yield columns and previousId of all rows that carry one of the ids, or any number as previousId."""
         ((last,),) = self._read.read(f"SELECT coalesce(max(id), 0) FROM {table}")
         start = 0
         # From row to row, since an import may leave gaps of any size between ids.

@@ -108,10 +108,7 @@ class Reader:
     def counts(self) -> list[Count]:
         """Return all counts since the log was created. It does not read the events."""
         rows = self._database.read(
-            """
-            SELECT source, type, outcome, code, count, first_at, last_at FROM counts
-            ORDER BY source, type, outcome, code
-            """
+            "SELECT source, type, outcome, code, count, first_at, last_at FROM counts ORDER BY 1, 2, 3, 4"
         )
         return [Count(*row) for row in rows]
 

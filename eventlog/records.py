@@ -41,7 +41,7 @@ class Rejection(NamedTuple):
     cut: bool  # whether the body is only the beginning of the one that was sent
 
 
-#: The id is NULL for the next one.
+#: With the id NULL, SQLite assigns the next one.
 _INSERT_EVENT = f"""
     INSERT INTO events (id, {", ".join(Event._fields)}, dedupe_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (dedupe_key) DO NOTHING

@@ -26,5 +26,5 @@ class Runtime:
         return call()
 
     def start(self, call: Callable[[], object]) -> None:
-        """Run `call`, which handles its own errors. Do not wait for its end if others can run while it does."""
+        """Start `call`, which handles its own errors. A cooperative runtime returns at once; this one runs it first."""
         call()

@@ -30,7 +30,7 @@ RENEW_SECONDS = 0.25  # between two reads of the note
 logger = logging.getLogger("tracklog.eventlog")
 
 
-class User(Protocol):
+class ConnectionOwner(Protocol):
     """An object that has at most one connection to the log."""
 
     def close_if_moved(self) -> None:
@@ -43,7 +43,7 @@ class SharedFiles:
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self.users: WeakSet[User] = WeakSet()
+        self.owners: WeakSet[ConnectionOwner] = WeakSet()
         self._connections: set[apsw.Connection] = set()
         self._opened = Files()
         self._renew_at = 0.0
@@ -130,13 +130,13 @@ class SharedFiles:
         if self._connections and self.are_in_place():
             self.renew_note()
         elif self._connections:
-            for user in list(self.users):
-                user.close_if_moved()
+            for owner in list(self.owners):
+                owner.close_if_moved()
 
     def renew_note(self) -> None:
-        """Note the files again if they were moved away and back, and another process noted that their WAL is saved.
+        """Correct the note if the files were moved away and back while another process noted a checkpoint.
 
-        That process cannot open the log before. Call this at each use: it reads the note a few times a second.
+        That process cannot open the log until then. Call this at each use: it reads the note a few times a second.
         """
         if self._connections and monotonic() >= self._renew_at:
             self._renew_at = monotonic() + RENEW_SECONDS

@@ -39,6 +39,15 @@ def give_to_owner_of(folder: str, path: str) -> None:
         os.chown(path, found.st_uid, found.st_gid, follow_symlinks=False)
 
 
+def sync(path: str) -> None:
+    """Return once a file's bytes, or a folder's names, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def size_of(path: str) -> int:
     """Return the bytes of a file, or 0 if there is none."""
     try:

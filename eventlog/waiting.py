@@ -1,4 +1,4 @@
-"""Bounded waits for locks of other processes, in which other requests of this process go on."""
+"""Wait for locks of other processes, with a limit, while the other requests of this process go on."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ def retry_until(deadline: float, attempt: Callable[[], T]) -> T:
 
 
 def lock_file(descriptor: int, deadline: float = 0.0) -> None:
-    """Lock an open file exclusively. Raise BlockingIOError if another process holds it until `deadline`.
+    """Lock an open file exclusively. Raise BlockingIOError if another process still holds it at `deadline`.
 
     The kernel releases the lock when the process dies or closes the file.
     """
@@ -54,7 +54,7 @@ class WriteQueue:
 
     @contextmanager
     def turn(self, deadline: float) -> Iterator[None]:
-        """Hold the lock until the block ends. Raise BlockingIOError if another process has it until `deadline`."""
+        """Hold the lock until the block ends. Raise BlockingIOError if it is not free by `deadline`."""
         if self._descriptor is None:
             self._descriptor = open_side_file(self._log, self._log + "-queue", os.O_RDONLY)
         descriptor = self._descriptor

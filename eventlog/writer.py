@@ -14,7 +14,7 @@ from .errors import ROW_ERRORS, DiskFull, Unavailable
 from .records import Counts, Event, Rejection, drop_oldest_rejected, write_events, write_rejected
 from .waiting import WAIT_SECONDS
 
-MAX_GROUP_EVENTS = 4000  # a group that has as many is closed to further requests
+MAX_GROUP_EVENTS = 4000  # a group that has this many is closed to further requests
 REJECTED_ROW_BYTES = 500  # about what a rejection takes of the file without its body and errors
 
 
@@ -101,17 +101,17 @@ class Writer:
         while True:
             with suppress(_RequestFailed):
                 with self._database.transaction(deadline) as connection:
-                    # Only now, so that requests that became ready while other processes wrote are in the group.
+                    # Close it only now: requests that became ready while other processes wrote are in the group.
                     self._close_to_others(group)
                     group.write(connection, self._max_rejected_bytes)
                     self.require_room(connection)
                 return
 
     def _drop_rejected(self, rejected: Sequence[Rejection]) -> None:
-        """Delete twice the bytes that these rejections added, while the table is too large.
+        """Delete the oldest rejections while the table is above its limit, up to twice the bytes that these ones added.
 
-        It takes many small transactions, with other requests' commits in between. Only the sender of these rejections
-        waits for it.
+        Twice, so that the table shrinks. It takes many small transactions, with other requests' commits in between.
+        Only the sender of these rejections waits for it.
         """
         surplus = 2 * sum(len(each.body) + len(each.errors) + REJECTED_ROW_BYTES for each in rejected)
         with suppress(Unavailable):
@@ -137,7 +137,7 @@ class _Group:
     def __init__(self) -> None:
         self.size = 0  # events and rejections
         self.dropped_bytes = 0  # of the oldest rejections, because the table was above its limit
-        # Replaced at the commit, unless that is interrupted by what no handler catches.
+        # The commit replaces it, unless an exception that is not handled, such as GreenletExit, ends it.
         self.failure: Exception | None = Unavailable("The commit was interrupted")
         self.done = threading.Lock()  # waiting for a lock costs less than for a threading.Event
         self.done.acquire()

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote
 import fsspec
 
 from eventlog import StoredEvent
-from eventlog.side_files import give_to_owner_of
+from eventlog.side_files import give_to_owner_of, sync
 
 from .delivery import Deliverer, Outcome, RetryLater
 from .urls import ARCHIVE
@@ -76,7 +76,7 @@ class Archive(Deliverer):
     """Writes an object for each source and date of a batch."""
 
     max_events = MAX_EVENTS
-    reserves_batches = True
+    needs_same_batches = True
 
     def __init__(self, place: Place, max_bytes: int, max_wait_seconds: float) -> None:
         self.max_bytes = max_bytes
@@ -147,7 +147,7 @@ class Folder:
         give_to_owner_of(self._root, str(part))
         os.replace(part, f"{self._root}/{name}")
         for folder in reversed(folders):
-            _sync(folder)
+            sync(folder)
 
 
 class Remote:
@@ -180,11 +180,3 @@ class Remote:
 def _part_name(file_name: str) -> str:
     """Return the name of an unfinished file. A repeat uses the same name, so no part stays behind."""
     return f".{file_name}.part"
-
-
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

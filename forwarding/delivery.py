@@ -20,7 +20,7 @@ class Deliverer(Protocol):
     max_events: int  # of a batch
     max_bytes: int  # of a batch's payloads; a single event may be larger
     max_wait_seconds: float = 0.0  # how long a batch that is not full waits for more events
-    reserves_batches: bool = False  # a repeat after a crash must have exactly the same events
+    needs_same_batches: bool = False  # a repeat after a crash must have exactly the same events
 
     def deliver(self, events: Sequence[StoredEvent]) -> "Outcome":
         """Return when the destination has acknowledged or rejected every event.

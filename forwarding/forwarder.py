@@ -20,10 +20,10 @@ POLL_SECONDS = 0.5  # between two looks at the log while nothing waits
 
 @dataclass
 class Forwarder:
-    """Delivers to one destination: read a batch, reserve it, deliver it, advance the position.
+    """Delivers to one destination: read a batch, deliver it, advance the cursor.
 
-    The position advances only after the destination has acknowledged or rejected the events, so a forwarder that is
-    killed skips nothing. `report` is called after each batch with the number of ids that the position has advanced.
+    The cursor advances only after the destination has acknowledged or rejected the events, so a forwarder that is
+    killed skips nothing. `report` is called after each batch with the number of ids that the cursor has advanced.
     """
 
     log: EventLog
@@ -37,7 +37,7 @@ class Forwarder:
     def run(self) -> bool:
         """Deliver until `stop` is set, or with `once` until nothing can be delivered.
 
-        Ends early if the destination is paused, changed or removed. Return True if nothing is left to deliver.
+        Ends early if the destination is changed, removed, or paused during a delivery. Return True if nothing is left.
         Raises NotPossible if another forwarder delivers to the destination, or if it cannot be opened.
         """
         try:
@@ -77,11 +77,11 @@ class Forwarder:
         if not events:
             if row.reserved is None:
                 return False
-            destination.advance(row.reserved)  # every event of the reserved batch was deleted by `events forget`
+            destination.advance(row.reserved)  # every event of the unfinished batch was deleted by `events forget`
             return True
         last = events[-1].id
-        if destination.deliverer.reserves_batches and row.reserved is None:
-            destination.reserve(last)
+        if destination.deliverer.needs_same_batches and row.reserved is None:
+            destination.note_batch_end(last)
         splitter.deliver([event for event in events if destination.wants(event)], destination.advance)
         destination.advance(last)
         self.report(last - row.position)
@@ -91,7 +91,7 @@ class Forwarder:
 def redeliver(log: EventLog, name: str, events: Sequence[StoredEvent]) -> tuple[list[int], list[DeadLetter]]:
     """Deliver the events that the destination wants. Return the ids of those delivered, and the dead letters.
 
-    The position stays, and the destination may be paused. Takes no lock: a forwarder may deliver to it at the same
+    The cursor stays, and the destination may be paused. Takes no lock: a forwarder may deliver to it at the same
     time, so events may arrive out of order. Raises NotPossible if it does not take them after a few attempts.
     """
     dead: list[DeadLetter] = []

@@ -29,9 +29,9 @@ DEFAULTS: dict[str, str | int] = {
 FIXED: dict[str, str | int] = {
     "acks": "all",
     "enable.idempotence": True,
-    "enable.gapless.guarantee": True,  # no message overtakes a rejected one,
-    "max.in.flight.requests.per.connection": 1,  # even if the broker does not know the producer yet,
-    "delivery.timeout.ms": 0,  # or one that has waited too long
+    "enable.gapless.guarantee": True,  # stop at the first rejected message, so that no later one overtakes it
+    "max.in.flight.requests.per.connection": 1,  # the same before the broker knows the producer
+    "delivery.timeout.ms": 0,  # never give a message up, which later ones would overtake
     "queue.buffering.max.messages": 100_000,
     "queue.buffering.max.kbytes": 1_048_576,
 }

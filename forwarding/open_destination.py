@@ -43,8 +43,8 @@ def find(log: EventLog, name: str) -> Destination:
 class OpenDestination:
     """A destination while events are delivered to it.
 
-    It stays bound to the row and the URL that were opened. If the row was deleted, `reload`, `reserve` and `advance`
-    raise Removed. If the URL has changed, `reload` raises Interrupted. All raise Unavailable as the log does.
+    It stays bound to the row and the URL that were opened. If the row was deleted, `reload`, `advance` and
+    `note_batch_end` raise Removed. If the URL has changed, `reload` raises Interrupted. All raise Unavailable.
     """
 
     def __init__(self, log: EventLog, row: Destination, deliverer: Deliverer, stop: threading.Event) -> None:
@@ -85,10 +85,10 @@ class OpenDestination:
             if monotonic() >= self._read_at + CHECK_SECONDS and self.reload().paused:
                 raise Interrupted(f"{self.name} is paused")
 
-    def reserve(self, last: int) -> None:
+    def note_batch_end(self, last: int) -> None:
         """Store the last id of the next batch, so that a repeat after a crash has the same events."""
         with _raise_if_removed():
-            self._log.destinations.reserve(self._row.id, last)
+            self._log.destinations.note_batch_end(self._row.id, last)
 
     def advance(self, position: int, delivered: int = 0, dead: Sequence[DeadLetter] = ()) -> None:
         """Store that every event up to `position` was delivered, skipped, or became a dead letter."""

@@ -55,7 +55,7 @@ class Splitter:
     def _is_answered(self, event: StoredEvent) -> bool:
         """Return True if the destination answers this event without a server fault.
 
-        Then the fault of the event before it is that event's own. This one is delivered again, which is harmless.
+        The event before it has then caused its own fault, and becomes a dead letter. `deliver` sends this one again.
         """
         try:
             self._attempts.deliver([event], 0.0)

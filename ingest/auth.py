@@ -50,7 +50,7 @@ def find_source_in_body(request: Request, value: Any, items: Sequence[Any], sour
 
 
 def is_key_of(source: Source, key: Any, sources: Sources) -> bool:
-    """Return True if this is a key of the source that is in use. Raise Unavailable."""
+    """Return True if this is one of the source's keys, and not retired. Raise Unavailable."""
     found = sources.find(key) if isinstance(key, str) and key.isprintable() else None
     return found is not None and found.name == source.name
 

@@ -1,4 +1,4 @@
-"""Check a client's JSON value: return the Event that the log stores, or raise every error."""
+"""Validate a client's JSON value: return its Events, or report its errors, up to a limit, in an ApiError."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from schemas import BATCH, CALLS, UNTYPED, Call, is_blank
 
 MAX_MESSAGE_ID_LENGTH = 255  # characters
 CALLS_BY_FIELD = {"event": "track", "groupId": "group", "previousId": "alias", "name": "page", "properties": "page"}
-MAX_ERRORS = 100  # listed for a call, for /v1/validate, and for a batch before each item lists only its first
+MAX_ERRORS = 100  # in one answer; after as many, each further item of a batch lists only its first
 MAX_ITEM_ERRORS = 10  # listed for a batch item
 
 
@@ -90,7 +90,7 @@ class Checker:
         if codes and isinstance(value.get("batch"), list):
             raise ApiError("bad_request", "This is a batch; send it to /v1/batch")
         if not codes:
-            with suppress(ValueError):  # it is not JSON; its defects tell why
+            with suppress(ValueError):  # NaN and the like cannot be encoded; `_find_defects` names their fields
                 return self._stamper.stamp(schema.call, call)
         defects = self._find_defects(value, max_errors)
         defective = {defect["field"] for defect in defects}

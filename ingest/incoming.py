@@ -11,8 +11,8 @@ from typing import Any, Self
 from flask import Request, current_app, request
 
 from config import Config
-from errors import ApiError
-from eventlog import Event, EventLog, Rejection, Unavailable
+from errors import ApiError, Overloaded
+from eventlog import Event, EventLog, Rejection
 from eventlog.sources import Source
 from ingest.auth import find_source, find_source_in_body
 from ingest.body import Body
@@ -132,9 +132,9 @@ class IncomingRequest:
             raise ApiError("missing_write_key", message) from None
 
     def _claim_size(self, size: int) -> None:
-        """Let the body grow to `size` bytes. Wait for the process's turn if that makes it a large one."""
+        """Let the body grow to `size` bytes. A large one first waits until no other is read, or raises Overloaded."""
         if size > LARGE_BODY_BYTES and not self._is_large:
             if not _large_body.acquire(timeout=LARGE_BODY_WAIT_SECONDS):
-                raise Unavailable("too many large bodies at once")
+                raise Overloaded("Too many large bodies are sent at once; send the request again")
             self._is_large = True
         self.yield_control()

@@ -17,7 +17,7 @@ from parsing import json_text
 from parsing.timestamps import parse_sent_at
 
 NAME_FIELDS = {"track": "event", "page": "name", "screen": "name"}  # the field in the log's column `name`
-MAX_TICKS_AHEAD = 4096 * 1000  # a second; if the clock is further behind, it was set back, and ids follow it
+MAX_TICKS_AHEAD = 4096 * 1000  # a second; if the last id is further ahead of the clock, the clock was set back
 
 _last_tick = 0  # the time of the latest messageId made here, in ticks of 1/4096 ms
 
@@ -98,7 +98,7 @@ def make_event(source: str, type: str, call: dict[str, Any], timestamp: str, rec
 
 
 def make_message_id() -> UUID:
-    """Return a UUID of version 7 that is larger than all before it in this process.
+    """Return a UUID of version 7. Ids grow within a process, unless the clock is set back by more than a second.
 
     The 12 bits after the milliseconds are a fraction of a millisecond (RFC 9562, section 6.2, method 3). If two ids
     have the same tick, the second gets the next tick, so that they have an order. The other 62 bits are random, from

@@ -23,6 +23,7 @@ def readyz() -> dict[str, str]:
     try:
         extensions["eventlog"].prove_writable(extensions["config"].min_free_bytes)
     except Unavailable as failure:
+        extensions["metrics"].count_log_failure()
         raise ApiError("storage_unavailable", str(failure)) from failure
     extensions["trouble"].note_success()
     return {"status": "ready"}

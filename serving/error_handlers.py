@@ -6,7 +6,7 @@ from wsgiref.types import WSGIEnvironment
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from errors import ApiError
+from errors import ApiError, Overloaded
 from telemetry import logs
 
 RETRY_AFTER_SECONDS = 5  # after which a client should send again when the log is unavailable
@@ -36,8 +36,13 @@ def register(app: Flask, unavailable: type[Exception]) -> None:
             response.headers["WWW-Authenticate"] = 'Basic realm="tracklog"'
         return response
 
+    @app.errorhandler(Overloaded)
+    def answer_overloaded(error: Overloaded) -> Response:
+        return answer(ApiError("storage_unavailable", str(error)))
+
     @app.errorhandler(unavailable)
     def answer_unavailable(failure: Exception) -> Response:
+        current_app.extensions["metrics"].count_log_failure()
         current_app.extensions["trouble"].note_failure(failure, request.environ.get("tracklog.request_id"))
         return answer(ApiError("storage_unavailable"))
 

@@ -10,9 +10,9 @@ import schemas
 from errors import CODES
 
 INTRODUCTION = """\
-200 means: committed to the log, on disk. Anything else means: send it again. An event that is sent again with the \
-same messageId is stored once. A trailing slash makes no difference, nor does the Content-Type of a request. Its \
-Content-Encoding may be gzip. Unknown paths are answered with 404, wrong methods with 405."""
+200 means that the event is on disk. After a 5xx or no answer, send it again: events with the same messageId are \
+stored once. After a 400 or 401, correct it first. Neither a trailing slash nor the Content-Type makes a difference. \
+The Content-Encoding may be gzip. An unknown path is answered with 404, a wrong method with 405."""
 
 Spec = dict[Any, Any]  # a part of the document
 

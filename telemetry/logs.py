@@ -15,8 +15,8 @@ from config import VERSION, Config
 
 # journald splits a line of 48 KB in two, and one character may take 12 bytes.
 MAX_TEXT_CHARACTERS, MAX_TRACEBACK_CHARACTERS = 1000, 4000
-SECONDS_PER_LINE = 60.0  # of one kind of rejection
-MAX_KINDS = 1000  # of rejections that are remembered
+SECONDS_PER_LINE = 60.0  # between two lines of one kind
+MAX_KINDS = 1000  # remembered
 
 _STANDARD_ATTRIBUTES = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -38,13 +38,13 @@ LOG_METRICS = {
     "tracklog_log_available": (GAUGE, (), "1 if the log can be read, else 0; metrics from the log are then missing"),
     "tracklog_log_bytes": (GAUGE, (), "Size of the log's file"),
     "tracklog_log_wal_bytes": (GAUGE, (), "Size of the log's write-ahead log (WAL)"),
-    "tracklog_log_reserve_bytes": (GAUGE, (), "Size of the reserve file; 0 once the disk was full"),
+    "tracklog_log_reserve_bytes": (GAUGE, (), "Size of the reserve file; 0 from a full disk until it is created again"),
     "tracklog_disk_free_bytes": (GAUGE, (), "Free space on the log's disk"),
     "tracklog_events_stored_total": (COUNTER, ("source", "type"), "Events stored"),
     "tracklog_events_duplicate_total": (COUNTER, ("source",), "Events received that were already stored"),
     "tracklog_events_rejected_total": (COUNTER, ("source", "code"), "Rejected events and bodies"),
-    "tracklog_destination_backlog_events": (GAUGE, DESTINATION, "Events after the cursor, wanted or not"),
-    "tracklog_destination_oldest_waiting_seconds": (GAUGE, DESTINATION, "Age of the oldest of them; 0 if none waits"),
+    "tracklog_destination_backlog_events": (GAUGE, DESTINATION, "Ids from the first waiting event to the last"),
+    "tracklog_destination_oldest_waiting_seconds": (GAUGE, DESTINATION, "Age of the oldest waiting event; 0 if none"),
     "tracklog_destination_deliveries_total": (COUNTER, DESTINATION, "Events delivered"),
     "tracklog_destination_failures_total": (COUNTER, DESTINATION, "Delivery attempts that failed"),
     "tracklog_destination_dead_letters": (GAUGE, DESTINATION, "Events rejected for good and not delivered since"),
@@ -78,7 +78,12 @@ class Metrics:
         """Count an answered request; `route` is None if no route matched, `seconds` is how long it took."""
         if self._worker:
             self._worker.requests_of(route or UNMATCHED_ROUTE, status).inc()
-            self._worker.request_seconds.observe(seconds)
+            self._worker.histograms["tracklog_request_seconds"].observe(seconds)
+
+    def count_log_failure(self) -> None:
+        """Count a request that failed because the log could not be used."""
+        if self._worker:
+            self._worker.log_failures.inc()
 
     def collect(self) -> Iterable[Metric]:
         """Return all metrics; prometheus-client calls this. If the log cannot be read, return the others."""
@@ -101,14 +106,15 @@ class WorkerMetrics:
         self.requests = Counter("tracklog_requests", "Requests answered", ("route", "status"), registry=None)
         self.requests_of = cache(self.requests.labels)
         self.requests_of(UNMATCHED_ROUTE, 404)  # opens the file now: no later request can fail to do so
-        self.request_seconds, self._commit_seconds, self._group_events = (
-            Histogram(name, text, registry=None, buckets=buckets) for name, (buckets, text) in HISTOGRAMS.items()
-        )
+        self.log_failures = Counter("tracklog_log_failures", "Requests answered 503 because of the log", registry=None)
+        self.histograms = {
+            name: Histogram(name, text, registry=None, buckets=buckets) for name, (buckets, text) in HISTOGRAMS.items()
+        }
 
     def count_commit(self, seconds: float, events: int) -> None:
         """Count a group commit of `events` events and rejections, which took `seconds`."""
-        self._commit_seconds.observe(seconds)
-        self._group_events.observe(events)
+        self.histograms["tracklog_commit_seconds"].observe(seconds)
+        self.histograms["tracklog_group_events"].observe(events)
 
 
 def _lock_slot(folder: str, slot: int) -> bool:

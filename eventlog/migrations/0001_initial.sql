@@ -22,7 +22,7 @@ CREATE TABLE events (
     dedupe_key    BLOB NOT NULL UNIQUE                -- 16 bytes that stand for (source, message_id)
 ) STRICT;
 
--- Rejections, kept until an operator fixes and replays them.
+-- Rejections, kept so that an operator can fix and replay them.
 CREATE TABLE rejected (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     source       TEXT    NOT NULL,

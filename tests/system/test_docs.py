@@ -25,7 +25,7 @@ ELSEWHERE = {
     "make browse": "test_browse.py",
     "make run": "test_start.py",
     "make test": "runs these tests",
-    ".venv/bin/pip install fsspec": "the tests' environment has it",
+    ".venv/bin/pip install '.[archive]'": "the tests' environment has it",
     ".venv/bin/pip install '.[kafka]'": "the tests' environment has it",
 }
 OF_THE_MACHINE = (

@@ -163,7 +163,7 @@ def test_a_forwarder_that_died_repeats_the_same_object(log, forward, folder, is_
         def __init__(self, kind):
             self.kind = kind
             self.max_events, self.max_bytes = kind.max_events, kind.max_bytes
-            self.max_wait_seconds, self.reserves_batches = kind.max_wait_seconds, kind.reserves_batches
+            self.max_wait_seconds, self.needs_same_batches = kind.max_wait_seconds, kind.needs_same_batches
 
         def deliver(self, events):
             if is_written:

@@ -91,7 +91,7 @@ def test_a_forwarder_changes_only_the_destination_it_knows(log, forward, again):
     with pytest.raises(eventlog.NotPossible):
         log.destinations.advance(old.id, 100, 100)
     with pytest.raises(eventlog.NotPossible):
-        log.destinations.reserve(old.id, 100)
+        log.destinations.note_batch_end(old.id, 100)
     log.destinations.note_failure(old.id, "no connection")
     log.destinations.delete_dead_letters(old.id, [1])
     assert log.destinations.get("there") == before

@@ -144,7 +144,7 @@ def test_paths_that_a_page_names_exist(page):
 def test_each_decision_has_its_four_parts_in_at_most_80_words():
     for entry in re.split(r"^### ", (PROJECT / "docs" / "decisions.md").read_text(), flags=re.MULTILINE)[1:]:
         prose = re.sub(r"^(\|.*|## .*)$", "", entry.partition("\n## ")[0].partition("\n")[2], flags=re.MULTILINE)
-        assert re.findall(r"^- \*\*(\w+)\.", prose, re.MULTILINE) == ["Problem", "Decision", "Evidence", "Rejected"]
+        assert re.findall(r"^- \*\*(\w+)\.", prose, re.MULTILINE) == ["Problem", "Decision", "Evidence", "Alternatives"]
         assert len(re.findall(r"\S*\w\S*", prose)) <= 80, entry
 
 

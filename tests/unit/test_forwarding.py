@@ -240,9 +240,9 @@ def test_a_paused_destination_keeps_its_position(add, log):
     assert forward(Scripted()) is True
 
 
-def test_a_reserved_batch_is_repeated_unchanged(add, log):
+def test_an_unfinished_batch_is_repeated_unchanged(add, log):
     class Writing(Scripted):
-        reserves_batches = True
+        needs_same_batches = True
         max_wait_seconds = 3600.0
 
     forward = add(5)
@@ -256,9 +256,9 @@ def test_a_reserved_batch_is_repeated_unchanged(add, log):
     assert log.destinations.get("there").reserved is None
 
 
-def test_reserved_events_that_were_forgotten_are_skipped(add, log):
+def test_events_of_an_unfinished_batch_that_were_forgotten_are_skipped(add, log):
     forward = add(5)
-    log.destinations.reserve(log.destinations.get("there").id, 3)
+    log.destinations.note_batch_end(log.destinations.get("there").id, 3)
     log.people.forget(log.people.find("1"))
     log.append([event(6)])
     kind = Scripted()

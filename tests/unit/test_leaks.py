@@ -162,7 +162,7 @@ CALLS = {
     "destinations.remove": lambda log: log.destinations.remove("there"),
     "destinations.pause": lambda log: log.destinations.pause("there", True),
     "destinations.set_url": lambda log: log.destinations.set_url("there", "webhook+http://host"),
-    "destinations.reserve": lambda log: log.destinations.reserve(1, 1),
+    "destinations.note_batch_end": lambda log: log.destinations.note_batch_end(1, 1),
     "destinations.advance": lambda log: log.destinations.advance(1, 1, 1),
     "destinations.note_failure": lambda log: log.destinations.note_failure(1, "no"),
     "destinations.dead_letters": lambda log: log.destinations.dead_letters("there"),

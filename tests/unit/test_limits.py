@@ -199,6 +199,20 @@ def test_a_large_body_waits_for_another_one_but_not_forever(another_large_body, 
     assert query("SELECT count(*) FROM rejected") == [(0,)]
 
 
+@pytest.mark.parametrize("url", ["/v1/batch", "/v1/validate"])
+def test_too_many_large_bodies_are_no_trouble_with_the_log(app, another_large_body, client, caplog, monkeypatch, url):
+    monkeypatch.setattr("ingest.incoming.LARGE_BODY_WAIT_SECONDS", 0.01)
+    failures = []
+    monkeypatch.setattr(app.extensions["metrics"], "count_log_failure", lambda: failures.append(1))
+    with another_large_body():
+        response = client.post(url, data=padded(600 * KIB), headers=AUTHENTICATION)
+    assert (response.status_code, response.json["code"]) == (503, "storage_unavailable")
+    assert "large bodies" in response.json["message"]
+    assert int(response.headers["Retry-After"]) > 0
+    assert failures == []
+    assert [record for record in caplog.records if record.name.startswith("tracklog")] == []
+
+
 @pytest.mark.parametrize("url", ["/v1/track", "/v1/batch", "/v1/validate", "/v1/nothing"])
 @pytest.mark.parametrize(
     "body",

@@ -254,7 +254,20 @@ def test_a_failed_commit_is_not_counted(shared, post, scrape, path):
     assert post("/v1/track", EVENT)[0] == 503
     told = scrape()
     assert told["tracklog_commit_seconds_count",] == 1
-    assert told["tracklog_requests_total", "/v1/track", "503"] == 1
+    assert told["tracklog_requests_total", "/v1/track", "503"] == told["tracklog_log_failures_total",] == 1
+
+
+def test_a_failed_readiness_check_is_counted_as_a_failure_of_the_log(shared, client, scrape, path):
+    os.rename(path, path + ".away")
+    assert client.get("/readyz").status_code == 503
+    assert scrape()["tracklog_log_failures_total",] == 1
+
+
+def test_a_new_histogram_needs_only_its_entry_in_the_table(app, folder, scrape, monkeypatch):
+    monkeypatch.setitem(metrics.HISTOGRAMS, "tracklog_new_seconds", ((1, 2), "New"))
+    app.extensions["metrics"].start_counting(folder)
+    new_tally(folder).histograms["tracklog_new_seconds"].observe(1.5)
+    assert scrape()["tracklog_new_seconds_bucket", "2.0"] == 1
 
 
 def count_in_a_process(folder, requests):
@@ -265,7 +278,7 @@ os.makedirs(sys.argv[1], exist_ok=True)
 tally = metrics.WorkerMetrics(sys.argv[1])
 for _ in range(int(sys.argv[2])):
     tally.requests.labels("/v1/track", 200).inc()
-    tally.request_seconds.observe(0.002)
+    tally.histograms["tracklog_request_seconds"].observe(0.002)
 print("counted", flush=True)
 sys.stdin.read()
 """
@@ -398,7 +411,7 @@ def families(shared, client):
 
 
 def test_every_metric_is_documented_with_its_labels(families, scrape, log, post):
-    assert len(families) == len(metrics.LOG_METRICS) + 4
+    assert len(families) == len(metrics.LOG_METRICS) + len(metrics.HISTOGRAMS) + 2
     labels = {name: labels for name, (_, labels, _) in metrics.LOG_METRICS.items()}
     labels["tracklog_requests_total"] = ("route", "status")
     for name, meaning in families.items():

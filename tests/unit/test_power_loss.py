@@ -327,7 +327,7 @@ class Backup:
 class Delivery:
     """Events are delivered to a destination, which rejects some, while others arrive."""
 
-    max_events, max_bytes, max_wait_seconds, reserves_batches = 3, 1_000_000, 1.0, False
+    max_events, max_bytes, max_wait_seconds, needs_same_batches = 3, 1_000_000, 1.0, False
 
     def record(self, place, disk):
         self._disk = disk

@@ -142,7 +142,7 @@ def test_a_rejection_is_shown_with_its_errors_or_raw(run, refuse, runner):
     body = b'{"event": {}, "\xc3\xa9\\u001b": "\x1b"}'.replace(b"\x1b", b"x")
     id = refuse("/v1/track", body)
     shown = run("show", id)
-    assert "event: event_not_string: event must be a string" in shown
+    assert "event: event_not_string: event must be a string or a number" in shown
     assert "userId: id_required" in shown
     assert "on /v1/track from example" in shown
     assert runner.invoke(args=["rejected", "show", str(id), "--raw"]).stdout_bytes == body

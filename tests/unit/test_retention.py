@@ -118,10 +118,10 @@ def test_a_prune_keeps_events_for_a_destination_added_meanwhile(append, log, ids
     assert len(ids()) == 7
 
 
-def test_a_prune_keeps_a_reserved_batch(append, log, ids):
+def test_a_prune_keeps_an_unfinished_batch(append, log, ids):
     append(*[OLD] * 10)
     log.destinations.add("cold", "archive+file:///cold", [], [], 2)
-    log.destinations.reserve(log.destinations.get("cold").id, 6)
+    log.destinations.note_batch_end(log.destinations.get("cold").id, 6)
     assert log.retention.prune(before=CUT, even_undelivered=True) == eventlog.Pruned(removed=6, dropped=0, kept=4)
     assert ids() == [3, 4, 5, 6]
 
