@@ -4,7 +4,7 @@
 """
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import SplitResult, quote, unquote
 
 from eventlog import StoredEvent
@@ -15,8 +15,8 @@ from .http import Poster, describe
 _SAFE = "!#$%&'()*+,/:;=?@[]^`{|}~ "  # allowed in a header; other characters are percent-encoded
 
 
-def from_url(parts: SplitResult, options: dict[str, str]) -> "Webhook":
-    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), parts, options)
+def from_url(parts: SplitResult, options: dict[str, str], headers: Mapping[str, str] = {}) -> "Webhook":
+    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), parts, options, headers)
 
 
 class Webhook(Poster):
@@ -25,14 +25,14 @@ class Webhook(Poster):
     max_events = 1
     max_bytes = 1
 
-    def __init__(self, secret: str, parts: SplitResult, options: dict[str, str]) -> None:
-        super().__init__(parts, options)
+    def __init__(self, secret: str, parts: SplitResult, options: dict[str, str], headers: Mapping[str, str]) -> None:
+        super().__init__(parts, options, headers)
         self._secret = secret.encode()
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         for event in events:
             body = event.payload.encode()
-            headers = {"Content-Type": "application/json", "Idempotency-Key": quote(event.message_id, safe=_SAFE)}
+            headers = {"Idempotency-Key": quote(event.message_id, safe=_SAFE)}
             if self._secret:
                 headers["X-Signature"] = f"sha256={hmac.digest(self._secret, body, 'sha256').hex()}"
             answer = self.post(body, headers)
