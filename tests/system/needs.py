@@ -11,6 +11,7 @@ INSTALL = {
     ".venv-browse": "make .venv-browse/installed",
     "java": "apt install default-jre-headless",
     "node": "apt install nodejs",
+    "php": "apt install php-cli",
     "promtool": "apt install prometheus",
     "script": "apt install bsdutils",
     "setpriv": "apt install util-linux",
