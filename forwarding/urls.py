@@ -46,7 +46,7 @@ def open_deliverer(url: str, headers: Mapping[str, str] = {}) -> Deliverer:
         return from_url(parts._replace(netloc=netloc, path=fill_in(parts.path)), options, *more)
     except ValueError as error:
         # The cause may contain a secret.
-        raise NotPossible(f"The URL is not valid: {secrets.make_redactor(url)(str(error))}") from None
+        raise NotPossible(f"The URL is not valid: {secrets.make_redactor(url, headers)(str(error))}") from None
 
 
 def check_url(url: str, headers: Mapping[str, str] = {}) -> None:

@@ -178,7 +178,7 @@ def test_a_value_is_checked_after_its_variables_are_filled_in(log, add, requests
     monkeypatch.setenv("TRACKLOG_SECRET_TOKEN", SECRET + value)
     assert forward(log) is False
     error = log.destinations.get("there").last_error
-    assert error.startswith("The header Authorization is empty, or has a line end")
+    assert error.startswith("The header Authorization needs a value in printable ASCII")
     assert heads == []
     assert SECRET not in error + caplog.text
     log.destinations.remove("there")
@@ -373,3 +373,13 @@ def test_a_secret_that_was_cut_is_not_shown(url, shown):
     redact = make_redactor(url, {} if SECRET in url else {"X-Key": SECRET})
     assert redact(f"400 it is not {SECRET[:shown]}") == "400 it is not ***"
     assert redact(f"400 it is not {SECRET[:shown]}\ufffd") == "400 it is not ***"
+
+
+@pytest.mark.parametrize("value", [SECRET, f" {SECRET} ", f"{SECRET}\t", f'{SECRET}":;,=~', "x" * 6000])
+def test_a_variable_may_have_any_printable_value(log, add, requests, monkeypatch, value):
+    address, heads = requests
+    monkeypatch.setenv("TRACKLOG_SECRET_TOKEN", value)
+    log.append([event()])
+    add(f"webhook+http://{address}/in", "X-Key: ${TRACKLOG_SECRET_TOKEN}")
+    assert forward(log) is True
+    assert f"X-Key: {value}" in heads[0]
