@@ -11,6 +11,9 @@ from eventlog.times import age
 from schemas import CALLS
 
 CALL_TYPE = click.Choice(list(CALLS))
+header_option = click.option(
+    "--header", "lines", metavar="'NAME: VALUE'", multiple=True, help="Send this header; may be repeated."
+)
 
 destinations = LogGroup("destinations", help="Manage where events are forwarded to.")
 
@@ -30,51 +33,67 @@ def check_start(text: str) -> str:
 @click.option(
     "--from", "start", metavar="START|NOW|ID", type=check_start, default="start", help="The first event to deliver."
 )
-def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str) -> None:
+@header_option
+def add(
+    name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str, lines: tuple[str, ...]
+) -> None:
     """Add a destination. A running forwarder delivers to it within seconds.
 
-    The forwarder replaces ${NAME} in the URL from its environment. docs/forward.md lists the kinds of URLs.
+    The forwarder fills in variables such as ${TRACKLOG_SECRET_KEY} from its environment. docs/forward.md lists the
+    kinds of URLs.
 
     \b
     Example:
-      flask destinations add warehouse 'https://${KEY}@warehouse.example/v1/batch'
-      flask destinations add hook webhook+https://host.example/in --type track
+      flask destinations add warehouse \\
+        'https://${TRACKLOG_SECRET_KEY}@warehouse.example/v1/batch'
+      flask destinations add hook webhook+https://host.example/in \\
+        --type track --header 'Authorization: Bearer ${TRACKLOG_SECRET_HOOK}'
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
         raise NotPossible("A destination's name may have only letters, digits, - and _, and at most 60 of them")
     for source in sources:
         get_log().sources.named(source)
-    forwarding.check_url(url)
+    headers = forwarding.parse_headers(lines)
+    forwarding.check_url(url, headers)
     if forwarding.carries_one_source(url):
         # Bind it to the only source, so that a source added later does not share its key.
         sources = sources or tuple(source.name for source in get_log().sources.all())
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: name it with --source")
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
-    get_log().destinations.add(name, url, types, sources, position)
+    get_log().destinations.add(name, url, types, sources, position, headers)
     click.echo(f"Destination {name} begins after event {position}")
 
 
 @destinations.command("set")
 @click.argument("name")
-@click.argument("url")
-def set_url(name: str, url: str) -> None:
-    """Change a destination's URL to another one of the same kind.
+@click.argument("url", required=False)
+@header_option
+@click.option("--no-headers", is_flag=True, help="Send no headers of your own.")
+def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool) -> None:
+    """Change a destination's URL to another one of the same kind, or its headers.
 
-    A running forwarder uses the new URL within two seconds. Events that were not yet acknowledged at the old URL
-    are sent to the new one.
+    The headers that are given replace all others. Without --header, they stay as they are. A running forwarder uses
+    the change within two seconds. Events that were not yet acknowledged are sent again.
 
     \b
     Example:
-      flask destinations set warehouse 'https://${KEY}@new.example/v1/batch'
+      flask destinations set warehouse \\
+        'https://${TRACKLOG_SECRET_KEY}@new.example/v1/batch'
+      flask destinations set hook --header 'X-Key: ${TRACKLOG_SECRET_HOOK}'
     """
-    forwarding.check_url(url)
-    kind, new_kind = forwarding.find_kind(get_log().destinations.get(name).url), forwarding.find_kind(url)
+    if not (url or lines or no_headers) or (lines and no_headers):
+        raise click.UsageError("Give a URL, or --header or --no-headers, or a URL and one of them")
+    old = get_log().destinations.get(name)
+    url = url or old.url
+    headers = forwarding.parse_headers(lines) if lines or no_headers else old.headers
+    forwarding.check_url(url, headers)
+    kind, new_kind = forwarding.find_kind(old.url), forwarding.find_kind(url)
     if new_kind != kind:
         raise NotPossible(
             f"{name} is of the kind {kind}, but this URL is of the kind {new_kind}: add a new destination"
         )
-    get_log().destinations.set_url(name, url)
+    get_log().destinations.set_url(name, url, headers)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 
 
@@ -96,6 +115,8 @@ def list_destinations() -> None:
     print_table(("NAME", "STATE", "POSITION", "WAITING", "OLDEST", "DELIVERED", "DEAD"), rows)
     for each in listed:
         click.echo(f"\n{each.name}: {forwarding.redact_url(each.url)}")
+        if each.headers:
+            click.echo(f"  headers      {sanitize(', '.join(each.headers))}")
         if each.types or each.sources:
             click.echo(f"  only {', '.join((*each.types, *each.sources))}")
         click.echo(f"  last success {each.last_success_at or 'never'}")

@@ -1,7 +1,7 @@
 """The tables of destinations, with the cursor of each, and of dead letters."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -12,11 +12,12 @@ from .times import now
 
 
 class Destination(NamedTuple):
-    """A row of the table. migrations/0005_destination_ids.sql says what the columns mean."""
+    """A row of the table. migrations/0005_destination_ids.sql and 0008_headers.sql say what the columns mean."""
 
     id: int
     name: str
     url: str
+    headers: dict[str, str]
     types: tuple[str, ...]
     sources: tuple[str, ...]
     paused: bool
@@ -88,16 +89,24 @@ class Destinations(Tables):
             return destination
         raise _no_destination(name)
 
-    def add(self, name: str, url: str, types: Sequence[str], sources: Sequence[str], position: int) -> None:
+    def add(
+        self,
+        name: str,
+        url: str,
+        types: Sequence[str],
+        sources: Sequence[str],
+        position: int,
+        headers: Mapping[str, str] = {},
+    ) -> None:
         """Add a destination that starts after `position`, an event's id. Raise NotPossible if the name is taken."""
         with self._written.transaction() as connection:
             connection.execute(
                 """
-                INSERT INTO destinations (name, url, types, sources, position, created_at)
-                VALUES (?, ?, ?, ?, ?, ?)
+                INSERT INTO destinations (name, url, headers, types, sources, position, created_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO NOTHING
                 """,
-                (name, url, json.dumps(types), json.dumps(sources), position, now()),
+                (name, url, json.dumps(headers), json.dumps(types), json.dumps(sources), position, now()),
             )
             if not connection.changes():
                 raise NotPossible(f"There is a destination {name!r} already")
@@ -114,9 +123,10 @@ class Destinations(Tables):
         """Stop or resume deliveries."""
         self._update("paused = :paused", name=name, paused=paused)
 
-    def set_url(self, name: str, url: str) -> None:
-        """Deliver to another URL from now on, and clear the last error."""
-        self._update("url = :url, last_error = NULL", name=name, url=url)
+    def set_url(self, name: str, url: str, headers: Mapping[str, str] = {}) -> None:
+        """Deliver to another URL with these headers from now on, and clear the last error."""
+        changes = "url = :url, headers = :headers, last_error = NULL"
+        self._update(changes, name=name, url=url, headers=json.dumps(headers))
 
     def note_batch_end(self, id: int, last: int) -> None:
         """Note where the next object ends, before it is written. A retry then writes the same object."""
@@ -199,9 +209,10 @@ class Destinations(Tables):
         rows = self._read.read(
             f"SELECT {', '.join(Destination._fields)} FROM destinations {condition} ORDER BY name", bindings
         )
+        load = json.loads
         return [
-            Destination(id, name, url, tuple(json.loads(types)), tuple(json.loads(sources)), bool(paused), *progress)
-            for id, name, url, types, sources, paused, *progress in rows
+            Destination(id, name, url, load(headers), tuple(load(types)), tuple(load(sources)), bool(paused), *progress)
+            for id, name, url, headers, types, sources, paused, *progress in rows
         ]
 
 

@@ -2,6 +2,7 @@
 
 from .delivery import DeliveryRejected, Outcome, RetryLater
 from .forwarder import Forwarder, redeliver
+from .headers import parse as parse_headers
 from .lock import discard as discard_lock
 from .runner import forward
 from .secrets import redact_url
@@ -18,6 +19,7 @@ __all__ = [
     "find_kind",
     "forward",
     "open_deliverer",
+    "parse_headers",
     "redact_url",
     "redeliver",
 ]

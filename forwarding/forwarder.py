@@ -1,7 +1,7 @@
 """Deliver to one destination: the log's events in order, or given events once more."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Forwarder:
     once: bool = False
     give_up_after: float = GIVE_UP_SECONDS
     report: Callable[[int], object] = lambda advanced: None
-    open_deliverer: Callable[[str], Deliverer] = urls.open_deliverer
+    open_deliverer: Callable[[str, Mapping[str, str]], Deliverer] = urls.open_deliverer
 
     def run(self) -> bool:
         """Deliver until `stop` is set, or with `once` until nothing can be delivered.

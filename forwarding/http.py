@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urlencode
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from config import VERSION
+
 from .delivery import Deliverer, RetryLater
 
 TIMEOUT = urllib3.Timeout(connect=10, read=60)  # seconds, for each step of a POST
@@ -31,9 +33,9 @@ class Answer(NamedTuple):
 
 
 class Poster(Deliverer):
-    """Base of deliverers that post to one URL, without the key or secret before its @. Threads may share it."""
+    """Base of deliverers that post JSON to one URL, without the key or secret before its @. Threads may share it."""
 
-    def __init__(self, parts: SplitResult, options: Mapping[str, str]) -> None:
+    def __init__(self, parts: SplitResult, options: Mapping[str, str], headers: Mapping[str, str]) -> None:
         scheme = parts.scheme.removeprefix("webhook+")
         netloc = parts.netloc.rpartition("@")[2]
         self.url = parts._replace(scheme=scheme, netloc=netloc, query=urlencode(options), fragment="").geturl()
@@ -41,6 +43,7 @@ class Poster(Deliverer):
         if not url.host:
             raise ValueError("it names no host")
         self._target = url.request_uri
+        self._headers = {"User-Agent": f"tracklog/{VERSION}", "Content-Type": "application/json", **headers}
         self._aborted = threading.Event()
         # Busy connections, with their deadline and socket. A connection may lose its socket before it is closed.
         self._busy: dict[Any, tuple[float, socket.socket | None]] = {}
@@ -50,11 +53,11 @@ class Poster(Deliverer):
         self._deadline_thread = threading.Thread(target=self._cut_overdue, daemon=True)
         self._deadline_thread.start()
 
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def post(self, body: bytes, headers: Mapping[str, str] = {}) -> Answer:
         """Return the answer of a success or a rejection. Raises RetryLater for a 408, 429, 5xx or no whole answer."""
         began = monotonic()
         try:
-            answer = self._post(body, headers)
+            answer = self._post(body, {**self._headers, **headers})
         except urllib3.exceptions.HTTPError as error:
             raise RetryLater(self._why_cut(began) or f"{type(error).__name__}: {error}") from error
         if why := self._why_cut(began):  # the part that was read may look like a whole answer

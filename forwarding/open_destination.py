@@ -3,7 +3,7 @@
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 
@@ -43,14 +43,14 @@ def find(log: EventLog, name: str) -> Destination:
 class OpenDestination:
     """A destination while events are delivered to it.
 
-    It stays bound to the row and the URL that were opened. If the row was deleted, `reload`, `advance` and
-    `note_batch_end` raise Removed. If the URL has changed, `reload` raises Interrupted. All raise Unavailable.
+    It stays bound to the row, the URL and the headers that were opened. If the row was deleted, `reload`, `advance` and
+    `note_batch_end` raise Removed. If one has changed, `reload` raises Interrupted. All raise Unavailable.
     """
 
     def __init__(self, log: EventLog, row: Destination, deliverer: Deliverer, stop: threading.Event) -> None:
         self.name = row.name
         self.deliverer = deliverer
-        self.redact = make_redactor(row.url)  # strips the URL's secrets from a text
+        self.redact = make_redactor(row.url, row.headers)  # strips their secrets from a text
         self.stop = stop
         self._log = log
         self._row = row
@@ -61,8 +61,8 @@ class OpenDestination:
         """Return the row as it is now."""
         self._read_at = monotonic()
         row = find(self._log, self.name)
-        if (row.id, row.url) != (self._row.id, self._row.url):
-            raise Interrupted(f"{self.name} is now another destination, or has another URL")
+        if (row.id, row.url, row.headers) != (self._row.id, self._row.url, self._row.headers):
+            raise Interrupted(f"{self.name} is now another destination, or has another URL or other headers")
         self._row = row
         return row
 
@@ -116,11 +116,11 @@ def opened(
     log: EventLog,
     row: Destination,
     stop: threading.Event,
-    open_deliverer: Callable[[str], Deliverer] = open_deliverer,
+    open_deliverer: Callable[[str, Mapping[str, str]], Deliverer] = open_deliverer,
 ) -> Iterator[OpenDestination]:
     """Open a destination, and close its deliverer at the end.
 
-    Raises NotPossible, and stores it as the destination's last error, if its URL or its sources are not valid.
+    Raises NotPossible, and stores it as the destination's last error, if its URL, headers or sources are not valid.
     """
     try:
         if carries_one_source(row.url) and len(row.sources) != 1:
@@ -129,7 +129,7 @@ def opened(
                 "Remove it, and add one destination for each source, each with its own key: "
                 f"--source NAME --from {row.position + 1}"
             )
-        deliverer = open_deliverer(row.url)
+        deliverer = open_deliverer(row.url, row.headers)
     except NotPossible as failure:
         log.destinations.note_failure(row.id, str(failure))
         raise

@@ -87,7 +87,7 @@ class _Run:
             logger.error("%s", reason, extra={"event": "forwarder_refused", "destination": name, "count": 1})
         except Exception:
             self._reopen_at = monotonic() + REOPEN_SECONDS
-            fault = make_redactor(self._destination.url)(traceback.format_exc())
+            fault = make_redactor(self._destination.url, self._destination.headers)(traceback.format_exc())
             fields = {"event": "forwarder_failed", "destination": name, "count": 1, "traceback": fault}
             logger.error("the forwarder of %s failed", name, extra=fields)
         finally:
@@ -96,4 +96,5 @@ class _Run:
 
 def _settings(destination: Destination) -> tuple[object, ...]:
     """Return the columns that an operator sets."""
-    return destination.id, destination.url, destination.types, destination.sources, destination.paused
+    each = destination
+    return each.id, each.url, each.headers, each.types, each.sources, each.paused

@@ -1,13 +1,14 @@
-"""Keep the secrets of a destination's URL out of lists, errors and log lines."""
+"""Keep the secrets of a destination's URL and headers out of lists, errors and log lines."""
 
 import json
-import os
 import re
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlencode, urlsplit
 
-VARIABLE = re.compile(r"\$\{(\w+)\}")
+from .variables import VARIABLE, find_names, value_of
+
 REDACTED = "***"
 MIN_SECRET_CHARACTERS = 3  # a shorter text is not a secret, and occurs in any message
 
@@ -52,14 +53,26 @@ def redact_url(url: str) -> str:
     return parts._replace(netloc=f"{shown_user}@{host}" if at else host, query=query).geturl()
 
 
-def make_redactor(url: str) -> Callable[[str], str]:
-    """Return a function that replaces the URL's secrets in a text, in any spelling, by `***`."""
-    spellings = {spelling for secret in _secrets(url) for spelling in _spellings(secret)}
+def make_redactor(url: str, headers: Mapping[str, str] = {}) -> Callable[[str], str]:
+    """Return a function that replaces the secrets of a URL and of headers in a text, in any spelling, by `***`.
+
+    A secret is also found if the text was cut in the middle of it.
+    """
+    secrets = {*_secrets(url), *(secret for value in headers.values() for secret in _header_secrets(value))}
+    spellings = {spelling for secret in secrets for spelling in _spellings(secret)}
     long_enough = sorted((each for each in spellings if len(each) >= MIN_SECRET_CHARACTERS), key=len, reverse=True)
     if not long_enough:
         return lambda text: text
     pattern = re.compile("|".join(map(re.escape, long_enough)))
-    return lambda text: pattern.sub(REDACTED, text)
+
+    def redact(text: str) -> str:
+        text = pattern.sub(REDACTED, text.rstrip("\ufffd"))  # half a character
+        for start in range(max(0, len(text) - len(long_enough[0])), len(text) - MIN_SECRET_CHARACTERS + 1):
+            if any(each.startswith(text[start:]) for each in long_enough):
+                return text[:start] + REDACTED
+        return text
+
+    return redact
 
 
 def split(url: str) -> SplitResult | None:
@@ -80,8 +93,7 @@ def _is_shown(scheme: str, name: str, value: str) -> bool:
 
 def _secrets(url: str) -> Iterator[str]:
     """Yield each text that must not be shown, as written in the URL and decoded."""
-    for name in VARIABLE.findall(url):
-        yield os.environ.get(name, "")
+    yield from map(value_of, find_names(url))
     parts = split(url)
     if parts is None:
         yield from re.split(r"[/?#@&=:\s]+", url.partition("://")[2])
@@ -92,12 +104,29 @@ def _secrets(url: str) -> Iterator[str]:
         yield from (text, unquote(text))
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if not _is_shown(parts.scheme, name, value):
-            yield from (value, VARIABLE.sub(lambda found: os.environ.get(found[1], ""), value))
+            yield from (value, _fill_in(value))
             if not value:
                 yield name
 
 
+def _header_secrets(value: str) -> Iterator[str]:
+    """Yield a header's value and its words, and what its base64 stands for, such as the password of Basic."""
+    filled = _fill_in(value)
+    yield from (*map(value_of, find_names(value)), value, filled)
+    for word in filled.split():
+        yield from (word, *re.split(r'[,;:="]+', word))
+        with suppress(ValueError):
+            decoded = b64decode(word, validate=True).decode()
+            yield from (decoded, *decoded.split(":"))
+
+
+def _fill_in(text: str) -> str:
+    return VARIABLE.sub(lambda found: value_of(found[1]), text)
+
+
 def _spellings(secret: str) -> Iterator[str]:
-    yield from (secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1])
-    for text in (secret, f"{secret}:"):
+    bare = secret.removeprefix("whsec_")
+    for text in (secret, bare):
+        yield from (text, quote(text), quote(text, safe=""), quote_plus(text), json.dumps(text)[1:-1])
+    for text in (secret, f"{secret}:", bare):
         yield b64encode(text.encode(errors="replace")).decode().rstrip("=")

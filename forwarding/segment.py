@@ -6,7 +6,7 @@ Each event carries its messageId and both times, so a tracklog stores it once an
 import gzip
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from functools import partial
 from urllib.parse import SplitResult, unquote
@@ -24,12 +24,12 @@ LANES = 8  # POSTs at the same time
 POSTS_PER_LANE = 4  # in one delivery
 
 
-def from_url(parts: SplitResult, options: dict[str, str]) -> "Segment":
+def from_url(parts: SplitResult, options: dict[str, str], headers: Mapping[str, str] = {}) -> "Segment":
     key = unquote(parts.netloc.rpartition("@")[0]).rstrip(":")  # also in the form of curl's -u KEY:
     if not key:
         raise ValueError("it needs a key, as in https://KEY@host/v1/batch")
     compress = options.pop("gzip", "") == "true"
-    return Segment(key, compress, parts, options)
+    return Segment(key, compress, parts, options, headers)
 
 
 class Segment(Poster):
@@ -38,12 +38,11 @@ class Segment(Poster):
     max_events = LANES * POSTS_PER_LANE * MAX_POST_EVENTS
     max_bytes = LANES * POSTS_PER_LANE * MAX_POST_BYTES
 
-    def __init__(self, key: str, compress: bool, parts: SplitResult, options: dict[str, str]) -> None:
-        super().__init__(parts, options)
-        self._headers = {
-            "Authorization": "Basic " + b64encode(f"{key}:".encode()).decode(),
-            "Content-Type": "application/json",
-        }
+    def __init__(
+        self, key: str, compress: bool, parts: SplitResult, options: dict[str, str], headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(parts, options, headers)
+        self._headers["Authorization"] = "Basic " + b64encode(f"{key}:".encode()).decode()
         if compress:
             self._headers["Content-Encoding"] = "gzip"
         self._compress = compress
@@ -74,7 +73,7 @@ class Segment(Poster):
         events that were stored are duplicates then.
         """
         body = ('{"batch":[' + ",".join(payloads) + "]}").encode()
-        answer = self.post(gzip.compress(body, 6) if self._compress else body, self._headers)
+        answer = self.post(gzip.compress(body, 6) if self._compress else body)
         if answer.is_cut and answer.body.lstrip().startswith(b"{") and len(payloads) > 1:
             middle = len(payloads) // 2
             first = self._post_batch(payloads[:middle])

@@ -1,8 +1,7 @@
 """Read a destination's URL: find its kind, fill in secrets, open its deliverer."""
 
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
@@ -10,9 +9,12 @@ from eventlog import NotPossible
 
 from . import secrets
 from .delivery import Deliverer
+from .headers import check, fill_in_headers
+from .variables import check_name, fill_in, find_names, value_of
 
 # A kind is the name of its module here, and of its extra in setup.cfg if it needs a package. The module's from_url
-# returns a deliverer for the split URL and its options. It raises ValueError if they are not valid.
+# returns a deliverer for the split URL, its options and, for some kinds, headers. It raises ValueError if they are not
+# valid.
 KIND_BY_SCHEME = {
     "http": "segment",
     "https": "segment",
@@ -23,10 +25,10 @@ KIND_BY_SCHEME = {
 ARCHIVE = "archive+"  # before any URL that fsspec knows
 
 
-def open_deliverer(url: str) -> Deliverer:
-    """Return a deliverer for the URL, with variables from the environment.
+def open_deliverer(url: str, headers: Mapping[str, str] = {}) -> Deliverer:
+    """Return a deliverer for the URL and the headers, with variables from the environment.
 
-    Raises NotPossible if the URL is not valid, a variable is not set, or the kind's package is not installed.
+    Raises NotPossible if either is not valid, a variable is not set, or the kind's package is not installed.
     """
     kind = find_kind(url)
     # Split the URL before secrets are filled in: they may contain delimiters.
@@ -35,26 +37,30 @@ def open_deliverer(url: str) -> Deliverer:
         module = import_module(f"forwarding.{kind}")
     except ModuleNotFoundError as error:
         raise NotPossible(f"The kind {kind} needs its extra: pip install '.[{kind}]' ({error})") from error
-    from_url: Callable[[SplitResult, dict[str, str]], Deliverer] = module.from_url
+    from_url: Callable[..., Deliverer] = module.from_url
     user, at, host = parts.netloc.rpartition("@")
-    netloc = quote(_expand(unquote(user)), safe="") + at + _expand(host)
-    options = {name: _expand(value) for name, value in parse_qsl(parts.query)}
+    netloc = quote(fill_in(unquote(user)), safe="") + at + fill_in(host)
+    options = {name: fill_in(value) for name, value in parse_qsl(parts.query)}
+    more = [filled] if (filled := fill_in_headers(kind, headers)) else []  # other kinds take none
     try:
-        return from_url(parts._replace(netloc=netloc, path=_expand(parts.path)), options)
+        return from_url(parts._replace(netloc=netloc, path=fill_in(parts.path)), options, *more)
     except ValueError as error:
         # The cause may contain a secret.
-        raise NotPossible(f"The URL is not valid: {secrets.make_redactor(url)(str(error))}") from None
+        raise NotPossible(f"The URL is not valid: {secrets.make_redactor(url, headers)(str(error))}") from None
 
 
-def check_url(url: str) -> None:
-    """Raise NotPossible if no forwarder can deliver to this URL.
+def check_url(url: str, headers: Mapping[str, str] = {}) -> None:
+    """Raise NotPossible if no forwarder can deliver to this URL with these headers.
 
-    If one of its variables is not set here, check only the form: the forwarder has its own environment.
+    If one of their variables is not set here, check only the form: the forwarder has its own environment.
     """
-    find_kind(url)
+    check(find_kind(url), headers)
     _split(url)
-    if all(name in os.environ for name in secrets.VARIABLE.findall(url)):
-        open_deliverer(url).close()
+    names = set().union(*map(find_names, (url, *headers.values())))
+    for name in sorted(names):
+        check_name(name)
+    if all(map(value_of, names)):
+        open_deliverer(url, headers).close()
 
 
 def find_kind(url: str) -> str:
@@ -82,10 +88,3 @@ def _split(url: str) -> SplitResult:
             "write @ as %40, / as %2F, ? as %3F, # as %23, and a space as %20"
         )
     return parts
-
-
-def _expand(text: str) -> str:
-    try:
-        return secrets.VARIABLE.sub(lambda found: os.environ[found[1]], text)
-    except KeyError as missing:
-        raise NotPossible(f"The environment has no {missing.args[0]}, which the URL needs") from None

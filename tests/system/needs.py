@@ -12,6 +12,7 @@ INSTALL = {
     "java": "apt install default-jre-headless",
     "javac": "apt install default-jdk-headless",
     "node": "apt install nodejs",
+    "php": "apt install php-cli",
     "promtool": "apt install prometheus",
     "script": "apt install bsdutils",
     "setpriv": "apt install util-linux",

@@ -73,8 +73,8 @@ class Reader:
         self.places = places
         self.environment = service.environment | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
-            "WAREHOUSE_KEY": SOURCE_ID,
-            "KAFKA_PASSWORD": "secret",
+            "TRACKLOG_SECRET_WAREHOUSE": SOURCE_ID,
+            "TRACKLOG_SECRET_KAFKA": "secret",
             "TRACKLOG_BIND": f"127.0.0.1:{free_port()}",
         }
         for path in PROJECT.iterdir():
@@ -148,11 +148,15 @@ def reader(tmp_path, request):
         reader = Reader(service, places)
         if document == "docs/forward.md":
             port = stack.enter_context(serving(tmp_path / "warehouse", "tracklog")).port
-            places["https://${WAREHOUSE_KEY}@events.example.com"] = f"http://${{WAREHOUSE_KEY}}@127.0.0.1:{port}"
+            places["https://${TRACKLOG_SECRET_WAREHOUSE}@events.example.com"] = (
+                f"http://${{TRACKLOG_SECRET_WAREHOUSE}}@127.0.0.1:{port}"
+            )
             places["seconds=60"] = "seconds=1"
             places["2026-03-"] = f"{datetime.now(UTC):%Y-%m-}"
         if heading == "Dead letters":
-            reader.types("flask destinations add warehouse 'https://${WAREHOUSE_KEY}@events.example.com/v1/batch'")
+            reader.types(
+                "flask destinations add warehouse 'https://${TRACKLOG_SECRET_WAREHOUSE}@events.example.com/v1/batch'"
+            )
         if heading == "Kafka":
             broker = Broker(tmp_path)
             stack.callback(broker.kill)

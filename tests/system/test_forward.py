@@ -175,8 +175,10 @@ def test_a_webhook_gets_each_event_with_signature_and_idempotency_key(running):
     for id in ids:
         assert running.post("/v1/track", EVENT | {"messageId": id})[0] == 200
     with answering(answer) as port:
-        running.environment["HOOK_SECRET"] = "hush"
-        running.flask("destinations", "add", "hook", f"webhook+http://${{HOOK_SECRET}}@127.0.0.1:{port}/in?a=b")
+        running.environment["TRACKLOG_SECRET_HOOK"] = "hush"
+        running.flask(
+            "destinations", "add", "hook", f"webhook+http://${{TRACKLOG_SECRET_HOOK}}@127.0.0.1:{port}/in?a=b"
+        )
         assert running.flask("forward", "--once").returncode == 0
     assert [json.loads(body)["messageId"] for _, _, body in posts] == ["a", "b", "b", ids[2]]
     assert {path for path, _, _ in posts} == {"/in?a=b"}

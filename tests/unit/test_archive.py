@@ -63,7 +63,7 @@ def forward(log, folder):
 
     def forward(options="", wrap=lambda kind: kind):
         kind = open_deliverer(f"archive+file://{folder}{options}")
-        Forwarder(log, "archive", stop=Once(), open_deliverer=lambda url: wrap(kind)).run()
+        Forwarder(log, "archive", stop=Once(), open_deliverer=lambda *_: wrap(kind)).run()
 
     return forward
 

@@ -36,9 +36,10 @@ def logs(tmp_path_factory):
                 (AT, body, f'["{body}"]', body.encode(), body),
             )
             connection.execute("UPDATE rejected_size SET bytes = 7")
-            columns = "name, url, types, sources, position, last_error, created_at"
+            columns = "name, url, headers, types, sources, position, last_error, created_at"
             connection.execute(
-                f"INSERT INTO destinations ({columns}) VALUES ('hook', ?, '[]', '[]', 0, ?, ?)", (url, error, AT)
+                f"INSERT INTO destinations ({columns}) VALUES ('hook', ?, ?, '[]', '[]', 0, ?, ?)",
+                (url, url, error, AT),
             )
             columns = "source, message_id, type, user_id, name, timestamp, received_at, payload, dedupe_key"
             connection.execute(
@@ -148,7 +149,7 @@ def test_every_column_is_visible_or_listed_as_secret(logs):
         "sources": {"id"},
         "source_keys": {"id"},
         "rejected": {"message", "errors", "body", "digest"},
-        "destinations": {"url", "last_error"},
+        "destinations": {"url", "headers", "last_error"},
     }
     assert all(shown <= columns[table] for table, shown in guard.VISIBLE_COLUMNS.items())
 

@@ -42,7 +42,7 @@ def forward(log):
     log.destinations.add("there", "webhook+http://old", [], [], 0)
 
     def forward(kind):
-        return Forwarder(log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: kind).run()
+        return Forwarder(log, "there", stop=threading.Event(), once=True, open_deliverer=lambda *_: kind).run()
 
     return forward
 

@@ -56,7 +56,7 @@ def add(log):
 
         def forward(kind, **options):
             forwarder = Forwarder(
-                log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: kind, **options
+                log, "there", stop=threading.Event(), once=True, open_deliverer=lambda *_: kind, **options
             )
             return forwarder.run()
 
@@ -200,7 +200,7 @@ def test_no_event_is_blamed_for_a_failing_destination(add, log, waits):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("forwarding.attempts.Attempts.wait", enough)
-        forwarder = Forwarder(log, "there", stop=threading.Event(), open_deliverer=lambda url: dead, give_up_after=0)
+        forwarder = Forwarder(log, "there", stop=threading.Event(), open_deliverer=lambda *_: dead, give_up_after=0)
         with pytest.raises(Enough):
             forwarder.run()
     assert log.destinations.dead_letters("there") == []
@@ -296,7 +296,7 @@ def forward_until_idle(add, log):
     """Return a function that forwards until there is nothing to do."""
 
     def forward(kind):
-        Forwarder(log, "there", stop=StopsWhenIdle(), open_deliverer=lambda url: kind).run()
+        Forwarder(log, "there", stop=StopsWhenIdle(), open_deliverer=lambda *_: kind).run()
 
     return forward
 
@@ -334,7 +334,7 @@ def test_events_from_the_future_wait_by_the_forwarders_clock(add, log):
     stop, kind = threading.Event(), StopsWhenDelivered()
     threading.Timer(20, stop.set).start()
     add(appended=[event(1, received_at=FUTURE)])
-    Forwarder(log, "there", stop=stop, open_deliverer=lambda url: kind).run()
+    Forwarder(log, "there", stop=stop, open_deliverer=lambda *_: kind).run()
     assert kind.tries == [[1]]
 
 
@@ -358,7 +358,7 @@ def test_delays_grow_and_respect_retry_after():
     [
         ("https://KEY@host/v1/batch?gzip=true", "https://***@host/v1/batch?gzip=true"),
         ("https://KEY:@host:8443/v1/batch", "https://***@host:8443/v1/batch"),
-        ("https://${KEY}@host/v1/batch", "https://${KEY}@host/v1/batch"),
+        ("https://${TRACKLOG_SECRET_KEY}@host/v1/batch", "https://${TRACKLOG_SECRET_KEY}@host/v1/batch"),
         (
             "kafka://a:9092,b:9092/topic?sasl.password=x&acks=all",
             "kafka://a:9092,b:9092/topic?acks=all&***",
@@ -376,7 +376,7 @@ def test_secrets_in_urls_are_not_shown(url, shown):
         ("ftp://host", "not a kind of destination"),
         ("host", "not a kind of destination"),
         ("https://host/v1/batch", "it needs a key"),
-        ("https://${NOT_THERE}@host", "NOT_THERE"),
+        ("https://${TRACKLOG_SECRET_NOT_THERE}@host", "TRACKLOG_SECRET_NOT_THERE"),
         ("webhook+http:///path", "it names no host"),
     ],
 )
@@ -386,7 +386,7 @@ def test_an_invalid_url_is_rejected_with_a_reason(url, sentence):
 
 
 def test_a_secret_is_read_from_the_environment(monkeypatch):
-    monkeypatch.setenv("SECRET_KEY", "a/b+c&d#e")
+    monkeypatch.setenv("TRACKLOG_SECRET_KEY", "a/b+c&d#e")
     requests = []
 
     def serve(connection, request):
@@ -394,7 +394,7 @@ def test_a_secret_is_read_from_the_environment(monkeypatch):
         connection.sendall(answer(200))
 
     with receiving(serve) as port:
-        kind = open_deliverer(f"http://${{SECRET_KEY}}@127.0.0.1:{port}/v1/batch?a=${{SECRET_KEY}}")
+        kind = open_deliverer(f"http://${{TRACKLOG_SECRET_KEY}}@127.0.0.1:{port}/v1/batch?a=${{TRACKLOG_SECRET_KEY}}")
         kind.deliver([stored_event(1)])
         kind.close()
     assert requests[0].startswith(b"POST /v1/batch?a=a%2Fb%2Bc%26d%23e HTTP/1.1\r\n")

@@ -414,6 +414,7 @@ def test_a_destination_that_was_only_opened_leaves_nothing(leaves_nothing, url, 
         "http://host",
         "http://KEY@",
         "webhook+http://",
+        "webhook+http://whsec_*@host",
         "kafka://host",
         "kafka://host/topic?acks=1",
         "kafka://host/topic?no.such.option=1",
@@ -437,7 +438,7 @@ def test_a_destination_that_fails_to_close_leaves_nothing(leaves_nothing, make_l
         make_log(path)
         with closing(eventlog.EventLog(path)) as log:
             forwarding.Forwarder(
-                log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: Broken()
+                log, "there", stop=threading.Event(), once=True, open_deliverer=lambda *_: Broken()
             ).run()
 
     assert isinstance(leaves_nothing(use, FILES), OSError)

@@ -341,7 +341,7 @@ class Delivery:
         sender.log.close()
 
     def forward(self, log):
-        assert Forwarder(log, "there", stop=threading.Event(), once=True, open_deliverer=lambda url: self).run()
+        assert Forwarder(log, "there", stop=threading.Event(), once=True, open_deliverer=lambda *_: self).run()
 
     def deliver(self, events):
         refused = {index: ("refused", "") for index, each in enumerate(events) if each.id % 5 == 0}
@@ -388,7 +388,7 @@ class Archive:
 
     def forward(self, place, log):
         kind = open_deliverer(f"archive+file://{place}/archive?bytes=9000&seconds=0")
-        assert Forwarder(log, "archive", stop=threading.Event(), once=True, open_deliverer=lambda url: kind).run()
+        assert Forwarder(log, "archive", stop=threading.Event(), once=True, open_deliverer=lambda *_: kind).run()
 
     def check(self, place, notes):
         log = eventlog.EventLog(str(place / "log.db"))

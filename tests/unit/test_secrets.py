@@ -81,7 +81,7 @@ def spellings(secret):
 def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkeypatch, caplog, start, spelling):
     """The secret is in the environment, so it can be any text."""
     secret = 'h/u sh+"4711"é'
-    monkeypatch.setenv("SECRET", secret)
+    monkeypatch.setenv("TRACKLOG_SECRET_A", secret)
 
     def serve(connection, _):
         said = list(spellings(secret))[spelling]
@@ -89,7 +89,7 @@ def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkey
 
     log.append([event()])
     with receiving(serve) as port:
-        url = f"{start.format('${SECRET}')}127.0.0.1:{port}/in?code=${{SECRET}}"
+        url = f"{start.format('${TRACKLOG_SECRET_A}')}127.0.0.1:{port}/in?code=${{TRACKLOG_SECRET_A}}"
         log.destinations.add("there", url, [], ["example"], 0)
         forwarding.forward(log.path, ["there"], stop=threading.Event(), once=True)
     (letter,) = log.destinations.dead_letters("there")
@@ -110,7 +110,12 @@ SCHEMES = st.sampled_from(["https", "webhook+https", "kafka", "archive+s3", "arc
     SCHEMES,
     TEXT,
     st.sampled_from(
-        ["{}://{}@host/in", "{}://a:{}@host/in", "{}://host/in?code={}", "{}://host/in?x=${{A}}&a={}&gzip=true"]
+        [
+            "{}://{}@host/in",
+            "{}://a:{}@host/in",
+            "{}://host/in?code={}",
+            "{}://host/in?x=${{TRACKLOG_SECRET_A}}&a={}&gzip=true",
+        ]
     ),
 )
 def test_no_url_shows_a_secret_or_breaks(scheme, secret, form):
@@ -132,8 +137,11 @@ def test_any_text_can_be_redacted(text):
     [
         ("https://KEY@host/v1/batch?gzip=true", "https://***@host/v1/batch?gzip=true"),
         ("https://KEY@host/v1/batch?gzip=true&x=y", "https://***@host/v1/batch?gzip=true&***"),
-        ("https://${KEY}@host/v1/batch?x=y", "https://${KEY}@host/v1/batch?***"),
-        ("webhook+https://host/in?code=${CODE}", "webhook+https://host/in?code=${CODE}"),
+        ("https://${TRACKLOG_SECRET_KEY}@host/v1/batch?x=y", "https://${TRACKLOG_SECRET_KEY}@host/v1/batch?***"),
+        (
+            "webhook+https://host/in?code=${TRACKLOG_SECRET_CODE}",
+            "webhook+https://host/in?code=${TRACKLOG_SECRET_CODE}",
+        ),
         ("archive+s3://bucket/prefix?seconds=60&key=x", "archive+s3://bucket/prefix?seconds=60&***"),
         ("https://a/b@host/v1/batch", "https://***"),
         ("https://[::1", "https://***"),
@@ -154,7 +162,9 @@ def test_an_invalid_url_cannot_be_added(log, runner, url):
     assert SECRET not in result.output
 
 
-@pytest.mark.parametrize("url", ["https://${NOT_THERE}@host/in", "archive+file:///x?seconds=${NOT_THERE}"])
+@pytest.mark.parametrize(
+    "url", ["https://${TRACKLOG_SECRET_NOT_THERE}@host/in", "archive+file:///x?seconds=${TRACKLOG_SECRET_NOT_THERE}"]
+)
 def test_a_url_with_variables_of_the_forwarder_can_be_added(log, runner, url):
     result = runner.invoke(args=["destinations", "add", "there", url])
     assert result.exit_code == 0, result.output
