@@ -36,7 +36,8 @@ def alerts_are(samples, expected):
     """Return whether exactly these alerts fire if the metrics stay as they are for an hour."""
     case = {"alertname": "TracklogDestinationHoldsPrune", "eval_time": "1h", "exp_alerts": expected}
     series = [{"series": name, "values": f"{value}x60"} for name, value in samples]
-    test = {"rule_files": [str(RULES)], "tests": [{"input_series": series, "alert_rule_test": [case]}]}
+    tests = [{"interval": "1m", "input_series": series, "alert_rule_test": [case]}]
+    test = {"rule_files": [str(RULES)], "tests": tests}
     command = ["promtool", "test", "rules", "/dev/stdin"]
     return subprocess.run(command, input=json.dumps(test), text=True, capture_output=True, timeout=60).returncode == 0
 
