@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from broker import Broker
+from forwarder import answering
 from needs import need
 from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
 
@@ -75,6 +76,7 @@ class Reader:
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "WAREHOUSE_KEY": SOURCE_ID,
             "KAFKA_PASSWORD": "secret",
+            "TRACKLOG_SECRET_HOOK": "secret",
             "TRACKLOG_BIND": f"127.0.0.1:{free_port()}",
         }
         for path in PROJECT.iterdir():
@@ -151,6 +153,11 @@ def reader(tmp_path, request):
             places["https://${WAREHOUSE_KEY}@events.example.com"] = f"http://${{WAREHOUSE_KEY}}@127.0.0.1:{port}"
             places["seconds=60"] = "seconds=1"
             places["2026-03-"] = f"{datetime.now(UTC):%Y-%m-}"
+        if heading == "Webhooks":
+            port = stack.enter_context(answering(lambda *_: (200, {}, b"")))
+            places["webhook+https://${TRACKLOG_SECRET_HOOK}@hook.example.com"] = (
+                f"webhook+http://secret@127.0.0.1:{port}"
+            )
         if heading == "Dead letters":
             reader.types("flask destinations add warehouse 'https://${WAREHOUSE_KEY}@events.example.com/v1/batch'")
         if heading == "Kafka":
