@@ -104,7 +104,7 @@ def list_destinations() -> None:
             click.echo(f"  last error   {each.last_error_at} {sanitize(each.last_error)}")
         if each.name in held:
             _, events, _, since = held[each.name]
-            click.echo(f"  prune held   {events} events kept for it since {format_minute(since or '')}")
+            click.echo(f"  keeps        {events} events from being pruned, since {format_minute(since)}")
 
 
 @destinations.command()

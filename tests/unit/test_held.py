@@ -6,9 +6,10 @@ from functools import partial
 import apsw
 import pytest
 from factories import AT as OLD
-from factories import event
+from factories import event, new_log
 
 import eventlog
+from eventlog import schema
 from eventlog.retention import Held
 
 YOUNG = "2020-11-10T00:45:23.412Z"
@@ -172,11 +173,11 @@ def test_the_list_says_what_a_destination_holds(append, add, prune, run):
     append(*[OLD] * 10)
     add("dead")
     add("done", 10)
-    assert "held" not in run("destinations", "list")
+    assert "pruned" not in run("destinations", "list")
     prune()
     dead, done = run("destinations", "list").split("\ndone: ")
-    assert "  prune held   10 events kept for it since 2026-03-01 00:00" in dead
-    assert "prune held" not in done
+    assert "  keeps        10 events from being pruned, since 2026-03-01 00:00" in dead
+    assert "pruned" not in done
 
 
 def test_metrics_tell_what_a_destination_holds(append, add, prune, client, log, clock):
@@ -197,16 +198,19 @@ def test_metrics_tell_what_a_destination_holds(append, add, prune, client, log, 
     }
 
 
-def test_a_log_of_the_version_before_holds_nothing_until_a_prune(tmp_path, append):
-    """A worker of that version still adds and reads destinations."""
-    log_path = str(tmp_path / "tracklog.db")
-    connection = apsw.Connection(log_path)
-    append(OLD)
-    names = [row[1] for row in connection.execute("PRAGMA table_info(destinations)")]
-    assert {"held_to", "held_since"} <= set(names)
-    connection.execute(
-        "INSERT INTO destinations (name, url, types, sources, position, created_at) VALUES ('a', '', '[]', '[]', 0, '')"
-    )
-    log = eventlog.EventLog(log_path)
-    assert log.retention.held() == [Held("a", 0, 0, None)]
+def test_a_log_of_the_version_before_holds_nothing_until_a_prune(tmp_path, monkeypatch):
+    """That version does not know the columns, and still adds destinations after the upgrade."""
+    path = str(tmp_path / "old.db")
+    version = next(n for n, name in enumerate(schema.MIGRATIONS) if name.endswith("_held_events.sql"))
+    add = "INSERT INTO destinations (name, url, types, sources, position, created_at) VALUES (?, '', '[]', '[]', 0, '')"
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:version])
+        eventlog.create(path)
+        apsw.Connection(path).execute(add, ("before",))
+    log = new_log(path)
+    apsw.Connection(path).execute(add, ("after",))
+    log.append([event(received_at=OLD)])
+    assert log.retention.held() == [Held("after", 0, 0, None), Held("before", 0, 0, None)]
+    log.retention.prune(before=CUT)
+    assert [(each.name, each.events) for each in log.retention.held()] == [("after", 1), ("before", 1)]
     log.close()
