@@ -1,4 +1,4 @@
-# `make help` lists the targets. They install into .venv, .venv-browse and bench/peers, and change nothing outside this folder.
+# `make help` lists the targets. They install into .venv, .venv-browse, .venv-warehouse and bench/peers, and change nothing outside this folder.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -63,22 +63,23 @@ lock:  ## Upgrade the pinned dependencies in requirements/
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --output-file requirements/service.txt
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) setup.cfg --extra test --constraint requirements/service.txt --output-file requirements/test.txt
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCK) bench/peers/requirements.in --output-file bench/peers/requirements.txt
-	$(BIN)/python -c 'import configparser as c; s = c.ConfigParser(); s.read("setup.cfg"); print(s["options.extras_require"]["browse"])' \
-	| $(BIN)/uv pip compile --quiet --upgrade $(LOCK) - --output-file requirements/browse.txt
+	for extra in browse warehouse; do \
+	$(BIN)/python -c 'import configparser as c, sys; s = c.ConfigParser(); s.read("setup.cfg"); print(s["options.extras_require"][sys.argv[1]])' $$extra \
+	| $(BIN)/uv pip compile --quiet --upgrade $(LOCK) - --output-file requirements/$$extra.txt || exit; done
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 clean:  ## Delete the environments and tool caches; never a log
-	rm -rf .venv .venv-browse bench/peers/.venv bench/peers/node_modules bench/peers/installed .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-browse .venv-warehouse bench/peers/.venv bench/peers/node_modules bench/peers/installed .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
 .venv/installed: requirements/service.txt
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/service.txt
 	@touch $@
 
-.venv-browse/installed: requirements/browse.txt
-	$(PYTHON) -m venv --clear .venv-browse
-	.venv-browse/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browse.txt
+.venv-browse/installed .venv-warehouse/installed: .venv-%/installed: requirements/%.txt
+	$(PYTHON) -m venv --clear .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .venv/tested: requirements/test.txt .venv/installed

@@ -5,7 +5,7 @@ import re
 import click
 
 import forwarding
-from commands.group import LogGroup, confirmed_option, get_log, print_table, sanitize
+from commands.group import LogGroup, confirmed_option, format_minute, get_log, print_table, sanitize
 from eventlog import NotPossible
 from eventlog.times import age
 from schemas import CALLS
@@ -99,13 +99,14 @@ def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool
 
 @destinations.command("list")
 def list_destinations() -> None:
-    """Show each destination's position, backlog and last error.
+    """Show each destination's position, backlog, last error, and the events that it keeps from being pruned.
 
     \b
     Example:
       flask destinations list
     """
     progress = {each.name: each for each in get_log().destinations.progress()}
+    held = {each.name: each for each in get_log().retention.held() if each.since}
     listed = [each for each in get_log().destinations.all() if each.name in progress]
     rows = []
     for each in listed:
@@ -122,6 +123,9 @@ def list_destinations() -> None:
         click.echo(f"  last success {each.last_success_at or 'never'}")
         if each.last_error:
             click.echo(f"  last error   {each.last_error_at} {sanitize(each.last_error)}")
+        if each.name in held:
+            _, events, _, since = held[each.name]
+            click.echo(f"  keeps        {events} events from being pruned, since {format_minute(since)}")
 
 
 @destinations.command()

@@ -6,7 +6,7 @@ from datetime import timedelta
 import click
 
 from commands.events import events
-from commands.group import confirmed_option, get_log, sanitize, show_progress
+from commands.group import confirmed_option, format_minute, get_log, sanitize, show_progress
 from eventlog import NotPossible
 from eventlog.times import ago
 
@@ -58,9 +58,16 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
         )
     summary = f"Deleted {pruned.removed} events and {pruned.dropped} rejections"
     if pruned.kept:
-        last = min(get_log().destinations.all(), key=lambda each: each.position)
-        summary += f"; kept {pruned.kept} events that {last.name} has not received"
+        summary += f"; kept {pruned.kept} events that a destination has not received"
     click.echo(summary)
+    if pruned.kept:
+        for held in retention.held():
+            if held.since:
+                click.echo(f"  {held.name} has held {held.events} of them since {format_minute(held.since)}")
+        click.echo(
+            "To delete them, fix the destination, or remove it with `flask destinations remove`, or add"
+            " --even-undelivered"
+        )
     is_too_large = max_size is not None and retention.used_bytes() > max_size
     if is_too_large:
         click.echo(f"The log still uses {retention.used_bytes()} bytes", err=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from .database import Tables
 from .row_deletion import USED_BYTES, delete_rows
+from .times import now
 
 MAX_SKIPPED_ROWS = 100_000  # stop after as many consecutive rows that are newer than the cut-off
 CHUNK_ROWS = 500  # found at a time
@@ -29,8 +30,17 @@ class Pruned(NamedTuple):
     rest_bytes: int = 0  # of everything else, if that alone is above the limit; then no row was deleted for its size
 
 
+class Held(NamedTuple):
+    """What a destination keeps from being deleted: events that were due at the last prune, and that it still lacks."""
+
+    name: str
+    events: int  # ids, from the first event that it lacks to the last that was due
+    bytes: int  # about what they use of the log's file
+    since: str | None  # the time of the first of the prunes in a row that kept events for it
+
+
 class Retention(Tables):
-    """Deletes the log's oldest rows."""
+    """Deletes the log's oldest rows, and knows which destinations keep it from that."""
 
     def prune(
         self,
@@ -46,18 +56,35 @@ class Retention(Tables):
         received stay, unless `even_undelivered`. `report` is called with the number of ids passed since its last call;
         `estimate` returns their total.
         """
-        removed = dropped = kept = 0
+        removed = dropped = kept = due = rest = 0
         if before is not None:
-            dropped, _ = self._prune("rejected", before, -1, even_undelivered)
-            removed, kept = self._prune("events", before, -1, even_undelivered, report)
-        if max_bytes is not None and self.used_bytes() > max_bytes:
-            rest = self._rest_bytes()
-            if rest > max_bytes:
-                return Pruned(removed, dropped, kept, rest)
-            surplus, _ = self._prune("rejected", None, max_bytes, even_undelivered)
-            more, held = self._prune("events", None, max_bytes, even_undelivered, report)
-            removed, dropped, kept = removed + more, dropped + surplus, max(kept, held)
-        return Pruned(removed, dropped, kept)
+            dropped, _, _ = self._prune("rejected", before, -1, even_undelivered)
+            removed, kept, due = self._prune("events", before, -1, even_undelivered, report)
+        if max_bytes is not None and self.used_bytes() > max_bytes and (rest := self._rest_bytes()) <= max_bytes:
+            surplus, _, _ = self._prune("rejected", None, max_bytes, even_undelivered)
+            more, held, last = self._prune("events", None, max_bytes, even_undelivered, report)
+            removed, dropped, kept, due, rest = removed + more, dropped + surplus, max(kept, held), max(due, last), 0
+        self._note_held(due, even_undelivered)
+        return Pruned(removed, dropped, kept, rest)
+
+    def held(self) -> list[Held]:
+        """Return what each destination holds, ordered by name. The cost does not depend on the size of the log."""
+        rows = self._read.read(
+            f"""
+            WITH log AS (
+                SELECT (SELECT max(id) FROM events) - (SELECT min(id) FROM events) + 1 AS ids,
+                       ({USED_BYTES}) - (SELECT bytes FROM rejected_size) AS bytes
+            ), held AS (
+                SELECT name, held_since, max(0, coalesce(
+                    (SELECT max(id) FROM events WHERE id <= held_to) - (SELECT min(id) FROM events WHERE id > position)
+                    + 1, 0)) AS ids
+                FROM destinations
+            )
+            SELECT name, held.ids, coalesce(held.ids * log.bytes / log.ids, 0), iif(held.ids, held_since, NULL)
+            FROM held, log ORDER BY name
+            """
+        )
+        return [Held(*row) for row in rows]
 
     def estimate(self, before: str | None, max_bytes: int | None) -> int:
         """Return about how many ids a prune will pass. Assumes steady clocks, events of one size, and none held."""
@@ -91,6 +118,18 @@ class Retention(Tables):
         """
         return int(self._read.read(query)[0][0])
 
+    def _note_held(self, due: int, even_undelivered: bool) -> None:
+        """Note up to which event, the last that was `due`, each destination has kept the events that it lacks."""
+        with self._written.transaction() as connection:
+            connection.execute(
+                """
+                UPDATE destinations SET
+                    held_since = iif(position < held_to, held_since, :now),
+                    held_to = iif(:even_undelivered, min(:due, reserved), :due)
+                """,
+                {"due": due, "even_undelivered": even_undelivered, "now": now()},
+            )
+
     def _received_at(self, id: int) -> str:
         """Return when the event with this id or the next was received, or 'Z', which sorts last."""
         query = "SELECT coalesce((SELECT received_at FROM events WHERE id >= ? ORDER BY id LIMIT 1), 'Z')"
@@ -103,22 +142,24 @@ class Retention(Tables):
         max_bytes: int,
         even_undelivered: bool,
         report: Callable[[int], object] = lambda passed: None,
-    ) -> tuple[int, int]:
-        """Delete a table's oldest rows. Return how many there were, and how many are held."""
-        deleted = kept = 0
-        for ids, held, passed in self._walk(table, before, even_undelivered):
+    ) -> tuple[int, int, int]:
+        """Delete a table's oldest rows. Return how many there were, how many are held, and the last id that was due."""
+        deleted = kept = due = 0
+        for ids, held, passed, last in self._walk(table, before, even_undelivered):
             # With the condition again, since a destination may be added at any time.
             gone = delete_rows(
                 self._written, table, ids, unless=_HELD[table], max_bytes=max_bytes, even_undelivered=even_undelivered
             )
-            deleted, kept = deleted + gone, kept + held + len(ids) - gone
+            deleted, kept, due = deleted + gone, kept + held + len(ids) - gone, last
             if self.used_bytes() <= max_bytes:
-                return deleted, 0
+                return deleted, 0, 0
             report(passed)
-        return deleted, kept
+        return deleted, kept, due
 
-    def _walk(self, table: str, before: str | None, even_undelivered: bool) -> Iterator[tuple[list[int], int, int]]:
-        """Yield chunks of the rows received before a time: ids to delete, number held, ids passed.
+    def _walk(
+        self, table: str, before: str | None, even_undelivered: bool
+    ) -> Iterator[tuple[list[int], int, int, int]]:
+        """Yield chunks of the rows received before a time: ids to delete, number held, ids passed, last id.
 
         There is no index of times, and clocks step back. So it checks the time of each row, from the smallest id on.
         """
@@ -134,5 +175,5 @@ class Retention(Tables):
             {"cursor": cursor, "last": last, "before": before, "even_undelivered": even_undelivered},
         ):
             ids = [id for id, held in rows if not held]
-            yield ids, len(rows) - len(ids), rows[-1][0] - cursor
+            yield ids, len(rows) - len(ids), rows[-1][0] - cursor, rows[-1][0]
             cursor = rows[-1][0]

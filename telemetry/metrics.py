@@ -45,6 +45,9 @@ LOG_METRICS = {
     "tracklog_events_rejected_total": (COUNTER, ("source", "code"), "Rejected events and bodies"),
     "tracklog_destination_backlog_events": (GAUGE, DESTINATION, "Ids from the first waiting event to the last"),
     "tracklog_destination_oldest_waiting_seconds": (GAUGE, DESTINATION, "Age of the oldest waiting event; 0 if none"),
+    "tracklog_destination_held_events": (GAUGE, DESTINATION, "Events kept for it by the last prune, still waiting"),
+    "tracklog_destination_held_bytes": (GAUGE, DESTINATION, "About what held events use of the log's file"),
+    "tracklog_destination_held_seconds": (GAUGE, DESTINATION, "Time since the first prune that kept events for it"),
     "tracklog_destination_deliveries_total": (COUNTER, DESTINATION, "Events delivered"),
     "tracklog_destination_failures_total": (COUNTER, DESTINATION, "Delivery attempts that failed"),
     "tracklog_destination_dead_letters": (GAUGE, DESTINATION, "Events rejected for good and not delivered since"),
@@ -155,7 +158,7 @@ def _read_log(log: EventLog) -> dict[tuple[str, ...], float]:
         known["tracklog_log_reserve_bytes",] = space.reserve
         known["tracklog_disk_free_bytes",] = space.free
     try:
-        counts, destinations = log.reader.counts(), log.destinations.progress()
+        counts, destinations, held = log.reader.counts(), log.destinations.progress(), log.retention.held()
     except Unavailable:
         known["tracklog_log_available",] = 0
         return known
@@ -170,4 +173,8 @@ def _read_log(log: EventLog) -> dict[tuple[str, ...], float]:
         known["tracklog_destination_deliveries_total", each.name] = each.delivered
         known["tracklog_destination_failures_total", each.name] = each.failures
         known["tracklog_destination_dead_letters", each.name] = each.dead
+    for name, events, size, since in held:
+        known["tracklog_destination_held_events", name] = events
+        known["tracklog_destination_held_bytes", name] = size
+        known["tracklog_destination_held_seconds", name] = age(since) if since else 0
     return known

@@ -9,6 +9,7 @@ from service import PROJECT
 #: How to install each requirement of the tests that is not a Debian package of the same name.
 INSTALL = {
     ".venv-browse": "make .venv-browse/installed",
+    ".venv-warehouse": "make .venv-warehouse/installed",
     "java": "apt install default-jre-headless",
     "javac": "apt install default-jdk-headless",
     "node": "apt install nodejs",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from broker import Broker
+from forwarder import answering
 from needs import need
 from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
 
@@ -34,7 +35,8 @@ OF_THE_MACHINE = (
     "systemctl ",
 )  # need root and systemd; test_systemd.py checks the files
 # These need root and a machine of their own (test_nginx.py and test_systemd.py check the files), or run the tests.
-NOT_RUN = ["CONTRIBUTING.md", "docs/deploy.md"]
+# test_warehouse.py runs those of docs/warehouse.md.
+NOT_RUN = ["CONTRIBUTING.md", "docs/deploy.md", "docs/warehouse.md"]
 
 
 def sections(document):
@@ -75,6 +77,7 @@ class Reader:
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "TRACKLOG_SECRET_WAREHOUSE": SOURCE_ID,
             "TRACKLOG_SECRET_KAFKA": "secret",
+            "TRACKLOG_SECRET_HOOK": "secret",
             "TRACKLOG_BIND": f"127.0.0.1:{free_port()}",
         }
         for path in PROJECT.iterdir():
@@ -153,6 +156,11 @@ def reader(tmp_path, request):
             )
             places["seconds=60"] = "seconds=1"
             places["2026-03-"] = f"{datetime.now(UTC):%Y-%m-}"
+        if heading == "Webhooks":
+            port = stack.enter_context(answering(lambda *_: (200, {}, b"")))
+            places["webhook+https://${TRACKLOG_SECRET_HOOK}@hook.example.com"] = (
+                f"webhook+http://secret@127.0.0.1:{port}"
+            )
         if heading == "Dead letters":
             reader.types(
                 "flask destinations add warehouse 'https://${TRACKLOG_SECRET_WAREHOUSE}@events.example.com/v1/batch'"

@@ -168,6 +168,7 @@ CALLS = {
     "destinations.dead_letters": lambda log: log.destinations.dead_letters("there"),
     "destinations.count_dead": lambda log: log.destinations.count_dead("there"),
     "destinations.delete_dead_letters": lambda log: log.destinations.delete_dead_letters(1, [1]),
+    "retention.held": lambda log: log.retention.held(),
     "retention.prune": lambda log: log.retention.prune(before="2020", even_undelivered=True),
     "retention.estimate": lambda log: log.retention.estimate("2020", 1),
     "retention.used_bytes": lambda log: log.retention.used_bytes(),

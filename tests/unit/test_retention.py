@@ -100,8 +100,8 @@ def test_undelivered_events_are_kept_by_default(run, append, log, ids):
     log.destinations.pause("slow", True)
     assert log.retention.prune(before=CUT) == eventlog.Pruned(removed=4, dropped=0, kept=6)
     assert ids() == [5, 6, 7, 8, 9, 10, 11]
-    line = "Deleted 0 events and 0 rejections; kept 7 events that slow has not received\n"
-    assert run("prune", "--older-than", "1d", exit_code=1) == line
+    line = "Deleted 0 events and 0 rejections; kept 7 events that a destination has not received\n  slow has held 7 "
+    assert run("prune", "--older-than", "1d", exit_code=1).startswith(line)
     assert run("prune", "--older-than", "1d", "--even-undelivered") == "Deleted 7 events and 0 rejections\n"
     assert log.reader.problems() == []
 
@@ -143,7 +143,7 @@ def test_a_log_that_cannot_be_made_small_enough_says_so(run, append, log):
     append(*[OLD] * 10, padding="x" * 100_000)
     log.destinations.add("dead", "webhook+http://host", [], [], 0)
     output = run("prune", "--max-size", "500KB", exit_code=1)
-    assert "Deleted 0 events and 0 rejections; kept 10 events that dead has not received\n" in output
+    assert "Deleted 0 events and 0 rejections; kept 10 events that a destination has not received\n" in output
     assert f"The log still uses {log.retention.used_bytes()} bytes" in output
 
 
