@@ -27,6 +27,7 @@ class Pruned(NamedTuple):
     dropped: int  # rejections
     kept: int  # events that are due, but that a destination has not received
     rest_bytes: int = 0  # of everything else, if that alone is above the limit; then no row was deleted for its size
+    dead_letters: int = 0
 
 
 class Retention(Tables):
@@ -40,24 +41,26 @@ class Retention(Tables):
         even_undelivered: bool = False,
         report: Callable[[int], object] = lambda passed: None,
     ) -> Pruned:
-        """Delete rows received `before` a time, then the oldest down to `max_bytes`.
+        """Delete rows received `before` a time and dead letters that died before it, then the oldest to `max_bytes`.
 
         For its size, rejections are deleted first, and events only after all of them. Events that a destination has not
         received stay, unless `even_undelivered`. `report` is called with the number of ids passed since its last call;
         `estimate` returns their total.
         """
-        removed = dropped = kept = 0
+        removed = dropped = kept = dead = 0
         if before is not None:
+            rows = self._read.read("SELECT id FROM dead_letters WHERE died_at < ?", (before,))
+            dead = delete_rows(self._written, "dead_letters", (id for (id,) in rows)) if rows else 0
             dropped, _ = self._prune("rejected", before, -1, even_undelivered)
             removed, kept = self._prune("events", before, -1, even_undelivered, report)
         if max_bytes is not None and self.used_bytes() > max_bytes:
             rest = self._rest_bytes()
             if rest > max_bytes:
-                return Pruned(removed, dropped, kept, rest)
+                return Pruned(removed, dropped, kept, rest, dead)
             surplus, _ = self._prune("rejected", None, max_bytes, even_undelivered)
             more, held = self._prune("events", None, max_bytes, even_undelivered, report)
             removed, dropped, kept = removed + more, dropped + surplus, max(kept, held)
-        return Pruned(removed, dropped, kept)
+        return Pruned(removed, dropped, kept, dead_letters=dead)
 
     def estimate(self, before: str | None, max_bytes: int | None) -> int:
         """Return about how many ids a prune will pass. Assumes steady clocks, events of one size, and none held."""

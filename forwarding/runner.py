@@ -4,6 +4,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 
@@ -90,10 +91,13 @@ class _Run:
             fault = make_redactor(self._destination.url)(traceback.format_exc())
             fields = {"event": "forwarder_failed", "destination": name, "count": 1, "traceback": fault}
             logger.error("the forwarder of %s failed", name, extra=fields)
+            with suppress(Unavailable):
+                log.destinations.note_failure(self._destination.id, f"The forwarder failed: {fault.splitlines()[-1]}")
         finally:
             log.close()
 
 
 def _settings(destination: Destination) -> tuple[object, ...]:
     """Return the columns that an operator sets."""
-    return destination.id, destination.url, destination.types, destination.sources, destination.paused
+    filters = destination.types, destination.sources
+    return destination.id, destination.url, *filters, destination.paused, destination.resumed_at
