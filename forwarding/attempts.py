@@ -53,7 +53,7 @@ class Attempts:
             self._resumed_at = self._destination.resumed_at
             self.by_event.update(event.id for event in events)
             try:
-                outcome = self._try(events)
+                return self._try(events)
             except RetryLater as failure:
                 failures += 1
                 error = self._destination.redact(str(failure))
@@ -61,9 +61,6 @@ class Attempts:
                 if failure.is_server_fault and monotonic() - began >= give_up_after:
                     raise GaveUp(error) from failure
                 self.back_off(failures, error, failure.retry_after)
-            else:
-                self._destination.note_success()
-                return outcome
 
     def back_off(self, failures: int, error: str, retry_after: float | None = None) -> None:
         """Wait after this many failures in a row. Raises Interrupted if they are as many as are allowed."""

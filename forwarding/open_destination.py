@@ -111,6 +111,7 @@ class OpenDestination:
             fields = {"event": "destination_refusing", "destination": self.name, "error": error}
             logger.error("%s is refusing all events: %s", self.name, error, extra=fields)
             raise Refusing(error)
+        self.note_success()
 
     def note_failure(self, error: str) -> None:
         """Store a failed attempt and its error. Log the first one in a row."""

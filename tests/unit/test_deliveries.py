@@ -393,7 +393,8 @@ def test_a_destination_that_refuses_all_is_refusing(log, forward, run, client, c
     assert len(kind.tries) < 60
     assert "refusing" in run("destinations", "list")
     assert 'tracklog_destination_state{destination="there",state="refusing"} 1.0' in client.get("/metrics").text
-    assert [record.event for record in caplog.records].count("destination_refusing") == 1
+    lines = [record.event for record in caplog.records if record.event != "dead_letter"]
+    assert lines == ["destination_refusing"]
 
 
 @pytest.mark.parametrize("make_kind", KINDS)
@@ -664,3 +665,23 @@ def test_an_upgrade_keeps_positions_and_dead_letters(tmp_path):
         "new": ("ok", 7),
     }
     log.close()
+
+
+# The log lines
+
+
+def test_a_destination_that_answers_again_has_recovered(log, forward, caplog):
+    """Also if its first answer is a refusal."""
+
+    class Recovering(OneByOne):
+        def deliver(self, events):
+            self.tries.append(events)
+            if len(self.tries) == 1:
+                raise RetryLater("503 busy")
+            raise DeliveryRejected("400", "no")
+
+    log.append([event(1)])
+    assert forward(Recovering()) is True
+    lines = [record.event for record in caplog.records]
+    assert lines == ["destination_failing", "dead_letter", "destination_recovered"]
+    assert state(log) == "ok"
