@@ -62,7 +62,7 @@ def take_back(connection: apsw.Connection, id: int, name: str, refused_from: int
         f"DELETE FROM dead_letters WHERE {since} AND EXISTS (SELECT 1 FROM events WHERE id = event_id)",
         (name, refused_from),
     )
-    error = f"It refuses every event; the last reason was {last.code}: {last.message}"
+    error = f"{MAX_REFUSALS} events in a row were refused, the last with {last.code}: {last.message}"
     connection.execute(
         "UPDATE destinations SET position = refused_from, last_error = ?, last_error_at = ? WHERE id = ?",
         (error, now(), id),

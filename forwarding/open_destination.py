@@ -109,7 +109,7 @@ class OpenDestination:
         if error:
             self._failures += 1
             fields = {"event": "destination_refusing", "destination": self.name, "error": error}
-            logger.error("%s is refusing all events: %s", self.name, error, extra=fields)
+            logger.error("%s is refusing: %s", self.name, error, extra=fields)
             raise Refusing(error)
         self.note_success()
 

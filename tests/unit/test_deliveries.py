@@ -119,7 +119,7 @@ ANSWERS = {
 } | {
     str(status): (says(status, b"no"), "waits", "waits")
     for status in (101, *range(300, 309), *range(401, 452), 460, 499, *range(500, 512), 520, 599, 600, 999)
-    if status not in http.REJECTIONS
+    if status not in (413, 422)
 }
 
 #: By fate: delivered, dead letters, failures, the state, and the log line.
