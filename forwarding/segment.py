@@ -50,7 +50,7 @@ class Segment(Poster):
         self._compress = compress
         # By event id: None, or code and message of a rejection. If one lane fails, the others are not repeated.
         self._outcomes: dict[int, tuple[str, str] | None] = {}
-        self._is_working = False  # the last delivery succeeded
+        self._is_working = False  # a POST of the last delivery succeeded
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         lanes: list[list[StoredEvent]] = [[] for _ in range(LANES)]
@@ -58,14 +58,13 @@ class Segment(Poster):
             if event.id not in self._outcomes:
                 lanes[crc32((event.user_id or event.anonymous_id or "").encode()) % LANES].append(event)
         busy = [lane for lane in lanes if lane]
-        if busy and not self._is_working:
+        was_working, self._is_working = self._is_working, False
+        if busy and not was_working:
             self._deliver_lane(busy.pop())  # alone, so that a destination in trouble gets one POST
-        self._is_working = False
         under_way = [run_in_thread(partial(self._deliver_lane, lane)) for lane in busy]
         wait(under_way)  # even if one fails: the next delivery must not overtake the others
         for lane in under_way:
             lane.result()
-        self._is_working = True
         outcomes = [self._outcomes.pop(event.id) for event in events]
         return Outcome({index: why for index, why in enumerate(outcomes) if why})
 
@@ -73,6 +72,7 @@ class Segment(Poster):
         for batch in _batches(lane):
             rejected = self._post_batch([event.payload for event in batch])
             self._outcomes |= {event.id: rejected.get(index) for index, event in enumerate(batch)}
+            self._is_working = True
 
     def _post_batch(self, payloads: Sequence[str]) -> dict[int, tuple[str, str]]:
         """Post a batch; return code and message of its rejected events, by index.
