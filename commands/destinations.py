@@ -99,7 +99,10 @@ def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool
 
 @destinations.command("list")
 def list_destinations() -> None:
-    """Show each destination's position, backlog, last error, and the events that it keeps from being pruned.
+    """Show each destination's state, cursor, backlog, last error, and the events that it keeps from being pruned.
+
+    A failing destination could not be opened, or did not take its last batch. A refusing one has refused
+    20 events in a row; they are tried again. docs/forward.md says more.
 
     \b
     Example:
@@ -110,9 +113,8 @@ def list_destinations() -> None:
     listed = [each for each in get_log().destinations.all() if each.name in progress]
     rows = []
     for each in listed:
-        state = "paused" if each.paused else "failing" if each.last_error else "ok"
         _, waiting, oldest, delivered, _, dead = progress[each.name]
-        rows.append((each.name, state, each.position, waiting, _format_age(oldest), delivered, dead))
+        rows.append((each.name, each.state, each.position, waiting, _format_age(oldest), delivered, dead))
     print_table(("NAME", "STATE", "POSITION", "WAITING", "OLDEST", "DELIVERED", "DEAD"), rows)
     for each in listed:
         click.echo(f"\n{each.name}: {forwarding.redact_url(each.url)}")
@@ -145,7 +147,7 @@ def pause(name: str) -> None:
 @destinations.command()
 @click.argument("name")
 def resume(name: str) -> None:
-    """Continue delivering to a paused destination.
+    """Continue delivering to a paused destination, or try a failing or refusing one at once.
 
     \b
     Example:

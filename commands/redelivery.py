@@ -17,7 +17,9 @@ REPLAY_EVENTS, REPLAY_BYTES = 1000, 10_000_000  # read and delivered at a time
 @destinations.command()
 @click.argument("name")
 def test(name: str) -> None:
-    """Deliver a test event, which is not stored in the log.
+    """Deliver a test event, which is not stored in the log, and show what came back.
+
+    Makes one attempt.
 
     \b
     Example:
@@ -30,8 +32,10 @@ def test(name: str) -> None:
     )
     sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
-    _deliver(name, [event])
+    answer = _deliver(name, [event], max_tries=1).answer
     click.echo(f"Destination {name} accepted the event {id}")
+    if answer:
+        click.echo(sanitize(f"It answered {answer}"))
 
 
 @destinations.command()
@@ -66,9 +70,9 @@ def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> Non
       flask destinations replay warehouse --from 1000 --to 2000
     """
     if is_dead and first is None and last is None:
-        delivered = _deliver(name, [letter.event for letter in get_log().destinations.dead_letters(name)])
+        delivered = len(_deliver(name, [each.event for each in get_log().destinations.dead_letters(name)]).ids)
     elif not is_dead and first is not None and last is not None:
-        delivered = sum(_deliver(name, events) for events in _read_range(first, last))
+        delivered = sum(len(_deliver(name, events).ids) for events in _read_range(first, last))
     else:
         raise click.UsageError("Give --dead, or both --from and --to")
     click.echo(f"{delivered} delivered")
@@ -81,15 +85,17 @@ def _read_range(first: int, last: int) -> Iterator[list[StoredEvent]]:
         first = events[-1].id + 1
 
 
-def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
+def _deliver(
+    name: str, events: Sequence[StoredEvent], max_tries: int = forwarding.MAX_TRIES_ONCE
+) -> forwarding.Redelivered:
     """Deliver events regardless of the cursor, and delete the dead letters among them that are accepted.
 
-    Return how many were accepted. Raises NotPossible if any is rejected.
+    Raises NotPossible if any is rejected.
     """
     id = get_log().destinations.get(name).id
-    delivered, dead = forwarding.redeliver(get_log(), name, events)
-    get_log().destinations.delete_dead_letters(id, delivered)
-    if dead:
-        reason = sanitize(dead[0].message)
-        raise NotPossible(f"{len(dead)} of {len(events)} events were rejected, the first as: {reason}")
-    return len(delivered)
+    result = forwarding.redeliver(get_log(), name, events, max_tries)
+    get_log().destinations.delete_dead_letters(id, result.ids)
+    if result.dead:
+        reason = sanitize(result.dead[0].message)
+        raise NotPossible(f"{len(result.dead)} of {len(events)} events were rejected, the first as: {reason}")
+    return result

@@ -35,7 +35,7 @@ def to_bytes(text: str) -> int:
 @click.option("--max-size", metavar="SIZE", type=to_bytes, help="Then delete the oldest until the log fits, e.g. 20GB.")
 @click.option("--even-undelivered", is_flag=True, help="Also delete events that a destination has not received.")
 def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> None:
-    """Delete old events and rejections while the service runs.
+    """Delete old events, rejections and dead letters while the service runs.
 
     --max-size deletes the oldest rejections, then the oldest events. It deletes nothing if the rest of the log, such as
     dead letters, is larger than that by itself.
@@ -57,6 +57,7 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
             before=before, max_bytes=max_size, even_undelivered=even_undelivered, report=progress.update
         )
     summary = f"Deleted {pruned.removed} events and {pruned.dropped} rejections"
+    summary += f", and {pruned.dead_letters} dead letters" if pruned.dead_letters else ""
     if pruned.kept:
         summary += f"; kept {pruned.kept} events that a destination has not received"
     click.echo(summary)

@@ -14,7 +14,8 @@ from . import reserve
 from .backup import back_up
 from .checkpoint import Checkpointer
 from .database import Database
-from .destinations import DeadLetter, Destination, Destinations
+from .dead_letters import DeadLetter
+from .destinations import Destination, Destinations
 from .errors import Damaged, DiskFull, Missing, NotPossible, Unavailable, Unusable
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent

@@ -3,16 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .database import Tables
+from .dead_letters import EVENT_COLUMNS, DeadLetter, add_dead_letters, take_back
 from .errors import NotPossible
 from .reader import StoredEvent, oldest_after
 from .times import now
 
+STATES = ("ok", "paused", "failing", "refusing")
+
 
 class Destination(NamedTuple):
-    """A row of the table. migrations/0005_destination_ids.sql and 0008_headers.sql say what the columns mean."""
+    """A row of the table. The migrations 0005, 0008 and 0010 say what the columns mean."""
 
     id: int
     name: str
@@ -29,6 +32,17 @@ class Destination(NamedTuple):
     last_error: str | None
     last_error_at: str | None
     created_at: str
+    refused_from: int | None
+    resumed_at: str | None
+
+    @property
+    def state(self) -> str:
+        """One of STATES. The position of a refusing destination was moved back to before the refused events."""
+        if self.paused:
+            return "paused"
+        if self.refused_from == self.position:
+            return "refusing"
+        return "failing" if self.last_error else "ok"
 
 
 class Progress(NamedTuple):
@@ -40,19 +54,6 @@ class Progress(NamedTuple):
     delivered: int
     failures: int
     dead: int  # dead letters
-
-
-class DeadLetter(NamedTuple):
-    """An event that a destination rejected, and why."""
-
-    event: StoredEvent
-    code: str
-    message: str
-    attempts: int
-    died_at: str
-
-
-_EVENT_COLUMNS = ", ".join("event_id" if column == "id" else column for column in StoredEvent._fields)
 
 
 class Destinations(Tables):
@@ -120,52 +121,49 @@ class Destinations(Tables):
             connection.execute("DELETE FROM dead_letters WHERE destination = ?", (name,))
 
     def pause(self, name: str, paused: bool) -> None:
-        """Stop or resume deliveries."""
-        self._update("paused = :paused", name=name, paused=paused)
+        """Stop deliveries; or resume them, and end the wait after a failure."""
+        changes = "paused = :paused, resumed_at = iif(:paused, resumed_at, :now)"
+        self._update(changes, name=name, paused=paused, now=now())
 
     def set_url(self, name: str, url: str, headers: Mapping[str, str] = {}) -> None:
-        """Deliver to another URL with these headers from now on, and clear the last error."""
-        changes = "url = :url, headers = :headers, last_error = NULL"
+        """Deliver to another URL with these headers from now on, and forget the old one's failures and refusals."""
+        changes = "url = :url, headers = :headers, last_error = NULL, refused_from = NULL"
         self._update(changes, name=name, url=url, headers=json.dumps(headers))
+
+    def forget_failures(self, id: int) -> None:
+        """Set the state to `ok`, and let a forwarder that waits after a failure try at once."""
+        self._update("last_error = NULL, refused_from = NULL, resumed_at = :now", id=id, now=now())
 
     def note_batch_end(self, id: int, last: int) -> None:
         """Note where the next object ends, before it is written. A retry then writes the same object."""
         self._update("reserved = :last", id=id, last=last)
 
-    def advance(self, id: int, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> None:
+    def advance(self, id: int, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> str | None:
         """Move the position: all events up to it are delivered, skipped or dead. Idempotent except for the counts.
 
-        An event that was deleted from the log in the meantime leaves no dead letter.
+        An event that was deleted from the log in the meantime leaves no dead letter. After MAX_REFUSALS dead letters
+        in a row, move the position back to before the first one, delete them, and return the error.
         """
         with self._written.transaction() as connection:
-            names = connection.execute(
+            rows: list[Any] = connection.execute(
                 """
                 UPDATE destinations SET
                     position = max(position, :position),
                     reserved = NULL,
                     delivered = delivered + :delivered,
                     last_success_at = iif(:delivered, :now, last_success_at),
-                    last_error = iif(:delivered, NULL, last_error)
+                    last_error = NULL,
+                    refused_from = iif(:delivered, NULL, iif(:dead, coalesce(refused_from, position), refused_from))
                 WHERE id = :id
-                RETURNING name
+                RETURNING name, refused_from
                 """,
-                {"id": id, "position": position, "delivered": delivered, "now": now()},
+                {"id": id, "position": position, "delivered": delivered, "dead": len(dead), "now": now()},
             ).fetchall()
-            if not names:
+            if not rows:
                 raise _no_destination()
-            connection.executemany(
-                f"""
-                INSERT INTO dead_letters (destination, {_EVENT_COLUMNS}, code, message, attempts, died_at)
-                SELECT {", ".join("?" * (len(StoredEvent._fields) + 5))}
-                WHERE EXISTS (SELECT 1 FROM events WHERE id = ?)
-                ON CONFLICT (destination, event_id) DO UPDATE SET
-                    code = excluded.code,
-                    message = excluded.message,
-                    attempts = attempts + excluded.attempts,
-                    died_at = excluded.died_at
-                """,
-                [(names[0][0], *letter.event, *letter[1:], letter.event.id) for letter in dead],
-            )
+            name, refused_from = rows[0]
+            add_dead_letters(connection, name, dead)
+            return take_back(connection, id, name, refused_from, dead[-1]) if dead and not delivered else None
 
     def note_failure(self, id: int, error: str) -> None:
         """Note a failed attempt. Do nothing if the destination was removed in the meantime."""
@@ -177,7 +175,7 @@ class Destinations(Tables):
         """Return a destination's dead letters in the order of their events."""
         self.get(name)
         rows = self._read.read(
-            f"SELECT {_EVENT_COLUMNS}, code, message, attempts, died_at FROM dead_letters "
+            f"SELECT {EVENT_COLUMNS}, code, message, attempts, died_at FROM dead_letters "
             "WHERE destination = ? ORDER BY event_id",
             (name,),
         )

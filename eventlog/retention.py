@@ -28,6 +28,7 @@ class Pruned(NamedTuple):
     dropped: int  # rejections
     kept: int  # events that are due, but that a destination has not received
     rest_bytes: int = 0  # of everything else, if that alone is above the limit; then no row was deleted for its size
+    dead_letters: int = 0
 
 
 class Held(NamedTuple):
@@ -50,14 +51,16 @@ class Retention(Tables):
         even_undelivered: bool = False,
         report: Callable[[int], object] = lambda passed: None,
     ) -> Pruned:
-        """Delete rows received `before` a time, then the oldest down to `max_bytes`.
+        """Delete rows received `before` a time and dead letters that died before it, then the oldest to `max_bytes`.
 
         For its size, rejections are deleted first, and events only after all of them. Events that a destination has not
         received stay, unless `even_undelivered`. `report` is called with the number of ids passed since its last call;
         `estimate` returns their total.
         """
-        removed = dropped = kept = due = rest = 0
+        removed = dropped = kept = due = rest = dead = 0
         if before is not None:
+            rows = self._read.read("SELECT id FROM dead_letters WHERE died_at < ?", (before,))
+            dead = delete_rows(self._written, "dead_letters", (id for (id,) in rows)) if rows else 0
             dropped, _, _ = self._prune("rejected", before, -1, even_undelivered)
             removed, kept, due = self._prune("events", before, -1, even_undelivered, report)
         if max_bytes is not None and self.used_bytes() > max_bytes and (rest := self._rest_bytes()) <= max_bytes:
@@ -65,7 +68,7 @@ class Retention(Tables):
             more, held, last = self._prune("events", None, max_bytes, even_undelivered, report)
             removed, dropped, kept, due, rest = removed + more, dropped + surplus, max(kept, held), max(due, last), 0
         self._note_held(due, even_undelivered)
-        return Pruned(removed, dropped, kept, rest)
+        return Pruned(removed, dropped, kept, rest, dead)
 
     def held(self) -> list[Held]:
         """Return what each destination holds, ordered by name. The cost does not depend on the size of the log."""

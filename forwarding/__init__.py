@@ -1,7 +1,8 @@
 """Deliver the log's events to destinations, each in order and at its own pace. Needs the log, but not Flask."""
 
+from .attempts import MAX_TRIES_ONCE
 from .delivery import DeliveryRejected, Outcome, RetryLater
-from .forwarder import Forwarder, redeliver
+from .forwarder import Forwarder, Redelivered, redeliver
 from .headers import parse as parse_headers
 from .lock import discard as discard_lock
 from .runner import forward
@@ -9,9 +10,11 @@ from .secrets import redact_url
 from .urls import carries_one_source, check_url, find_kind, open_deliverer
 
 __all__ = [
+    "MAX_TRIES_ONCE",
     "DeliveryRejected",
     "Forwarder",
     "Outcome",
+    "Redelivered",
     "RetryLater",
     "carries_one_source",
     "check_url",

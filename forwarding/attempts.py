@@ -34,41 +34,44 @@ class Attempts:
     attempts and waits. An interrupted delivery may have reached the destination.
     """
 
-    def __init__(self, destination: OpenDestination, check: Callable[[], object], once: bool) -> None:
+    def __init__(self, destination: OpenDestination, check: Callable[[], object], max_tries: float) -> None:
         self.by_event: Counter[int] = Counter()  # the number of attempts, by event id
         self._destination = destination
         self._check = check
-        self._once = once
+        self._max_tries = max_tries  # in a row
+        self._resumed_at: str | None = None  # as it was before the last attempt
 
     def deliver(self, events: Sequence[StoredEvent], give_up_after: float) -> Outcome:
         """Deliver a batch, waiting longer after each failure.
 
         Raises DeliveryRejected if the batch is rejected, GaveUp after `give_up_after` seconds of server faults, and
-        Interrupted if delivery must end or, for a forwarder that runs once, after MAX_TRIES_ONCE failures.
+        Interrupted if delivery must end, or after `max_tries` failures.
         """
         failures, began = 0, monotonic()
         while True:
             self._check()
+            self._resumed_at = self._destination.resumed_at
             self.by_event.update(event.id for event in events)
             try:
-                outcome = self._try(events)
+                return self._try(events)
             except RetryLater as failure:
                 failures += 1
                 error = self._destination.redact(str(failure))
                 self._destination.note_failure(error)
                 if failure.is_server_fault and monotonic() - began >= give_up_after:
                     raise GaveUp(error) from failure
-                if self._once and failures == MAX_TRIES_ONCE:
-                    raise Interrupted(error) from failure
-                self.wait(delay(failures, failure.retry_after))
-            else:
-                self._destination.note_success()
-                return outcome
+                self.back_off(failures, error, failure.retry_after)
+
+    def back_off(self, failures: int, error: str, retry_after: float | None = None) -> None:
+        """Wait after this many failures in a row. Raises Interrupted if they are as many as are allowed."""
+        if failures >= self._max_tries:
+            raise Interrupted(error)
+        self.wait(delay(failures, retry_after))
 
     def wait(self, seconds: float) -> None:
-        """Sleep, unless delivery must end: then raise Interrupted."""
+        """Sleep until an operator resumes the destination. If delivery must end, raise Interrupted."""
         until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
+        while (left := until - monotonic()) > 0 and self._destination.resumed_at == self._resumed_at:
             self._check()
             self._destination.stop.wait(min(left, CHECK_SECONDS))
 

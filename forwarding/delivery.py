@@ -21,6 +21,7 @@ class Deliverer(Protocol):
     max_bytes: int  # of a batch's payloads; a single event may be larger
     max_wait_seconds: float = 0.0  # how long a batch that is not full waits for more events
     needs_same_batches: bool = False  # a repeat after a crash must have exactly the same events
+    last_answer: str = ""  # what came back from the destination, if its protocol has answers
 
     def deliver(self, events: Sequence[StoredEvent]) -> "Outcome":
         """Return when the destination has acknowledged or rejected every event.
@@ -56,7 +57,7 @@ class RetryLater(Exception):
 
 
 class DeliveryRejected(Exception):
-    """Raised if the destination rejects some event of a batch for good."""
+    """Raised if the destination rejects some event of a batch, and not because of its own state or settings."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -2,20 +2,23 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
 
-from eventlog import DeadLetter, EventLog, NotPossible, StoredEvent, Unavailable
+from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
 from telemetry.storage_trouble import StorageTrouble
 
 from . import lock, urls
-from .attempts import Attempts
+from .attempts import MAX_TRIES_ONCE, Attempts
 from .batches import BatchReader
 from .delivery import Deliverer
-from .open_destination import Interrupted, OpenDestination, Removed, find, opened
+from .open_destination import Interrupted, OpenDestination, Refusing, Removed, find, opened
 from .splitting import GIVE_UP_SECONDS, Splitter
 
 POLL_SECONDS = 0.5  # between two looks at the log while nothing waits
+PROBED_EVENTS, PROBED_BYTES = 1000, 10_000_000  # among which a refusing destination may take one
 
 
 @dataclass
@@ -53,7 +56,8 @@ class Forwarder:
 
     def _run(self, destination: OpenDestination) -> bool:
         trouble = StorageTrouble(self.name, quiet_seconds=0)
-        splitter = Splitter(destination, Attempts(destination, destination.check, self.once), self.give_up_after)
+        attempts = Attempts(destination, destination.check, MAX_TRIES_ONCE if self.once else inf)
+        splitter = Splitter(destination, attempts, self.give_up_after)
         with closing(BatchReader(self.log, destination.deliverer, waits=not self.once)) as batches:
             while not self.stop.is_set():
                 try:
@@ -73,30 +77,56 @@ class Forwarder:
         row = destination.reload()
         if row.paused:
             return False
+        if row.state == "refusing":
+            return self._probe(destination, row, splitter)
         events = batches.read_next(row)
         if not events:
             if row.reserved is None:
+                destination.forget_failures()  # nothing is left that could fail
                 return False
             destination.advance(row.reserved)  # every event of the unfinished batch was deleted by `events forget`
             return True
         last = events[-1].id
         if destination.deliverer.needs_same_batches and row.reserved is None:
             destination.note_batch_end(last)
-        splitter.deliver([event for event in events if destination.wants(event)], destination.advance)
-        destination.advance(last)
-        self.report(last - row.position)
+        with suppress(Refusing):
+            splitter.deliver([event for event in events if destination.wants(event)], destination.advance)
+            destination.advance(last)
+            self.report(last - row.position)
         return True
 
+    def _probe(self, destination: OpenDestination, row: Destination, splitter: Splitter) -> bool:
+        """Try whether a refusing destination takes an event now; return False if there is none."""
+        events = self.log.reader.read_next(row.position, PROBED_EVENTS, PROBED_BYTES)
+        wanted = [event for event in events if destination.wants(event)]
+        if wanted:
+            splitter.probe(wanted, destination.advance)
+        elif events:
+            destination.advance(events[-1].id)
+        else:
+            destination.forget_failures()
+        return bool(events)
 
-def redeliver(log: EventLog, name: str, events: Sequence[StoredEvent]) -> tuple[list[int], list[DeadLetter]]:
-    """Deliver the events that the destination wants. Return the ids of those delivered, and the dead letters.
+
+class Redelivered(NamedTuple):
+    """The result of a delivery by hand."""
+
+    ids: list[int]  # of the events delivered
+    dead: list[DeadLetter]
+    answer: str  # the last one; empty if the destination's protocol has none
+
+
+def redeliver(
+    log: EventLog, name: str, events: Sequence[StoredEvent], max_tries: float = MAX_TRIES_ONCE
+) -> Redelivered:
+    """Deliver the events that the destination wants.
 
     The cursor stays, and the destination may be paused. Takes no lock: a forwarder may deliver to it at the same
-    time, so events may arrive out of order. Raises NotPossible if it does not take them after a few attempts.
+    time, so events may arrive out of order. Raises NotPossible if it does not take them after `max_tries` attempts.
     """
     dead: list[DeadLetter] = []
     with opened(log, log.destinations.get(name), threading.Event()) as destination:
-        splitter = Splitter(destination, Attempts(destination, destination.reload, once=True), GIVE_UP_SECONDS)
+        splitter = Splitter(destination, Attempts(destination, destination.reload, max_tries), GIVE_UP_SECONDS)
         wanted = [event for event in events if destination.wants(event)]
         size = destination.deliverer.max_events
         try:
@@ -105,5 +135,8 @@ def redeliver(log: EventLog, name: str, events: Sequence[StoredEvent]) -> tuple[
                 splitter.deliver(batch, lambda _last, _delivered, rejected: dead.extend(rejected))
         except Interrupted as interruption:
             raise NotPossible(f"{name} does not take events now: {interruption}") from interruption
-    dead_ids = {letter.event.id for letter in dead}
-    return [event.id for event in wanted if event.id not in dead_ids], dead
+        dead_ids = {letter.event.id for letter in dead}
+        delivered = [event.id for event in wanted if event.id not in dead_ids]
+        if delivered:
+            destination.forget_failures()
+        return Redelivered(delivered, dead, destination.redact(destination.deliverer.last_answer))

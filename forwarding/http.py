@@ -4,7 +4,9 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from time import monotonic
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from time import monotonic, time
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlencode
 
@@ -20,7 +22,7 @@ MAX_POST_SECONDS = 120.0  # from connecting to the end of the answer
 MAX_ANSWER_BYTES = 64 * 1024  # inflated; the rest is not read
 MAX_CONNECTIONS = 8
 MAX_ERROR_CHARACTERS = 300
-RETRIED_STATUSES = (408, 429)  # besides 5xx
+REJECTIONS = (400, 413, 422)  # statuses that an event of the request may cause
 
 
 class Answer(NamedTuple):
@@ -54,7 +56,7 @@ class Poster(Deliverer):
         self._deadline_thread.start()
 
     def post(self, body: bytes, headers: Mapping[str, str] = {}) -> Answer:
-        """Return the answer of a success or a rejection. Raises RetryLater for a 408, 429, 5xx or no whole answer."""
+        """Return an answer with a 2xx or one of REJECTIONS. Raises RetryLater for another one or no whole answer."""
         began = monotonic()
         try:
             answer = self._post(body, {**self._headers, **headers})
@@ -62,8 +64,9 @@ class Poster(Deliverer):
             raise RetryLater(self._why_cut(began) or f"{type(error).__name__}: {error}") from error
         if why := self._why_cut(began):  # the part that was read may look like a whole answer
             raise RetryLater(why)
-        if answer.status >= 500 or answer.status in RETRIED_STATUSES:
-            raise RetryLater(describe(answer), answer.retry_after, is_server_fault=answer.status >= 500)
+        self.last_answer = describe(answer)
+        if not (200 <= answer.status < 300 or answer.status in REJECTIONS):
+            raise RetryLater(self.last_answer, answer.retry_after, is_server_fault=answer.status >= 500)
         return answer
 
     def abort(self) -> bool:
@@ -149,7 +152,11 @@ def describe(answer: Answer) -> str:
 
 
 def _retry_after(answer: urllib3.BaseHTTPResponse) -> float | None:
-    try:
-        return max(0.0, float(answer.headers.get("Retry-After", "")))
-    except ValueError:
-        return None
+    """Return the seconds that an answer asks to wait, as a number or until a date."""
+    text = answer.headers.get("Retry-After", "")
+    with suppress(ValueError):
+        return max(0.0, float(text))
+    with suppress(ValueError, OverflowError):  # the second for a year that no date can have
+        date = parsedate_to_datetime(text)
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time())
+    return None

@@ -26,6 +26,10 @@ class Removed(Interrupted):
     """Raised if the destination was removed."""
 
 
+class Refusing(Exception):
+    """Raised if the destination has refused so many events in a row that the log has moved its position back."""
+
+
 @contextmanager
 def _raise_if_removed() -> Iterator[None]:
     try:
@@ -56,6 +60,11 @@ class OpenDestination:
         self._row = row
         self._read_at = monotonic()
         self._failures = 0  # in a row
+
+    @property
+    def resumed_at(self) -> str | None:
+        """When an operator last resumed the destination, as of the last `reload`."""
+        return self._row.resumed_at
 
     def reload(self) -> Destination:
         """Return the row as it is now."""
@@ -91,9 +100,18 @@ class OpenDestination:
             self._log.destinations.note_batch_end(self._row.id, last)
 
     def advance(self, position: int, delivered: int = 0, dead: Sequence[DeadLetter] = ()) -> None:
-        """Store that every event up to `position` was delivered, skipped, or became a dead letter."""
+        """Store that every event up to `position` was delivered, skipped, or became a dead letter.
+
+        Raises Refusing if there were too many dead letters in a row. They are no longer dead letters then.
+        """
         with _raise_if_removed():
-            self._log.destinations.advance(self._row.id, position, delivered, dead)
+            error = self._log.destinations.advance(self._row.id, position, delivered, dead)
+        if error:
+            self._failures += 1
+            fields = {"event": "destination_refusing", "destination": self.name, "error": error}
+            logger.error("%s is refusing: %s", self.name, error, extra=fields)
+            raise Refusing(error)
+        self.note_success()
 
     def note_failure(self, error: str) -> None:
         """Store a failed attempt and its error. Log the first one in a row."""
@@ -102,6 +120,13 @@ class OpenDestination:
         if self._failures == 1:
             fields = {"event": "destination_failing", "destination": self.name, "error": error}
             logger.warning("delivery to %s fails: %s", self.name, error, extra=fields)
+
+    def forget_failures(self) -> None:
+        """Store that the destination works, or has nothing to get. Does nothing if no failure is stored."""
+        self.note_success()
+        if self._row.last_error:
+            with _raise_if_removed():
+                self._log.destinations.forget_failures(self._row.id)
 
     def note_success(self) -> None:
         """Log the end of a row of failures."""

@@ -4,6 +4,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 
@@ -90,6 +91,8 @@ class _Run:
             fault = make_redactor(self._destination.url, self._destination.headers)(traceback.format_exc())
             fields = {"event": "forwarder_failed", "destination": name, "count": 1, "traceback": fault}
             logger.error("the forwarder of %s failed", name, extra=fields)
+            with suppress(Unavailable):
+                log.destinations.note_failure(self._destination.id, f"The forwarder failed: {fault.splitlines()[-1]}")
         finally:
             log.close()
 
@@ -97,4 +100,4 @@ class _Run:
 def _settings(destination: Destination) -> tuple[object, ...]:
     """Return the columns that an operator sets."""
     each = destination
-    return each.id, each.url, each.headers, each.types, each.sources, each.paused
+    return each.id, each.url, each.headers, each.types, each.sources, each.paused, each.resumed_at

@@ -12,8 +12,10 @@ from .variables import VARIABLE, find_names, value_of
 REDACTED = "***"
 MIN_SECRET_CHARACTERS = 3  # a shorter text is not a secret, and occurs in any message
 
-#: Options whose values are shown, by scheme. A webhook's options belong to its receiver, so it has none here.
+#: Options whose values are shown, by scheme. A webhook's other options belong to its receiver.
 SHOWN_OPTIONS = {
+    "webhook+http": {"expect"},
+    "webhook+https": {"expect"},
     "http": {"gzip"},
     "https": {"gzip"},
     "kafka": {

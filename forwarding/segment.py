@@ -9,12 +9,13 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from functools import partial
+from typing import Any
 from urllib.parse import SplitResult, unquote
 from zlib import crc32
 
 from eventlog import StoredEvent
 
-from .delivery import DeliveryRejected, Outcome
+from .delivery import DeliveryRejected, Outcome, RetryLater
 from .http import MAX_ERROR_CHARACTERS, Poster, describe
 from .threads import run_in_thread
 
@@ -48,13 +49,18 @@ class Segment(Poster):
         self._compress = compress
         # By event id: None, or code and message of a rejection. If one lane fails, the others are not repeated.
         self._outcomes: dict[int, tuple[str, str] | None] = {}
+        self._is_working = False  # a POST of the last delivery succeeded
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
         lanes: list[list[StoredEvent]] = [[] for _ in range(LANES)]
         for event in events:
             if event.id not in self._outcomes:
                 lanes[crc32((event.user_id or event.anonymous_id or "").encode()) % LANES].append(event)
-        under_way = [run_in_thread(partial(self._deliver_lane, lane)) for lane in lanes if lane]
+        busy = [lane for lane in lanes if lane]
+        was_working, self._is_working = self._is_working, False
+        if busy and not was_working:
+            self._deliver_lane(busy.pop())  # alone, so that a destination in trouble gets one POST
+        under_way = [run_in_thread(partial(self._deliver_lane, lane)) for lane in busy]
         wait(under_way)  # even if one fails: the next delivery must not overtake the others
         for lane in under_way:
             lane.result()
@@ -65,6 +71,7 @@ class Segment(Poster):
         for batch in _batches(lane):
             rejected = self._post_batch([event.payload for event in batch])
             self._outcomes |= {event.id: rejected.get(index) for index, event in enumerate(batch)}
+            self._is_working = True
 
     def _post_batch(self, payloads: Sequence[str]) -> dict[int, tuple[str, str]]:
         """Post a batch; return code and message of its rejected events, by index.
@@ -78,9 +85,12 @@ class Segment(Poster):
             middle = len(payloads) // 2
             first = self._post_batch(payloads[:middle])
             return first | {index + middle: why for index, why in self._post_batch(payloads[middle:]).items()}
-        rejected = _read_rejected(answer.body, len(payloads))
+        content = _read_object(answer.body)
+        rejected = _read_rejected(content.get("rejected"), len(payloads))
         if answer.status >= 300 and len(rejected) < len(payloads):
             raise DeliveryRejected(str(answer.status), describe(answer))
+        if answer.status < 300 and content.get("success") is not True:
+            raise RetryLater(f"Not an answer of this API: {describe(answer)}")
         return rejected
 
 
@@ -98,12 +108,17 @@ def _batches(lane: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
     yield batch
 
 
-def _read_rejected(body: bytes, number: int) -> dict[int, tuple[str, str]]:
-    """Return code and message by index from an answer's `rejected`, ignoring all that has another form."""
+def _read_object(body: bytes) -> dict[str, Any]:
+    """Return an answer's JSON object, or an empty one if it is anything else."""
     try:
-        listed = json.loads(body)["rejected"]
-    except (ValueError, RecursionError, TypeError, KeyError):
+        content = json.loads(body)
+    except (ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_rejected(listed: object, number: int) -> dict[int, tuple[str, str]]:
+    """Return code and message by index from an answer's `rejected`, ignoring all that has another form."""
     rejected = {}
     for each in listed if isinstance(listed, list) else []:
         if isinstance(each, dict) and each.get("index") in range(number):

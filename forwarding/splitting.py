@@ -1,10 +1,12 @@
-"""Split a batch until the events that a destination rejects are found."""
+"""Deliver batches to a destination that may reject some or all of their events."""
 
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 
 from eventlog import DeadLetter, StoredEvent
+from eventlog.dead_letters import MAX_REFUSALS
 from eventlog.times import now
 
 from .attempts import Attempts, GaveUp, delay
@@ -26,9 +28,10 @@ class Splitter:
         self._destination = destination
         self._attempts = attempts
         self._give_up_after = give_up_after  # seconds of server faults
+        self._probes = 0  # of a refusing destination, in a row
 
     def deliver(self, events: Sequence[StoredEvent], record_progress: RecordProgress) -> None:
-        """Deliver each event or make it a dead letter. Raises Interrupted if delivery must end before."""
+        """Deliver each event or make it a dead letter. Raises Interrupted or Refusing if delivery must end before."""
         self._attempts.by_event.clear()
         give_up_after = self._give_up_after
         parts = deque([events] if events else [])
@@ -51,6 +54,40 @@ class Splitter:
                 rejected = {0: (failure.code, failure.message)}
             dead = [self._dead_letter(part[index], *why) for index, why in rejected.items()]
             record_progress(part[-1].id, len(part) - len(dead), dead)
+
+    def probe(self, events: Sequence[StoredEvent], record_progress: RecordProgress) -> None:
+        """Try the first event of a refusing destination, and if that is refused, another one. Wait if none is taken.
+
+        The other one is for a destination that works again while the first events are bad. Once it is taken, deliver
+        the events before it, or make them dead letters.
+        """
+        others = range(MAX_REFUSALS, len(events)) or range(1, len(events))
+        for index in (0, *others[self._probes % len(others) :][:1]) if others else (0,):
+            if not (error := self._refusal(events[index])):
+                break
+            self._destination.note_failure(error)
+        else:
+            self._probes += 1
+            self._attempts.back_off(self._probes, error)
+            return
+        self._probes, delivered = 0, 1
+        dead: list[DeadLetter] = []
+
+        def collect(_last: int, number: int, letters: Sequence[DeadLetter]) -> None:
+            nonlocal delivered
+            delivered += number
+            dead.extend(letters)
+
+        self.deliver(events[:index], collect)
+        record_progress(events[index].id, delivered, dead)
+
+    def _refusal(self, event: StoredEvent) -> str:
+        """Deliver one event; return why it is refused, or an empty text if it is taken."""
+        try:
+            rejected = self._attempts.deliver([event], inf).rejected
+        except DeliveryRejected as failure:
+            rejected = {0: (failure.code, failure.message)}
+        return self._destination.redact(": ".join(rejected[0])) if rejected else ""
 
     def _is_answered(self, event: StoredEvent) -> bool:
         """Return True if the destination answers this event without a server fault.

@@ -1,7 +1,8 @@
 """webhook+https://SECRET@host/path: one event per POST, signed if there is a secret.
 
 The headers are those of Standard Webhooks, with the messageId as `webhook-id`. `X-Signature: sha256=` is the
-HMAC-SHA256 of the body alone in hexadecimal, and `Idempotency-Key` is the messageId.
+HMAC-SHA256 of the body alone in hexadecimal, and `Idempotency-Key` is the messageId. With `?expect=TEXT`, an answer
+acknowledges an event only if its body contains the text.
 """
 
 import hmac
@@ -13,7 +14,7 @@ from urllib.parse import SplitResult, quote, unquote
 
 from eventlog import StoredEvent
 
-from .delivery import DeliveryRejected, Outcome
+from .delivery import DeliveryRejected, Outcome, RetryLater
 from .http import Poster, describe
 
 _SAFE = "!#$&'()*+,/:;=?@[]^`{|}~ "  # allowed in a header; other characters are percent-encoded
@@ -21,7 +22,8 @@ _KEY_PREFIX = "whsec_"  # of a secret in base64
 
 
 def from_url(parts: SplitResult, options: dict[str, str], headers: Mapping[str, str] = {}) -> "Webhook":
-    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), parts, options, headers)
+    expected = options.pop("expect", "")
+    return Webhook(unquote(parts.netloc.rpartition("@")[0]).strip(":"), expected, parts, options, headers)
 
 
 class Webhook(Poster):
@@ -30,8 +32,11 @@ class Webhook(Poster):
     max_events = 1
     max_bytes = 1
 
-    def __init__(self, secret: str, parts: SplitResult, options: dict[str, str], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, secret: str, expected: str, parts: SplitResult, options: dict[str, str], headers: Mapping[str, str]
+    ) -> None:
         self._secret, self._key = secret.encode(), _decode_key(secret)
+        self._expected = expected
         super().__init__(parts, options, headers)
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
@@ -40,6 +45,8 @@ class Webhook(Poster):
             answer = self.post(body, self._headers_of(event.message_id, body))
             if answer.status >= 300:
                 raise DeliveryRejected(str(answer.status), describe(answer))
+            if self._expected.encode() not in answer.body:
+                raise RetryLater(f"An answer without {self._expected!r}: {describe(answer)}")
         return Outcome()
 
     def _headers_of(self, message_id: str, body: bytes) -> dict[str, str]:

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from eventlog import EventLog, Unavailable
+from eventlog.destinations import STATES
 from eventlog.side_files import make_side_folder, open_side_file
 from eventlog.times import age
 from eventlog.waiting import lock_file
@@ -50,6 +51,7 @@ LOG_METRICS = {
     "tracklog_destination_held_seconds": (GAUGE, DESTINATION, "Time since the first prune that kept events for it"),
     "tracklog_destination_deliveries_total": (COUNTER, DESTINATION, "Events delivered"),
     "tracklog_destination_failures_total": (COUNTER, DESTINATION, "Delivery attempts that failed"),
+    "tracklog_destination_state": (GAUGE, ("destination", "state"), "1 for the present state, 0 for the others"),
     "tracklog_destination_dead_letters": (GAUGE, DESTINATION, "Events rejected for good and not delivered since"),
 }
 
@@ -159,6 +161,7 @@ def _read_log(log: EventLog) -> dict[tuple[str, ...], float]:
         known["tracklog_disk_free_bytes",] = space.free
     try:
         counts, destinations, held = log.reader.counts(), log.destinations.progress(), log.retention.held()
+        states = {(each.name, state): each.state == state for each in log.destinations.all() for state in STATES}
     except Unavailable:
         known["tracklog_log_available",] = 0
         return known
@@ -167,6 +170,8 @@ def _read_log(log: EventLog) -> dict[tuple[str, ...], float]:
         name = f"tracklog_events_{count.outcome}_total"
         if name in LOG_METRICS:
             known[name, *(getattr(count, label) for label in LOG_METRICS[name][1])] += count.times
+    for names, is_present in states.items():
+        known["tracklog_destination_state", *names] = is_present
     for each in destinations:
         known["tracklog_destination_backlog_events", each.name] = each.waiting
         known["tracklog_destination_oldest_waiting_seconds", each.name] = age(each.oldest) if each.oldest else 0

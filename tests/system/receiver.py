@@ -7,13 +7,22 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def receiving(serve):
-    """Call `serve` with the connected socket and the bytes of each request. Yield the port."""
-    listening = socket.create_server(("127.0.0.1", 0))
+def receiving(serve, reads=True, listens=True):
+    """Call `serve` with the connected socket and the bytes of each request. Yield the port.
+
+    Unless it `reads`, call `serve` once for each connection, without a request. Unless it `listens`, refuse connections.
+    """
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    if listens:
+        listening.listen()
     connections = []
 
     def converse(connection):
         with connection, suppress(OSError):
+            if not reads:
+                serve(connection, b"")
+                return
             while request := _request(connection):
                 serve(connection, request)
 

@@ -52,7 +52,7 @@ def fires(service):
     return is_firing
 
 
-@pytest.mark.parametrize("status", [503])
+@pytest.mark.parametrize("status", [503, 404])
 def test_a_dead_destination_holds_the_nightly_prune_until_removed(running, status):
     need("promtool")
     for start in range(0, EVENTS, 1000):

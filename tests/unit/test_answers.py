@@ -61,13 +61,19 @@ def members(connection, _):
         connection.sendall(gzip.compress(b"") * 1000)
 
 
+def outcome_of(kind):
+    """Deliver an event; a service of this API is asked again, since the answer is not the API's."""
+    with suppress(RetryLater):
+        assert kind.deliver(stored(1)) == Outcome()
+
+
 @pytest.mark.parametrize("serve", [endless, bomb])
 def test_an_answer_is_read_up_to_64_KiB(start_of_url, serve):
     with receiving(serve) as port, opened(f"{start_of_url}127.0.0.1:{port}/in") as kind:
-        kind.deliver(stored(1))  # allocates what is allocated only once
+        outcome_of(kind)  # allocates what is allocated only once
         tracemalloc.start()
         try:
-            assert kind.deliver(stored(1)) == Outcome()
+            outcome_of(kind)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -120,16 +126,20 @@ def test_a_connection_is_reused_unless_an_answer_was_cut():
         b'{"a":' * 10_000,
         b"{",
         b"null",
-        b'{"rejected": [[], {"index": [1]}]}',
+        b'{"success": true, "rejected": [[], {"index": [1]}]}',
     ],
     ids=["deep list", "deep object", "cut", "null", "wrong indexes"],
 )
-def test_an_unusual_answer_still_acknowledges(body):
+def test_only_the_answer_of_the_api_acknowledges(body):
     def serve(connection, _):
         connection.sendall(answer(200, body))
 
     with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(stored(3)) == Outcome()
+        if b"success" in body:
+            assert kind.deliver(stored(3)) == Outcome()
+        else:
+            with pytest.raises(RetryLater, match="Not an answer of this API: 200"):
+                kind.deliver(stored(3))
 
 
 def judging(connection, request):
@@ -158,13 +168,13 @@ def test_a_long_html_answer_to_a_batch_is_not_split():
         posts.append(request)
         connection.sendall(answer(200, b"<html>" + bytes(100_000)))
 
-    with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind:
-        assert kind.deliver(stored(1000)) == Outcome()
+    with receiving(serve) as port, opened(f"http://KEY@127.0.0.1:{port}/in") as kind, pytest.raises(RetryLater):
+        kind.deliver(stored(1000))
     assert len(posts) == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(302, DeliveryRejected), (400, DeliveryRejected), (429, RetryLater), (503, RetryLater)]
+    ("status", "outcome"), [(302, RetryLater), (400, DeliveryRejected), (429, RetryLater), (503, RetryLater)]
 )
 def test_an_error_quotes_only_the_beginning_of_an_answer(start_of_url, status, outcome):
     def serve(connection, _):

@@ -177,7 +177,7 @@ def test_a_source_that_is_added_later_does_not_share_the_key(log, run):
 
     def serve(connection, request):
         received.extend(json.loads(request.partition(b"\r\n\r\n")[2])["batch"])
-        connection.sendall(answer(200))
+        connection.sendall(answer(200, b'{"success": true}'))
 
     with receiving(serve) as port:
         run("destinations", "add", "there", f"http://KEY@127.0.0.1:{port}/v1/batch")

@@ -391,7 +391,7 @@ def test_a_secret_is_read_from_the_environment(monkeypatch):
 
     def serve(connection, request):
         requests.append(request)
-        connection.sendall(answer(200))
+        connection.sendall(answer(200, b'{"success": true}'))
 
     with receiving(serve) as port:
         kind = open_deliverer(f"http://${{TRACKLOG_SECRET_KEY}}@127.0.0.1:{port}/v1/batch?a=${{TRACKLOG_SECRET_KEY}}")

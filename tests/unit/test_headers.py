@@ -34,7 +34,7 @@ def requests():
 
     def serve(connection, request):
         heads.append(request.partition(b"\r\n\r\n")[0].decode().split("\r\n"))
-        connection.sendall(answer(200))
+        connection.sendall(answer(200, b'{"success": true}'))
 
     with receiving(serve) as port:
         yield f"127.0.0.1:{port}", heads

@@ -164,6 +164,7 @@ CALLS = {
     "destinations.set_url": lambda log: log.destinations.set_url("there", "webhook+http://host"),
     "destinations.note_batch_end": lambda log: log.destinations.note_batch_end(1, 1),
     "destinations.advance": lambda log: log.destinations.advance(1, 1, 1),
+    "destinations.forget_failures": lambda log: log.destinations.forget_failures(1),
     "destinations.note_failure": lambda log: log.destinations.note_failure(1, "no"),
     "destinations.dead_letters": lambda log: log.destinations.dead_letters("there"),
     "destinations.count_dead": lambda log: log.destinations.count_dead("there"),

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import errors
 from app import create_app
 from eventlog.database import Database
+from eventlog.destinations import STATES
 from telemetry import metrics
 
 PROJECT = Path(__file__).parents[2]
@@ -113,6 +114,8 @@ def test_metrics_show_the_progress_of_destinations(log, scrape):
         ("tracklog_destination_oldest_waiting_seconds", "all"): 0,
         ("tracklog_destination_deliveries_total", "all"): 0,
         ("tracklog_destination_deliveries_total", "behind"): 3,
+        **{("tracklog_destination_state", "all", state): state == "ok" for state in STATES},
+        **{("tracklog_destination_state", "behind", state): state == "failing" for state in STATES},
         ("tracklog_destination_failures_total", "all"): 0,
         ("tracklog_destination_failures_total", "behind"): 1,
         ("tracklog_destination_dead_letters", "all"): 0,
