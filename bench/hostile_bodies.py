@@ -193,6 +193,7 @@ def long_fields() -> Named:
 def bad_encodings() -> Named:
     """Yield forms and gzip data."""
     yield "8 MiB of a form, no key", Body("/v1/track", fill("data=%7B&").encode(), {})
+    yield "8 MiB of percent signs", Body("/v1/track", b"data=" + b"%" * (8 * MIB - 100))
     yield "8 MiB of gzip that holds nothing", Body("/v1/track", empty_blocks(8 * MIB - 100), KEY | GZIP)
     yield "8 MiB of gzip members", Body("/v1/track", gzip.compress(b"") * 400_000, KEY | GZIP)
     yield "1 GiB in gzip", zipped("/v1/track", b" " * (1024 * MIB))

@@ -111,6 +111,7 @@ def write_rejected(connection: apsw.Connection, rejected: Sequence[Rejection], c
                 code = excluded.code,
                 message = excluded.message,
                 errors = excluded.errors,
+                cut = min(cut, excluded.cut),
                 times_seen = times_seen + 1
             """,
             (*body, blake2b(body.body, digest_size=16).hexdigest()),

@@ -1,9 +1,10 @@
 """Read a request's body within a limit, and undo what its sender wrapped it in: gzip, a form, base64."""
 
 import binascii
+import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable
-from urllib.parse import unquote_to_bytes
 
 from flask import Request
 
@@ -15,6 +16,8 @@ PERCENT_CHUNK_BYTES = 16 * 1024  # decoding this many percent escapes takes abou
 GZIP_MAGIC = b"\x1f\x8b"
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
+_BLANKS = BOM_UTF8 + b" \t\r\n"  # before a JSON object
+_escape = re.compile(rb"%([0-9a-fA-F]{2})")  # unquote_to_bytes takes 35 times as long for percent signs alone
 _STANDARD_BASE64 = bytes.maketrans(b" -_", b"++/")  # a form's encoding turns + into a space
 
 
@@ -36,9 +39,9 @@ class Body:
         sent = self._receive(request, limit, yield_control)
         claim_size(len(sent))
         encoding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-        if encoding not in ("", "identity", "gzip", "x-gzip"):
+        is_gzip = encoding in ("gzip", "x-gzip") or sent.startswith(GZIP_MAGIC)  # some senders do not label it
+        if not is_gzip and encoding not in ("", "identity"):
             raise self._cut(sent, "invalid_encoding", "Content-Encoding must be gzip or absent")
-        is_gzip = encoding.endswith("gzip") or sent.startswith(GZIP_MAGIC)  # some senders do not label it
         self.content = self._inflate(sent, limit, claim_size) if is_gzip else sent
         is_form = request.environ.get("CONTENT_TYPE", "").lower().startswith(_FORM_TYPE)
         return decode_form(self.content, is_form, yield_control)
@@ -97,7 +100,7 @@ def decode_form(body: bytes, is_labelled: bool, yield_control: Callable[[], None
     curl labels JSON as a form too, so the label alone decides nothing. Raises ApiError.
     """
     if not body.startswith(b"data="):
-        if not is_labelled or body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) or b"&data=" not in body:
+        if not is_labelled or body.lstrip(_BLANKS).startswith((b"{", b"[")) or b"&data=" not in body:
             return body
         body = body[body.index(b"&data=") + 1 :]
     data = body.removeprefix(b"data=").partition(b"&")[0].replace(b"+", b" ")
@@ -106,11 +109,11 @@ def decode_form(body: bytes, is_labelled: bool, yield_control: Callable[[], None
         end = start + PERCENT_CHUNK_BYTES
         if (cut := data.rfind(b"%", end - 2, end)) >= 0:  # do not cut an escape
             end = cut
-        pieces.append(unquote_to_bytes(data[start:end]))
+        pieces.append(_escape.sub(lambda found: binascii.unhexlify(found[1]), data[start:end]))
         start = end
         yield_control()
     decoded = b"".join(pieces)
-    return decoded if decoded.lstrip().startswith(b"{") else decode_base64(decoded, yield_control)
+    return decoded if decoded.lstrip(_BLANKS).startswith(b"{") else decode_base64(decoded, yield_control)
 
 
 def decode_base64(data: bytes, yield_control: Callable[[], None]) -> bytes:
@@ -126,5 +129,5 @@ def decode_base64(data: bytes, yield_control: Callable[[], None]) -> bytes:
             pieces.append(binascii.a2b_base64(digits[start : start + CHUNK_BYTES], strict_mode=True))
             yield_control()
     except ValueError as error:
-        raise ApiError("invalid_encoding", "data must be JSON, or base64 of it") from error
+        raise ApiError("invalid_encoding", "data must be a JSON object, or base64 of one") from error
     return b"".join(pieces)

@@ -20,7 +20,7 @@ _COMMON_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z"
 _compile = partial(re.compile, flags=re.ASCII | re.IGNORECASE | re.VERBOSE)
 _OFFSET = r"[+-]\d{2}(?::?\d{2})?"
 _FRACTION = r"(?:[.,](?P<fraction>\d+))?"
-_ISO_ZONE = rf"[ ]?(?P<zone>Z|{_OFFSET})?(?:\[[^\[\]]{{1,64}}\]){{0,4}}"  # Java and RFC 9557 add names in brackets
+_ISO_ZONE = rf"[ ]?(?P<zone>Z|{_OFFSET})?(?:[ ]?\[[^\[\]]{{1,64}}\]){{0,4}}"  # Java and RFC 9557 add names in brackets
 _match_extended = _compile(rf"""
     (?P<year>\d{{4}})-(?P<month>\d{{1,2}})-(?P<day>\d{{1,2}})
     (?:[T ](?P<hour>\d{{1,2}}):(?P<minute>\d{{2}})(?::(?P<second>\d{{2}}){_FRACTION})?{_ISO_ZONE})?

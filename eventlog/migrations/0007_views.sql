@@ -8,9 +8,9 @@ DROP VIEW screens;
 CREATE VIEW identifies AS
 SELECT id, timestamp, user_id, anonymous_id,
        (SELECT atom FROM json_each(json_extract(payload, '$.traits.name', '$.context.traits.name'))
-        WHERE atom <> '' ORDER BY key LIMIT 1) AS name,
+        WHERE type IN ('text', 'integer', 'real') AND atom <> '' ORDER BY key LIMIT 1) AS name,
        (SELECT atom FROM json_each(json_extract(payload, '$.traits.email', '$.context.traits.email'))
-        WHERE atom <> '' ORDER BY key LIMIT 1) AS email,
+        WHERE type IN ('text', 'integer', 'real') AND atom <> '' ORDER BY key LIMIT 1) AS email,
        coalesce(
            (SELECT value FROM json_each(json_extract(payload, '$.traits', '$.context.traits'))
             WHERE type = 'object' AND value <> '{}' ORDER BY key LIMIT 1),
@@ -23,11 +23,11 @@ CREATE VIEW pages AS
 SELECT id, timestamp, user_id, anonymous_id,
        coalesce(json_extract(payload, '$.section'), json_extract(payload, '$.category')) AS section,
        (SELECT atom FROM json_each(json_extract(payload, '$.name', '$.event', '$.properties.name'))
-        WHERE atom <> '' ORDER BY key LIMIT 1) AS name,
+        WHERE type IN ('text', 'integer', 'real') AND atom <> '' ORDER BY key LIMIT 1) AS name,
        (SELECT atom FROM json_each(json_extract(payload, '$.properties.url', '$.context.page.url'))
-        WHERE atom <> '' ORDER BY key LIMIT 1) AS url,
+        WHERE type IN ('text', 'integer', 'real') AND atom <> '' ORDER BY key LIMIT 1) AS url,
        (SELECT atom FROM json_each(json_extract(payload, '$.properties.referrer', '$.context.page.referrer'))
-        WHERE atom <> '' ORDER BY key LIMIT 1) AS referrer,
+        WHERE type IN ('text', 'integer', 'real') AND atom <> '' ORDER BY key LIMIT 1) AS referrer,
        json_extract(payload, '$.properties') AS properties,
        source, message_id
 FROM events WHERE type = 'page';
@@ -36,7 +36,7 @@ CREATE VIEW screens AS
 SELECT id, timestamp, user_id, anonymous_id,
        coalesce(json_extract(payload, '$.section'), json_extract(payload, '$.category')) AS section,
        (SELECT atom FROM json_each(json_extract(payload, '$.name', '$.event', '$.properties.name'))
-        WHERE atom <> '' ORDER BY key LIMIT 1) AS name,
+        WHERE type IN ('text', 'integer', 'real') AND atom <> '' ORDER BY key LIMIT 1) AS name,
        json_extract(payload, '$.properties') AS properties,
        source, message_id
 FROM events WHERE type = 'screen';

@@ -176,3 +176,8 @@ def test_an_invalid_value_is_reported_with_its_path(post):
         ("properties.list[1].size", "invalid_number"),
         ("properties.te\ud800xt", "invalid_number"),
     }
+
+
+def test_no_error_has_a_status_that_makes_a_client_drop_or_repeat_its_event():
+    """Some clients resend a 413 at once, and some drop an event at 410, 422, 460, 501 or 505."""
+    assert {status for status, _ in errors.CODES.values()} == {400, 401, 404, 405, 500, 503}

@@ -73,6 +73,20 @@ def test_an_id_with_half_a_character_is_rejected(post, query, route, name):
     assert query("SELECT code FROM rejected") == [("invalid_text",)]
 
 
+@pytest.mark.parametrize("name", ["requestId", "from", "to"])
+def test_an_id_with_an_old_name_and_half_a_character_is_rejected(post, query, name):
+    old = {"action": "alias", "requestId": "r", "from": "1", "to": "2"} | {name: HALF}
+    status, answer = post("/v1/import", {"batch": [old, TRACK]})
+    assert (status, answer["stored"], answer["rejected"][0]["code"]) == (200, 1, "invalid_text")
+    assert query("SELECT code FROM rejected") == [("invalid_text",)]
+
+
+@pytest.mark.parametrize("name", ["requestId", "from", "to", "secret", "action"])
+def test_a_field_that_is_no_id_may_have_half_a_character(post, stored, name):
+    assert post("/v1/batch", {"batch": [TRACK | {name: HALF}]})[0] == 200
+    assert stored()[0][name] == REPLACED
+
+
 def test_an_import_replaces_half_a_character(stored, query, runner):
     event = TRACK | {"messageId": "m", "timestamp": AT, "receivedAt": AT, "event": HALF, "x": "\u0041\n"}
     lines = [{"id": 1, "source": "example", "event": event}]

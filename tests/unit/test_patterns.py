@@ -10,6 +10,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 MODULES = (
     "config",
+    "ingest.body",
     "parsing.json_batch",
     "parsing.json_hints",
     "parsing.json_text",
@@ -38,6 +39,7 @@ PIECES = {
     "pairs of brackets": "{}",
     "minus signs": "-",
     "dots": ".",
+    "percent signs": "%",
     "commas": ",",
     "colons": ":",
     "dollars and braces": "${",
@@ -70,8 +72,11 @@ PATTERNS = patterns()
 
 def seconds(use, text):
     """Return how long a pattern takes for a text."""
+    given = [*["x"] * (use.__name__ == "sub"), text]
+    if isinstance(use.__self__.pattern, bytes):
+        given = [each.encode() for each in given]
     started = process_time()
-    use(*["x"] * (use.__name__ == "sub"), text)
+    use(*given)
     return process_time() - started
 
 

@@ -257,3 +257,12 @@ def test_an_upgrade_adds_sizes_and_serves_older_workers(tmp_path, monkeypatch):
     assert log.reader.problems() == []
     assert [each.errors for each in log.rejections.last(9)] == ["[22]", "[]"]
     log.close()
+
+
+def test_a_whole_body_is_replayed_after_the_same_bytes_were_cut(run, refuse, path):
+    """A body with the wrong label is kept as cut. The same bytes without it are the whole body."""
+    body = json.dumps(GOOD).encode()
+    id = refuse("/v1/track", body, Content_Encoding="br")
+    client = create_app(Config(database=path, max_event_bytes=10)).test_client()
+    assert client.post("/v1/track?writeKey=ILoveData123", data=body).json["code"] == "event_too_large"
+    assert run("replay", id) == f"{id} is stored as event 1\n"

@@ -25,6 +25,7 @@ FORMS = {
     "label in capitals": ("v=1&data=" + quote(JSON, safe=""), FORM.upper()),
     "field after others": ("v=1&data=" + quote(JSON, safe=""), FORM),
     "field before others": ("data=" + quote(JSON, safe="") + "&v=1&ip=1", FORM),
+    "JSON after a byte order mark": ("data=" + quote("\ufeff" + JSON, safe=""), FORM),
     "base64": ("data=" + quote(BASE64, safe=""), FORM),
     "base64, not percent-encoded": ("data=" + BASE64, FORM),
     "base64 with spaces for +": ("data=" + BASE64.replace("+", " "), FORM),
@@ -67,6 +68,8 @@ REJECTED_FORMS = {
     "neither JSON nor base64": ("data=%7Buser", "invalid_json"),
     "single quotes": ("data=" + quote("{'userId': '1'}"), "invalid_json"),
     "no base64": ("data=*", "invalid_encoding"),
+    "a JSON list": ("data=" + quote(f"[{JSON}]"), "invalid_encoding"),
+    "percent signs alone": ("data=%%%2%zz%" + "%" * 40_000, "invalid_encoding"),
     "base64 of no JSON": ("data=" + base64.b64encode(b"hello").decode(), "invalid_json"),
     "base64 of no UTF-8": ("data=" + base64.b64encode(b'{"\xff": 1}').decode(), "invalid_json"),
     "one digit of base64": ("data=A", "invalid_encoding"),
@@ -129,7 +132,7 @@ def test_the_limits_hold_for_what_a_form_holds(post):
 ZIPPED = gzip.compress(JSON.encode(), mtime=0)
 
 
-@pytest.mark.parametrize("encoding", [None, "", "identity", "gzip"])
+@pytest.mark.parametrize("encoding", [None, "", "identity", "gzip", "deflate", "utf-8", "gzip, gzip", "br"])
 @pytest.mark.parametrize("content_type", [None, "application/json", FORM])
 def test_gzip_is_inflated_whatever_its_label(post, stored, encoding, content_type):
     assert post("/v1/track", ZIPPED, Content_Encoding=encoding, Content_Type=content_type)[0] == 200
