@@ -12,6 +12,8 @@ from schemas import CALLS
 
 CALL_TYPE = click.Choice(list(CALLS))
 
+create_option = click.option("--create", "is_created", is_flag=True, help="Create the tables there that are missing.")
+
 destinations = LogGroup("destinations", help="Manage where events are forwarded to.")
 
 
@@ -30,7 +32,8 @@ def check_start(text: str) -> str:
 @click.option(
     "--from", "start", metavar="START|NOW|ID", type=check_start, default="start", help="The first event to deliver."
 )
-def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str) -> None:
+@create_option
+def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str, is_created: bool) -> None:
     """Add a destination. A running forwarder delivers to it within seconds.
 
     The forwarder replaces ${NAME} in the URL from its environment. docs/forward.md lists the kinds of URLs.
@@ -39,6 +42,7 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
     Example:
       flask destinations add warehouse 'https://${KEY}@warehouse.example/v1/batch'
       flask destinations add hook webhook+https://host.example/in --type track
+      flask destinations add tables postgresql://user@host.example/db --create
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
         raise NotPossible("A destination's name may have only letters, digits, - and _, and at most 60 of them")
@@ -50,6 +54,8 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
         sources = sources or tuple(source.name for source in get_log().sources.all())
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: name it with --source")
+    if is_created:
+        forwarding.create_tables(url)
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
     get_log().destinations.add(name, url, types, sources, position)
     click.echo(f"Destination {name} begins after event {position}")
@@ -58,7 +64,8 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
 @destinations.command("set")
 @click.argument("name")
 @click.argument("url")
-def set_url(name: str, url: str) -> None:
+@create_option
+def set_url(name: str, url: str, is_created: bool) -> None:
     """Change a destination's URL to another one of the same kind.
 
     A running forwarder uses the new URL within two seconds. Events that were not yet acknowledged at the old URL
@@ -74,6 +81,8 @@ def set_url(name: str, url: str) -> None:
         raise NotPossible(
             f"{name} is of the kind {kind}, but this URL is of the kind {new_kind}: add a new destination"
         )
+    if is_created:
+        forwarding.create_tables(url)
     get_log().destinations.set_url(name, url)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 

@@ -3,9 +3,10 @@
 from .delivery import DeliveryRejected, Outcome, RetryLater
 from .forwarder import Forwarder, redeliver
 from .lock import discard as discard_lock
+from .postgresql_deletion import write_deletion
 from .runner import forward
 from .secrets import redact_url
-from .urls import carries_one_source, check_url, find_kind, open_deliverer
+from .urls import carries_one_source, check_url, create_tables, find_kind, open_deliverer
 
 __all__ = [
     "DeliveryRejected",
@@ -14,10 +15,12 @@ __all__ = [
     "RetryLater",
     "carries_one_source",
     "check_url",
+    "create_tables",
     "discard_lock",
     "find_kind",
     "forward",
     "open_deliverer",
     "redact_url",
     "redeliver",
+    "write_deletion",
 ]

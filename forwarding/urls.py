@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Callable
+from contextlib import closing
 from importlib import import_module
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 from eventlog import NotPossible
 
 from . import secrets
-from .delivery import Deliverer
+from .delivery import Deliverer, DeliveryRejected, RetryLater
 
 # A kind is the name of its module here, and of its extra in setup.cfg if it needs a package. The module's from_url
 # returns a deliverer for the split URL and its options. It raises ValueError if they are not valid.
@@ -19,6 +20,7 @@ KIND_BY_SCHEME = {
     "webhook+http": "webhook",
     "webhook+https": "webhook",
     "kafka": "kafka",
+    "postgresql": "postgresql",
 }
 ARCHIVE = "archive+"  # before any URL that fsspec knows
 
@@ -55,6 +57,15 @@ def check_url(url: str) -> None:
     _split(url)
     if all(name in os.environ for name in secrets.VARIABLE.findall(url)):
         open_deliverer(url).close()
+
+
+def create_tables(url: str) -> None:
+    """Create the tables that a destination needs before its first delivery. Raises NotPossible if that fails."""
+    with closing(open_deliverer(url)) as deliverer:
+        try:
+            deliverer.create()
+        except (RetryLater, DeliveryRejected) as failure:
+            raise NotPossible(f"The tables were not created: {secrets.make_redactor(url)(str(failure))}") from None
 
 
 def find_kind(url: str) -> str:

@@ -1,5 +1,6 @@
 """Skip a test if the machine lacks a program or folder that it needs."""
 
+import importlib
 import os
 import shutil
 
@@ -11,6 +12,7 @@ INSTALL = {
     ".venv-browse": "make .venv-browse/installed",
     "java": "apt install default-jre-headless",
     "node": "apt install nodejs",
+    "psycopg": "pip install 'psycopg[binary]'",
     "promtool": "apt install prometheus",
     "script": "apt install bsdutils",
     "setpriv": "apt install util-linux",
@@ -27,8 +29,16 @@ def need(part):
         lack(part)
 
 
+def need_module(name):
+    """Import a module and return it; skip the test, or a whole file of tests, if it is missing. In CI, fail."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        lack(name)
+
+
 def lack(part):
     """Skip the test and print what to install. In CI, which should have everything, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{part} is missing")
-    pytest.skip(f"{part}; {INSTALL.get(part, f'apt install {part}')}")
+    pytest.skip(f"{part}; {INSTALL.get(part, f'apt install {part}')}", allow_module_level=True)

@@ -194,6 +194,9 @@ def failing(connection, _):
     connection.sendall(answer(503))
 
 
+STARTS = ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:", "postgresql://127.0.0.1:"]
+
+
 @contextmanager
 def receiver(way):
     with black_hole() if way == "black hole" else receiving(way) as port:
@@ -201,7 +204,7 @@ def receiver(way):
 
 
 @pytest.mark.parametrize("way", [silent, drip_head, drip_body, refusing, failing, "black hole"])
-@pytest.mark.parametrize("start", ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:"])
+@pytest.mark.parametrize("start", STARTS)
 def test_a_forwarder_stops_soon_whatever_its_destination_does(log, way, start):
     log.append([event(n, user_id=str(n)) for n in range(20_000)])
     stop, ended = threading.Event(), threading.Event()
@@ -240,7 +243,7 @@ def test_a_stopping_forwarder_notes_the_delivery_under_way(log):
 
 
 @pytest.mark.parametrize("way", [silent, refusing, "black hole"])
-@pytest.mark.parametrize("start", ["http://KEY@127.0.0.1:", "webhook+http://127.0.0.1:", "kafka://127.0.0.1:"])
+@pytest.mark.parametrize("start", STARTS)
 def test_a_stopped_forwarder_leaves_no_thread_and_no_socket(log, way, start, monkeypatch):
     monkeypatch.setattr(http, "TIMEOUT", urllib3.Timeout(connect=1, read=60))
     log.append([event(n, user_id=str(n)) for n in range(500)])
