@@ -18,12 +18,13 @@ USER, PASSWORD = "tester", "hush-4711"
 class Cluster:
     """A server that keeps its port and its storage when it is killed and started again."""
 
-    def __init__(self, *, encoding="UTF8", **settings):
+    def __init__(self, folder=None):
         self._programs = find_programs()
         # PostgreSQL refuses to run as root, and its user cannot enter the tests' folders.
-        self._as_user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-        self.folder = Path(tempfile.mkdtemp(prefix="tracklog-postgresql-"))
-        if self._as_user:
+        self.as_user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="tracklog-postgresql-"))
+        self.folder.mkdir(exist_ok=True)
+        if self.as_user:
             shutil.chown(self.folder, "postgres", "postgres")
         password_file = self.folder / "password"
         password_file.write_text(PASSWORD)
@@ -32,9 +33,8 @@ class Cluster:
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"postgresql://{USER}:{PASSWORD}@{self.address}/postgres"
         options = ["--username", USER, "--pwfile", password_file, "--auth", "scram-sha-256", "--no-locale", "--no-sync"]
-        self._run("initdb", "--pgdata", self.folder / "data", "--encoding", encoding, *options)
-        self._settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "shared_buffers": "64MB"}
-        self._settings |= settings
+        self._run("initdb", "--pgdata", self.folder / "data", "--encoding", "UTF8", *options)
+        self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "shared_buffers": "64MB"}
         self.start()
 
     def __enter__(self):
@@ -45,10 +45,10 @@ class Cluster:
         shutil.rmtree(self.folder)
 
     def start(self):
-        settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
+        settings = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
         command = [self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *settings]
         with open(self.folder / "server.log", "a") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd="/", **self._as_user)
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd="/", **self.as_user)
         wait_until(lambda: self.process.poll() is not None or self._answers(), 60)
         assert self.process.poll() is None, (self.folder / "server.log").read_text()
 
@@ -77,9 +77,7 @@ class Cluster:
             return False
 
     def _run(self, program, *arguments):
-        subprocess.run(
-            [self._programs / program, *arguments], check=True, capture_output=True, cwd="/", **self._as_user
-        )
+        subprocess.run([self._programs / program, *arguments], check=True, capture_output=True, cwd="/", **self.as_user)
 
 
 def find_programs():
