@@ -1,16 +1,14 @@
 """postgresql://user@host/db?schema=events: a table in PostgreSQL. The other options are those of libpq.
 
-A batch is one transaction: it copies its events into a temporary table, and inserts those that `events` lacks. The
-unique key is the source and the SHA-256 of the messageId, so a repeat changes nothing, from any collector.
+A batch is one transaction, and a repeat of it changes nothing, from any collector.
 """
 
 import os
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from hashlib import sha256
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from traceback import clear_frames
 from urllib.parse import SplitResult, unquote
 
@@ -20,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from eventlog import StoredEvent
 
-from . import postgresql_schema
+from . import postgresql_tables
 from .delivery import Deliverer, DeliveryRejected, Outcome, RetryLater
 from .postgresql_deletion import DEFAULT_SCHEMA
 
@@ -40,24 +38,6 @@ SET LOCAL statement_timeout = {milliseconds};
 SET LOCAL idle_in_transaction_session_timeout = {milliseconds};
 SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
 """
-STAGE = """
-CREATE TEMPORARY TABLE incoming (
-    source text, message_id text, message_hash bytea, type text, user_id text, anonymous_id text, name text,
-    timestamp timestamptz, received_at timestamptz, payload jsonb, payload_text text
-) ON COMMIT DROP
-"""
-# Ids follow the order of the log. Rows are inserted in the order of their keys, so that two collectors that insert the
-# same events wait for each other instead of forming a deadlock.
-INSERT = """
-INSERT INTO events (
-    id, source, message_id, message_hash, type, user_id, anonymous_id, name, timestamp, received_at,
-    payload, payload_text
-)
-SELECT * FROM (SELECT nextval('events_id_seq'), * FROM pg_temp.incoming) AS numbered
-ORDER BY message_hash, source
-ON CONFLICT (source, message_hash) DO NOTHING
-"""
-JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*+)\\u0000")  # an even number of backslashes before it are escaped ones
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "PostgreSQL":
@@ -88,13 +68,14 @@ class PostgreSQL(Deliverer):
         self._connection: psycopg.Connection | None = None
         self._socket: socket.socket | None = None  # a duplicate of the connection's, for other threads
         self._aborted = False
+        self._in_use = threading.Lock()
 
     def deliver(self, events: Sequence[StoredEvent]) -> Outcome:
-        self._run(lambda connection: self._insert(connection, events))
+        self._run(lambda connection: postgresql_tables.insert(connection, self._schema, events))
         return Outcome()
 
     def create(self) -> None:
-        self._run(lambda connection: postgresql_schema.create(connection, self._schema))
+        self._run(lambda connection: postgresql_tables.create(connection, self._schema))
 
     def abort(self) -> bool:
         self._aborted = True
@@ -102,27 +83,45 @@ class PostgreSQL(Deliverer):
         return True  # a transaction that still commits is harmless, because its repeat changes nothing
 
     def close(self) -> None:
+        # An aborted `deliver` that still runs disconnects itself: libpq allows only one thread to use a connection.
+        if self._in_use.acquire(blocking=False):
+            self._disconnect()
+            self._in_use.release()
+
+    def _run(self, work: Callable[[psycopg.Connection], None]) -> None:
+        """Call `work` in a transaction, and commit it. Raises as `deliver` does."""
+        with self._in_use:
+            try:
+                self._transact(work)
+            except psycopg.Error as error:
+                reason = " ".join((error.diag.message_primary or str(error)).split())
+                if error.sqlstate and REJECTIONS.match(error.sqlstate):
+                    raise DeliveryRejected(error.sqlstate, reason) from error
+                self._disconnect()
+                clear_frames(error.__traceback__)  # psycopg's frames refer to the socket of a failed connection
+                raise RetryLater(f"{error.sqlstate}: {reason}" if error.sqlstate else reason) from error
+            finally:
+                if self._aborted:
+                    self._disconnect()
+
+    def _transact(self, work: Callable[[psycopg.Connection], None]) -> None:
+        connection = self._connection or self._connect()
+        timer = threading.Timer(TRANSACTION_SECONDS, self._cut)  # a server that is stopped cancels no statement
+        timer.daemon = True
+        timer.start()
+        try:
+            with connection.transaction():
+                schema, milliseconds = sql.Identifier(self._schema), STATEMENT_SECONDS * 1000
+                connection.execute(sql.SQL(BEGIN).format(schema=schema, milliseconds=milliseconds))
+                work(connection)
+        finally:
+            timer.cancel()
+
+    def _disconnect(self) -> None:
         for each in (self._connection, self._socket):
             if each:
                 each.close()
         self._connection = self._socket = None
-
-    def _run(self, work: Callable[[psycopg.Connection], None]) -> None:
-        """Call `work` in a transaction, and commit it. Raises as `deliver` does."""
-        try:
-            connection = self._connection or self._connect()
-            with self._limited(), connection.transaction():
-                connection.execute(
-                    sql.SQL(BEGIN).format(schema=sql.Identifier(self._schema), milliseconds=STATEMENT_SECONDS * 1000)
-                )
-                work(connection)
-        except psycopg.Error as error:
-            reason = " ".join((error.diag.message_primary or str(error)).split())
-            if error.sqlstate and REJECTIONS.match(error.sqlstate):
-                raise DeliveryRejected(error.sqlstate, reason) from error
-            self.close()
-            clear_frames(error.__traceback__)  # psycopg's frames refer to the socket of a failed connection
-            raise RetryLater(f"{error.sqlstate}: {reason}" if error.sqlstate else reason) from error
 
     def _connect(self) -> psycopg.Connection:
         # PgBouncer may give each transaction to another server, which lacks statements that were prepared.
@@ -133,36 +132,8 @@ class PostgreSQL(Deliverer):
             self._cut()
         return self._connection
 
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """Cut the connection if the block takes too long, since a server that is stopped cancels nothing."""
-        timer = threading.Timer(TRANSACTION_SECONDS, self._cut)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-
     def _cut(self) -> None:
         """Make the thread that uses the connection fail."""
         with suppress(OSError):  # it is closed
             if duplicate := self._socket:
                 duplicate.shutdown(socket.SHUT_RDWR)
-
-    def _insert(self, connection: psycopg.Connection, events: Sequence[StoredEvent]) -> None:
-        postgresql_schema.check(connection, self._schema)
-        connection.execute(STAGE)
-        with connection.cursor() as cursor, cursor.copy("COPY pg_temp.incoming FROM STDIN") as copy:
-            for event in events:
-                copy.write_row(_row(event))
-        connection.execute(INSERT)
-
-
-def _row(event: StoredEvent) -> tuple[str | bytes | None, ...]:
-    """Return a row of `incoming`, with U+FFFD for each NUL, which PostgreSQL cannot store."""
-    source, message_id, *others = (text and text.replace("\0", "\ufffd") for text in event[1:-1])
-    payload, exact = event.payload, None
-    if "\\u0000" in payload and (replaced := JSON_NUL.sub("\\1\ufffd", payload)) != payload:
-        payload, exact = replaced, payload
-    return source, message_id, sha256(event.message_id.encode()).digest(), *others, payload, exact

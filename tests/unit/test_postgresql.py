@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from factories import AT, event, stored_event
@@ -18,6 +19,7 @@ from postgres import PASSWORD, USER, Cluster
 from psycopg import sql
 from service import wait_until
 
+import forwarding
 from eventlog import NotPossible
 from forwarding import DeliveryRejected, Forwarder, Outcome, RetryLater, open_deliverer, redact_url
 
@@ -254,6 +256,17 @@ def test_tables_are_created_by_two_at_once(cluster):
     assert cluster.query("SELECT version FROM at_once.tracklog_versions") == [(1,)]
 
 
+def test_a_schema_may_have_any_name(cluster):
+    name = """a "b" 'c'; DROP TABLE x \\ $user %s {}"""
+    with closing(open_deliverer(f"{cluster.url}?schema={quote(name)}")) as kind:
+        kind.create()
+        kind.deliver([stored_event(1)])
+    table = sql.SQL("SELECT message_id FROM {}.events").format(sql.Identifier(name))
+    assert cluster.query(table) == [("1",)]
+    cluster.query(forwarding.write_deletion(f"{cluster.url}?schema={quote(name)}", ["1"]))
+    assert cluster.query(table) == []
+
+
 def test_tables_of_a_later_version_fit_and_stay(kind, rows):
     rows("INSERT INTO tracklog_versions VALUES (2, now())")
     rows("ALTER TABLE events ADD COLUMN added text DEFAULT 'x'")
@@ -266,8 +279,8 @@ def test_tables_of_an_earlier_version_are_migrated_by_adding(kind, rows, tmp_pat
     script = tmp_path / "postgresql_2.sql"
     script.write_text("ALTER TABLE events ADD COLUMN added text")
     kind.deliver([stored_event(1)])
-    monkeypatch.setattr("forwarding.postgresql_schema.MIGRATIONS", [None, script])
-    with pytest.raises(RetryLater, match="version 1 of the tables, and 2 is needed"):
+    monkeypatch.setattr("forwarding.postgresql_tables.MIGRATIONS", [None, script])
+    with pytest.raises(RetryLater, match=r"version 1 of the tables .* 2 is needed"):
         kind.deliver([stored_event(2)])
     kind.create()
     kind.deliver([stored_event(2)])
