@@ -488,15 +488,18 @@ def test_libpq_reads_its_variables(cluster, rows, schema, monkeypatch):
     assert message_ids(rows) == ["1"]
 
 
-@pytest.mark.parametrize("end", ["user:${WORD}@{at}/postgres?schema=s", "{at}/postgres?user=user&password=${WORD}"])
+@pytest.mark.parametrize(
+    "end",
+    ["user:${TRACKLOG_SECRET_WORD}@{at}/postgres?schema=s", "{at}/postgres?user=user&password=${TRACKLOG_SECRET_WORD}"],
+)
 def test_a_password_may_have_any_character_and_is_never_shown(cluster, monkeypatch, end):
     password = "a:b@c/d?e#f%41 '\\"
     cluster.query(sql.SQL('DROP ROLE IF EXISTS "user"; CREATE ROLE "user" LOGIN PASSWORD {}').format(password))
-    monkeypatch.setenv("WORD", password)
+    monkeypatch.setenv("TRACKLOG_SECRET_WORD", password)
     url = "postgresql://" + end.replace("{at}", cluster.address)
     with closing(open_deliverer(url)) as kind:
         fails_once(kind, "version 0 of the tables")
-    assert "WORD" not in redact_url(url).replace("password=${WORD}", "")
+    assert "WORD" not in redact_url(url).replace("password=${TRACKLOG_SECRET_WORD}", "")
 
 
 def test_only_harmless_options_are_shown():
@@ -522,7 +525,7 @@ def test_a_command_creates_the_tables(cluster, log, run, command):
     ("url", "reason"),
     [
         ("postgresql://user:hush-4711@127.0.0.1:9/db", "Connection refused"),
-        ("postgresql://user:${NOT_THERE}@127.0.0.1:9/db", "NOT_THERE"),
+        ("postgresql://user:${TRACKLOG_SECRET_NONE}@127.0.0.1:9/db", "TRACKLOG_SECRET_NONE"),
         ("webhook+http://127.0.0.1:9", "has no tables"),
         ("kafka://127.0.0.1:9/topic", "has no tables"),
     ],
