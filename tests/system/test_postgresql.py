@@ -1,5 +1,6 @@
 """A real PostgreSQL gets every event once, although server and forwarder are killed."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -126,29 +127,38 @@ def slow_down(cluster, schema):
 
 @pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.full)])
 def test_kills_of_server_and_forwarder_lose_and_repeat_no_event(running, cluster, kills):
-    """Half of the kills come during a transaction, and half right after a commit."""
+    """Half of the kills come during a transaction, and half between its commit and the move of the position."""
     schema = f"kills_{kills}"
     add(running, cluster, schema)
     is_inserting = slow_down(cluster, schema)
     number = EVENTS // kills // 2
 
+    repeats = 0
+
     def count():
-        return cluster.query(f"SELECT count(*) FROM {schema}.events")
+        ((number,),) = cluster.query(f"SELECT count(*) FROM {schema}.events")
+        return number
 
     with ExitStack() as forwarders:
         process = forwarders.enter_context(forwarder(running))
         for step in range(2 * kills):
-            seen = count()
             post_events(running, range(step * number, (step + 1) * number))
-            wait_until(is_inserting if step % 4 in (0, 3) else lambda seen=seen: count() > seen, 60)
-            if step % 2:
-                cluster.kill()
-                cluster.start()
-            else:
-                process.kill()
-                process.wait()
+            wait_until(is_inserting, 60)
+            with open(f"{running.database}-queue", "r+") as queue:
+                if step % 4 in (0, 3):
+                    fcntl.flock(queue, fcntl.LOCK_EX)  # so that the forwarder cannot move its position
+                    wait_until(lambda: not is_inserting(), 60)
+                if step % 2:
+                    cluster.kill()
+                    cluster.start()
+                else:
+                    process.kill()
+                    process.wait()
+                repeats += count() > position(running)
+            if not step % 2:
                 process = forwarders.enter_context(forwarder(running))
         wait_until(lambda: position(running) == EVENTS, 120)
+    assert repeats
     assert running.query("SELECT count(*) FROM dead_letters") == [(0,)]
     check_events(running, cluster, schema)
     check_views(running, cluster, schema)
