@@ -12,7 +12,9 @@ from schemas import CALLS
 
 CALL_TYPE = click.Choice(list(CALLS))
 
-create_option = click.option("--create", "is_created", is_flag=True, help="Create the tables there that are missing.")
+create_option = click.option(
+    "--create", "creates_tables", is_flag=True, help="Create the tables there that are missing."
+)
 
 destinations = LogGroup("destinations", help="Manage where events are forwarded to.")
 
@@ -33,7 +35,9 @@ def check_start(text: str) -> str:
     "--from", "start", metavar="START|NOW|ID", type=check_start, default="start", help="The first event to deliver."
 )
 @create_option
-def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str, is_created: bool) -> None:
+def add(
+    name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str, creates_tables: bool
+) -> None:
     """Add a destination. A running forwarder delivers to it within seconds.
 
     The forwarder replaces ${NAME} in the URL from its environment. docs/forward.md lists the kinds of URLs.
@@ -54,7 +58,7 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
         sources = sources or tuple(source.name for source in get_log().sources.all())
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: name it with --source")
-    if is_created:
+    if creates_tables:
         forwarding.create_tables(url)
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
     get_log().destinations.add(name, url, types, sources, position)
@@ -65,7 +69,7 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
 @click.argument("name")
 @click.argument("url")
 @create_option
-def set_url(name: str, url: str, is_created: bool) -> None:
+def set_url(name: str, url: str, creates_tables: bool) -> None:
     """Change a destination's URL to another one of the same kind.
 
     A running forwarder uses the new URL within two seconds. Events that were not yet acknowledged at the old URL
@@ -81,7 +85,7 @@ def set_url(name: str, url: str, is_created: bool) -> None:
         raise NotPossible(
             f"{name} is of the kind {kind}, but this URL is of the kind {new_kind}: add a new destination"
         )
-    if is_created:
+    if creates_tables:
         forwarding.create_tables(url)
     get_log().destinations.set_url(name, url)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")

@@ -35,7 +35,7 @@ def open_deliverer(url: str) -> Deliverer:
     parts = _split(url)
     try:
         module = import_module(f"forwarding.{kind}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise NotPossible(f"The kind {kind} needs its extra: pip install '.[{kind}]' ({error})") from error
     from_url: Callable[[SplitResult, dict[str, str]], Deliverer] = module.from_url
     user, at, host = parts.netloc.rpartition("@")

@@ -573,3 +573,14 @@ def test_forget_prints_the_statement_for_one_whose_events_were_pruned(cluster, l
     said = run("events", "forget", "gone", "--yes", exit_code=1)
     cluster.query(next(line for line in said.splitlines() if "DELETE" in line))
     assert message_ids(rows) == ["2"]
+
+
+def test_a_package_that_cannot_be_imported_is_named(monkeypatch):
+    """As psycopg without its binary, on a machine without libpq."""
+
+    def fail(name):
+        raise ImportError("no pq wrapper available")
+
+    monkeypatch.setattr("forwarding.urls.import_module", fail)
+    with pytest.raises(NotPossible, match=r"pip install '.\[postgresql\]'.*no pq wrapper"):
+        open_deliverer("postgresql://host/db")
