@@ -29,7 +29,7 @@ MAX_SCHEMA_BYTES = 63  # PostgreSQL cuts a longer name
 
 # SQLSTATEs that an event of the batch causes: invalid data, a constraint, a limit of PostgreSQL. The exceptions are a
 # sequence that was reset or has ended. All others come from the server, its settings or the network.
-REJECTIONS = re.compile("22(?!00H)|23(?!505)|54")
+REJECTIONS = r"22(?!00H)|23(?!505)|54"
 
 # After a crash, a server with synchronous_commit=off would lack events that are recorded as delivered.
 BEGIN = """
@@ -95,7 +95,7 @@ class PostgreSQL(Deliverer):
                 self._transact(work)
             except psycopg.Error as error:
                 reason = " ".join((error.diag.message_primary or str(error)).split())
-                if error.sqlstate and REJECTIONS.match(error.sqlstate):
+                if error.sqlstate and re.match(REJECTIONS, error.sqlstate):
                     raise DeliveryRejected(error.sqlstate, reason) from error
                 self._disconnect()
                 clear_frames(error.__traceback__)  # psycopg's frames refer to the socket of a failed connection

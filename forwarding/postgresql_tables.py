@@ -39,7 +39,7 @@ SELECT * FROM (SELECT nextval('events_id_seq'), * FROM pg_temp.incoming) AS numb
 ORDER BY message_hash, source
 ON CONFLICT (source, message_hash) DO NOTHING
 """
-JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*+)\\u0000")  # an even number of backslashes before it are escaped ones
+_JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*+)\\u0000")  # an even number of backslashes before it are escaped ones
 
 
 def create(connection: psycopg.Connection, schema: str) -> None:
@@ -90,6 +90,6 @@ def _row(event: StoredEvent) -> tuple[str | bytes | None, ...]:
     """Return a row of `incoming`, with U+FFFD for each NUL, which PostgreSQL cannot store."""
     source, message_id, *others = (text and text.replace("\0", "\ufffd") for text in event[1:-1])
     payload, exact = event.payload, None
-    if "\\u0000" in payload and (replaced := JSON_NUL.sub("\\1\ufffd", payload)) != payload:
+    if "\\u0000" in payload and (replaced := _JSON_NUL.sub("\\1\ufffd", payload)) != payload:
         payload, exact = replaced, payload
     return source, message_id, sha256(event.message_id.encode()).digest(), *others, payload, exact

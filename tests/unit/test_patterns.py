@@ -10,6 +10,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 MODULES = (
     "config",
+    "forwarding.postgresql_tables",
     "parsing.json_batch",
     "parsing.json_hints",
     "parsing.json_text",
@@ -34,6 +35,7 @@ PIECES = {
     "quotes": '"',
     "backslashes": "\\",
     "escapes": "\\u00e9",
+    "NULs": "\\u0000",
     "brackets": "[",
     "pairs of brackets": "{}",
     "minus signs": "-",
