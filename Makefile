@@ -40,7 +40,7 @@ lint: .venv/tested  ## Check style and formatting with ruff
 types: .venv/tested  ## Check types with mypy
 	$(BIN)/mypy
 
-bench: .venv/tested bench/peers/installed  ## Run every benchmark and write its figures (needs wrk, strace, npm; Java for Kafka)
+bench: .venv/tested bench/peers/installed  ## Run every benchmark and write its figures (needs wrk, strace, npm; Java for Kafka; PostgreSQL)
 	$(BIN)/python bench/bench.py
 	$(BIN)/python bench/growth.py
 	$(BIN)/python bench/workers.py
@@ -48,6 +48,7 @@ bench: .venv/tested bench/peers/installed  ## Run every benchmark and write its 
 	$(BIN)/python bench/report.py
 	$(BIN)/python bench/forward.py
 	$(BIN)/python bench/kafka.py
+	$(BIN)/python bench/postgresql.py
 
 bench-quick: install bench/peers/installed  ## Compare ingest with other servers (two minutes)
 	$(BIN)/python bench/bench.py --rounds 2 --seconds 3 --cases c64 "batches of 100, c16"

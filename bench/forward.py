@@ -34,6 +34,16 @@ def main() -> None:
         )
 
 
+def compare(server: Tracklog, name: str) -> None:
+    """Ingest and drain a server with one destination, in turn, and print the figures."""
+    rounds = [(ingest(server), drain(server)) for _ in range(ROUNDS + 1)][1:]  # the first warms up
+    ratios = [drained / ingested for ingested, drained in rounds]
+    print(f"events/s drained into {name:<11}{statistics.median(drained for _, drained in rounds):.0f}")
+    print(
+        f"over ingested from wrk           {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
 def ingest(server: Tracklog) -> float:
     return run(server, CASES[BATCHES], SECONDS)["events/s"]
 

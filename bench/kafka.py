@@ -3,13 +3,12 @@
 Needs Java and the jars that `.ci/run` fetches.
 """
 
-import statistics
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from forward import ROUNDS, drain, ingest
+from forward import compare
 from servers import PROJECT, serving, tracklog
 
 sys.path.append(str(PROJECT / "tests" / "system"))
@@ -27,12 +26,7 @@ def main() -> None:
         broker.add_topic("events", 6)
         source = stack.enter_context(serving(tracklog(folder)))
         source.flask("destinations", "add", "kafka", f"kafka://{broker.address}/events")
-        rounds = [(ingest(source), drain(source)) for _ in range(ROUNDS + 1)][1:]  # the first warms up
-        ratios = [drained / ingested for ingested, drained in rounds]
-        print(f"events/s drained into Kafka  {statistics.median(drained for _, drained in rounds):.0f}")
-        print(
-            f"over ingested from wrk       {statistics.median(ratios):.2f}   ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        compare(source, "Kafka")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ header_option = click.option(
     "--header", "lines", metavar="'NAME: VALUE'", multiple=True, help="Send this header; may be repeated."
 )
 
+create_option = click.option(
+    "--create", "creates_tables", is_flag=True, help="Create the tables there that are missing."
+)
+
 destinations = LogGroup("destinations", help="Manage where events are forwarded to.")
 
 
@@ -34,8 +38,15 @@ def check_start(text: str) -> str:
     "--from", "start", metavar="START|NOW|ID", type=check_start, default="start", help="The first event to deliver."
 )
 @header_option
+@create_option
 def add(
-    name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str, lines: tuple[str, ...]
+    name: str,
+    url: str,
+    types: tuple[str, ...],
+    sources: tuple[str, ...],
+    start: str,
+    lines: tuple[str, ...],
+    creates_tables: bool,
 ) -> None:
     """Add a destination. A running forwarder delivers to it within seconds.
 
@@ -48,6 +59,7 @@ def add(
         'https://${TRACKLOG_SECRET_KEY}@warehouse.example/v1/batch'
       flask destinations add hook webhook+https://host.example/in \\
         --type track --header 'Authorization: Bearer ${TRACKLOG_SECRET_HOOK}'
+      flask destinations add tables postgresql://user@host.example/db --create
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
         raise NotPossible("A destination's name may have only letters, digits, - and _, and at most 60 of them")
@@ -60,6 +72,8 @@ def add(
         sources = sources or tuple(source.name for source in get_log().sources.all())
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: name it with --source")
+    if creates_tables:
+        forwarding.create_tables(url)
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
     get_log().destinations.add(name, url, types, sources, position, headers)
     click.echo(f"Destination {name} begins after event {position}")
@@ -70,7 +84,8 @@ def add(
 @click.argument("url", required=False)
 @header_option
 @click.option("--no-headers", is_flag=True, help="Send no headers of your own.")
-def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool) -> None:
+@create_option
+def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool, creates_tables: bool) -> None:
     """Change a destination's URL to another one of the same kind, or its headers.
 
     The headers that are given replace all others. Without --header, they stay as they are. A running forwarder uses
@@ -93,6 +108,8 @@ def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool
         raise NotPossible(
             f"{name} is of the kind {kind}, but this URL is of the kind {new_kind}: add a new destination"
         )
+    if creates_tables:
+        forwarding.create_tables(url)
     get_log().destinations.set_url(name, url, headers)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 

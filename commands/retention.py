@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import click
 
+import forwarding
 from commands.events import events
 from commands.group import confirmed_option, format_minute, get_log, sanitize, show_progress
 from eventlog import NotPossible
@@ -112,6 +113,10 @@ def forget(user_id: str, unreadable: bool, is_confirmed: bool) -> None:
     )
     if person.unread and not unreadable:
         click.echo(f"{len(person.unread)} rejections cannot be searched; --unreadable deletes them too")
+    for each in get_log().destinations.all():
+        if forwarding.find_kind(each.url) == "postgresql":
+            click.echo(f"To delete them in {each.name}, {forwarding.redact_url(each.url)}, run there:")
+            click.echo(f"  {forwarding.write_deletion(each.url, person.ids)}")
     is_found = person.events or person.rejected or person.dead_letters
     if is_found and not is_confirmed:
         click.confirm("Delete all of this permanently?", abort=True)

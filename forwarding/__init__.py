@@ -5,9 +5,10 @@ from .delivery import DeliveryRejected, Outcome, RetryLater
 from .forwarder import Forwarder, Redelivered, redeliver
 from .headers import parse as parse_headers
 from .lock import discard as discard_lock
+from .postgresql_deletion import write_deletion
 from .runner import forward
 from .secrets import redact_url
-from .urls import carries_one_source, check_url, find_kind, open_deliverer
+from .urls import carries_one_source, check_url, create_tables, find_kind, open_deliverer
 
 __all__ = [
     "MAX_TRIES_ONCE",
@@ -18,6 +19,7 @@ __all__ = [
     "RetryLater",
     "carries_one_source",
     "check_url",
+    "create_tables",
     "discard_lock",
     "find_kind",
     "forward",
@@ -25,4 +27,5 @@ __all__ = [
     "parse_headers",
     "redact_url",
     "redeliver",
+    "write_deletion",
 ]

@@ -30,6 +30,10 @@ class Deliverer(Protocol):
         batch without saying which events are at fault.
         """
 
+    def create(self) -> None:
+        """Create the tables that `deliver` needs, if any is missing. Raises as `deliver` does."""
+        raise DeliveryRejected("no_tables", "This kind of destination has no tables to create")
+
     def abort(self) -> bool:
         """Make a running `deliver` raise RetryLater soon. Call only `close` after it.
 

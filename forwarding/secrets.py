@@ -35,6 +35,16 @@ SHOWN_OPTIONS = {
         "security.protocol",
         "ssl.ca.location",
     },
+    "postgresql": {
+        "application_name",
+        "connect_timeout",
+        "host",
+        "port",
+        "schema",
+        "sslmode",
+        "sslrootcert",
+        "target_session_attrs",
+    },
 }
 SHOWN_ARCHIVE_OPTIONS = {"bytes", "seconds"}
 

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from importlib import import_module
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 from eventlog import NotPossible
 
 from . import secrets
-from .delivery import Deliverer
+from .delivery import Deliverer, DeliveryRejected, RetryLater
 from .headers import check, fill_in_headers
 from .variables import check_name, fill_in, find_names, value_of
 
@@ -21,6 +22,7 @@ KIND_BY_SCHEME = {
     "webhook+http": "webhook",
     "webhook+https": "webhook",
     "kafka": "kafka",
+    "postgresql": "postgresql",
 }
 ARCHIVE = "archive+"  # before any URL that fsspec knows
 
@@ -35,7 +37,7 @@ def open_deliverer(url: str, headers: Mapping[str, str] = {}) -> Deliverer:
     parts = _split(url)
     try:
         module = import_module(f"forwarding.{kind}")
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise NotPossible(f"The kind {kind} needs its extra: pip install '.[{kind}]' ({error})") from error
     from_url: Callable[..., Deliverer] = module.from_url
     user, at, host = parts.netloc.rpartition("@")
@@ -61,6 +63,15 @@ def check_url(url: str, headers: Mapping[str, str] = {}) -> None:
         check_name(name)
     if all(map(value_of, names)):
         open_deliverer(url, headers).close()
+
+
+def create_tables(url: str) -> None:
+    """Create the tables that a destination needs before its first delivery. Raises NotPossible if that fails."""
+    with closing(open_deliverer(url)) as deliverer:
+        try:
+            deliverer.create()
+        except (RetryLater, DeliveryRejected) as failure:
+            raise NotPossible(f"The tables were not created: {secrets.make_redactor(url)(str(failure))}") from None
 
 
 def find_kind(url: str) -> str:

@@ -1,5 +1,6 @@
 """Skip a test if the machine lacks a program or folder that it needs."""
 
+import importlib
 import os
 import shutil
 
@@ -14,6 +15,7 @@ INSTALL = {
     "javac": "apt install default-jdk-headless",
     "node": "apt install nodejs",
     "php": "apt install php-cli",
+    "psycopg": "pip install 'psycopg[binary]'",
     "promtool": "apt install prometheus",
     "script": "apt install bsdutils",
     "setpriv": "apt install util-linux",
@@ -37,8 +39,16 @@ def need(part):
         lack(part)
 
 
+def need_module(name):
+    """Import a module and return it; skip the test, or a whole file of tests, if it is missing. In CI, fail."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        lack(name)
+
+
 def lack(part):
     """Skip the test and print what to install. In CI, which should have everything, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{part} is missing")
-    pytest.skip(f"{part}; {INSTALL.get(part, f'apt install {part}')}")
+    pytest.skip(f"{part}; {INSTALL.get(part, f'apt install {part}')}", allow_module_level=True)

@@ -11,6 +11,7 @@ import pytest
 from broker import Broker
 from forwarder import answering
 from needs import need
+from postgres import PASSWORD, USER, Cluster
 from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
 
 DOCUMENTS = [
@@ -28,6 +29,7 @@ ELSEWHERE = {
     "make test": "runs these tests",
     ".venv/bin/pip install '.[archive]'": "the tests' environment has it",
     ".venv/bin/pip install '.[kafka]'": "the tests' environment has it",
+    ".venv/bin/pip install '.[postgresql]'": "the tests' environment has it",
 }
 OF_THE_MACHINE = (
     "cp /opt/tracklog/",
@@ -171,6 +173,10 @@ def reader(tmp_path, request):
             places["127.0.0.1:9092"] = broker.address
             places["/etc/ssl/kafka.pem"] = "/etc/ssl/certs/ca-certificates.crt"
             places["destinations add kafka 'kafka://b1"] = "destinations add secured 'kafka://b1"
+        if heading == "PostgreSQL":
+            cluster = stack.enter_context(Cluster())
+            reader.environment["PGPASSWORD"] = PASSWORD
+            places["collector@db.example.com/analytics"] = f"{USER}@{cluster.address}/postgres"
         yield reader
 
 

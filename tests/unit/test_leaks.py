@@ -18,6 +18,7 @@ import pytest
 from confluent_kafka import Producer
 from factories import damage_index, dead_letters, event, events, new_log, rejection
 from fake_runtime import FakeRuntime
+from postgres import PASSWORD, USER, Cluster
 from recording import Recorder
 
 import eventlog
@@ -334,10 +335,19 @@ def brokers():
         yield ",".join(f"{broker.host}:{broker.port}" for broker in owner.list_topics(timeout=10).brokers.values())
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """The user, password and address of a PostgreSQL with the tables."""
+    with Cluster() as cluster:
+        forwarding.create_tables(cluster.url)
+        yield f"{USER}:{PASSWORD}@{cluster.address}"
+
+
 URLS = {
     "segment": "http://KEY@{address}/v1/batch",
     "webhook": "webhook+http://SECRET@{address}/",
     "kafka": "kafka://{brokers}/topic",
+    "postgresql": "postgresql://{postgresql}/postgres",
     "archive": "archive+file://{folder}",
     "archive in memory": "archive+memory://{folder}",
 }
@@ -364,6 +374,7 @@ def url(tmp_path, server, request, monkeypatch):
         return URLS[kind].format(
             address=f"127.0.0.1:{server.server_port}" if there else NOBODY,
             brokers=request.getfixturevalue("brokers") if there and kind == "kafka" else NOBODY,
+            postgresql=request.getfixturevalue("cluster") if there and kind == "postgresql" else NOBODY,
             folder=folder,
         )
 
@@ -421,6 +432,7 @@ def test_a_destination_that_was_only_opened_leaves_nothing(leaves_nothing, url, 
         "kafka://host/topic?acks=1",
         "kafka://host/topic?no.such.option=1",
         "kafka://host/topic?ssl.ca.location=/none&security.protocol=ssl",
+        "postgresql://host/db?no_such_option=1",
         "archive+file://",
         "archive+s3://bucket?bytes=many",
         "archive+none://place",

@@ -10,6 +10,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 MODULES = (
     "config",
+    "forwarding.postgresql_tables",
     "ingest.body",
     "parsing.json_batch",
     "parsing.json_hints",
@@ -35,6 +36,7 @@ PIECES = {
     "quotes": '"',
     "backslashes": "\\",
     "escapes": "\\u00e9",
+    "NULs": "\\u0000",
     "brackets": "[",
     "pairs of brackets": "{}",
     "minus signs": "-",

@@ -39,6 +39,9 @@ URLS = [
     f"kafka://b:9092/topic?ssl.key.password={SECRET}",
     f"kafka://b:9092/topic?passphrase={SECRET}&acks=all",
     f"kafka://b:9092/topic?sasl.jaas.config={SECRET}",
+    f"postgresql://user:{SECRET}@127.0.0.1:9/db",
+    f"postgresql://{SECRET}@127.0.0.1:9/db?schema=a",
+    f"postgresql://127.0.0.1:9/db?password={SECRET}&sslmode=prefer",
     f"nothing {SECRET}",
     f"{SECRET}",
     f"https:{SECRET}",
@@ -102,7 +105,7 @@ def test_a_destination_that_repeats_its_secret_is_not_quoted(log, runner, monkey
 
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=4, max_size=12).filter(lambda text: "***" not in text)
-SCHEMES = st.sampled_from(["https", "webhook+https", "kafka", "archive+s3", "archive+file", "gopher"])
+SCHEMES = st.sampled_from(["https", "webhook+https", "kafka", "postgresql", "archive+s3", "archive+file", "gopher"])
 
 
 @settings(deadline=None)
@@ -153,7 +156,12 @@ def test_harmless_parts_of_a_url_are_shown(url, shown):
 
 
 @pytest.mark.parametrize(
-    "url", [url for url in URLS if not re.match(r"(webhook|archive|kafka|https://(user:|a@)?hush-4711:?@host/)", url)]
+    "url",
+    [
+        url
+        for url in URLS
+        if not re.match(r"(webhook|archive|kafka|postgresql|https://(user:|a@)?hush-4711:?@host/)", url)
+    ],
 )
 def test_an_invalid_url_cannot_be_added(log, runner, url):
     result = runner.invoke(args=["destinations", "add", "there", url])
