@@ -45,6 +45,10 @@ forwarder_headers = ""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
+def pre_request(worker: Worker, req: object) -> None:
+    """Do nothing. gunicorn's default formats a line for each request, which is not logged."""
+
+
 def on_starting(server: Arbiter) -> None:
     """Check and migrate the log before any worker starts. A reload does not, since old workers still write."""
     try:

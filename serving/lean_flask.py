@@ -34,6 +34,10 @@ class LeanFlask(Flask):
         plain = self._plain_routes.get((request.method, request.path))
         return plain or self.url_map.bind("", path_info=request.path, default_method=request.method)
 
+    def ensure_sync(self, func: Any) -> Any:
+        """Return the function unchanged: Flask would check at each request whether it is a coroutine."""
+        return func
+
     @cached_property
     def _plain_routes(self) -> dict[tuple[str, str], "PlainRoute"]:
         rules = [rule for rule in self.url_map.iter_rules() if not rule.arguments]
