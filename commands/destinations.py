@@ -5,6 +5,7 @@ import re
 import click
 
 import forwarding
+from commands.event_rules import Rule, change_rules, is_given, rule_options
 from commands.group import LogGroup, confirmed_option, get_log, print_table, sanitize
 from eventlog import NotPossible
 from eventlog.times import age
@@ -30,7 +31,8 @@ def check_start(text: str) -> str:
 @click.option(
     "--from", "start", metavar="START|NOW|ID", type=check_start, default="start", help="The first event to deliver."
 )
-def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str) -> None:
+@rule_options
+def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], start: str, **rules: Rule) -> None:
     """Add a destination. A running forwarder delivers to it within seconds.
 
     The forwarder replaces ${NAME} in the URL from its environment. docs/forward.md lists the kinds of URLs.
@@ -38,43 +40,52 @@ def add(name: str, url: str, types: tuple[str, ...], sources: tuple[str, ...], s
     \b
     Example:
       flask destinations add warehouse 'https://${KEY}@warehouse.example/v1/batch'
-      flask destinations add hook webhook+https://host.example/in --type track
+      flask destinations add hook webhook+https://host.example/in \\
+        --only 'track:Added File' --mask context.ip,traits.email
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
         raise NotPossible("A destination's name may have only letters, digits, - and _, and at most 60 of them")
     for source in sources:
         get_log().sources.named(source)
     forwarding.check_url(url)
+    event_rules = change_rules("{}", rules, url)
     if forwarding.carries_one_source(url):
         # Bind it to the only source, so that a source added later does not share its key.
         sources = sources or tuple(source.name for source in get_log().sources.all())
         if len(sources) != 1:
             raise NotPossible("A destination of this kind carries one source: name it with --source")
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
-    get_log().destinations.add(name, url, types, sources, position)
+    get_log().destinations.add(name, url, types, sources, position, event_rules)
     click.echo(f"Destination {name} begins after event {position}")
 
 
 @destinations.command("set")
 @click.argument("name")
-@click.argument("url")
-def set_url(name: str, url: str) -> None:
-    """Change a destination's URL to another one of the same kind.
+@click.argument("url", required=False)
+@rule_options
+def set_url(name: str, url: str | None, **rules: Rule) -> None:
+    """Change a destination's URL to another one of the same kind, or the rules for its events.
 
-    A running forwarder uses the new URL within two seconds. Events that were not yet acknowledged at the old URL
-    are sent to the new one.
+    A rule that is given replaces the old one, and an empty text ends it. A running forwarder uses the change within
+    two seconds. Events that were not yet acknowledged are sent again in the new way.
 
     \b
     Example:
       flask destinations set warehouse 'https://${KEY}@new.example/v1/batch'
+      flask destinations set warehouse --mask context.ip --transform ''
     """
+    old = get_log().destinations.get(name)
+    if not url and not any(map(is_given, rules.values())):
+        raise click.UsageError("Give a URL or a rule")
+    url = url or old.url
     forwarding.check_url(url)
-    kind, new_kind = forwarding.find_kind(get_log().destinations.get(name).url), forwarding.find_kind(url)
+    event_rules = change_rules(old.event_rules, rules, url)
+    kind, new_kind = forwarding.find_kind(old.url), forwarding.find_kind(url)
     if new_kind != kind:
         raise NotPossible(
             f"{name} is of the kind {kind}, but this URL is of the kind {new_kind}: add a new destination"
         )
-    get_log().destinations.set_url(name, url)
+    get_log().destinations.set_url(name, url, event_rules)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 
 
@@ -98,6 +109,8 @@ def list_destinations() -> None:
         click.echo(f"\n{each.name}: {forwarding.redact_url(each.url)}")
         if each.types or each.sources:
             click.echo(f"  only {', '.join((*each.types, *each.sources))}")
+        for rule in forwarding.EventRules.from_json(each.event_rules).describe():
+            click.echo(f"  {sanitize(rule)}")
         click.echo(f"  last success {each.last_success_at or 'never'}")
         if each.last_error:
             click.echo(f"  last error   {each.last_error_at} {sanitize(each.last_error)}")

@@ -30,7 +30,8 @@ def test(name: str) -> None:
     )
     sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
-    _deliver(name, [event])
+    if not _deliver(name, [event]):
+        raise NotPossible(f"Destination {name} does not get the test event: its filters or its transform drop it")
     click.echo(f"Destination {name} accepted the event {id}")
 
 
@@ -58,7 +59,7 @@ def dead(name: str) -> None:
 def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> None:
     """Deliver dead letters, or a range of the log, once more.
 
-    Dead letters that are accepted are deleted. The position does not change.
+    Dead letters that are accepted, or that the transform drops, are deleted. The position does not change.
 
     \b
     Example:
@@ -82,14 +83,14 @@ def _read_range(first: int, last: int) -> Iterator[list[StoredEvent]]:
 
 
 def _deliver(name: str, events: Sequence[StoredEvent]) -> int:
-    """Deliver events regardless of the position, and delete the dead letters among them that are accepted.
+    """Deliver events regardless of the position, and delete the dead letters among them that are accepted or dropped.
 
     Return how many were accepted. Raises NotPossible if any is rejected.
     """
     id = get_log().destinations.get(name).id
-    delivered, dead = forwarding.redeliver(get_log(), name, events)
-    get_log().destinations.delete_dead_letters(id, delivered)
+    delivered, done, dead = forwarding.redeliver(get_log(), name, events)
+    get_log().destinations.delete_dead_letters(id, done)
     if dead:
         reason = sanitize(dead[0].message)
         raise NotPossible(f"{len(dead)} of {len(events)} events were rejected, the first as: {reason}")
-    return len(delivered)
+    return delivered

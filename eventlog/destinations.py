@@ -28,6 +28,7 @@ class Destination(NamedTuple):
     last_error: str | None
     last_error_at: str | None
     created_at: str
+    event_rules: str  # JSON; 0008_event_rules.sql says what it means
 
 
 class Progress(NamedTuple):
@@ -88,16 +89,24 @@ class Destinations(Tables):
             return destination
         raise _no_destination(name)
 
-    def add(self, name: str, url: str, types: Sequence[str], sources: Sequence[str], position: int) -> None:
+    def add(
+        self,
+        name: str,
+        url: str,
+        types: Sequence[str],
+        sources: Sequence[str],
+        position: int,
+        event_rules: str = "{}",
+    ) -> None:
         """Add a destination that starts after `position`, an event's id. Raise NotPossible if the name is taken."""
         with self._written.transaction() as connection:
             connection.execute(
                 """
-                INSERT INTO destinations (name, url, types, sources, position, created_at)
-                VALUES (?, ?, ?, ?, ?, ?)
+                INSERT INTO destinations (name, url, types, sources, position, created_at, event_rules)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO NOTHING
                 """,
-                (name, url, json.dumps(types), json.dumps(sources), position, now()),
+                (name, url, json.dumps(types), json.dumps(sources), position, now(), event_rules),
             )
             if not connection.changes():
                 raise NotPossible(f"There is a destination {name!r} already")
@@ -114,9 +123,10 @@ class Destinations(Tables):
         """Stop or resume deliveries."""
         self._update("paused = :paused", name=name, paused=paused)
 
-    def set_url(self, name: str, url: str) -> None:
-        """Deliver to another URL from now on, and clear the last error."""
-        self._update("url = :url, last_error = NULL", name=name, url=url)
+    def set_url(self, name: str, url: str, event_rules: str = "{}") -> None:
+        """Deliver to another URL by these rules from now on, and clear the last error."""
+        changes = "url = :url, event_rules = :event_rules, last_error = NULL"
+        self._update(changes, name=name, url=url, event_rules=event_rules)
 
     def reserve(self, id: int, last: int) -> None:
         """Note where the next object ends, before it is written. A retry then writes the same object."""

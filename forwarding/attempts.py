@@ -62,7 +62,8 @@ class Attempts:
                     raise Interrupted(error) from failure
                 self.wait(delay(failures, failure.retry_after))
             else:
-                self._destination.note_success()
+                if outcome.is_answer:
+                    self._destination.note_success()
                 return outcome
 
     def wait(self, seconds: float) -> None:

@@ -10,8 +10,10 @@ from time import monotonic
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
 
 from .delivery import Deliverer
+from .event_rules import EventRules
+from .preparing import open_prepared
 from .secrets import make_redactor
-from .urls import carries_one_source, open_deliverer
+from .urls import carries_one_source, find_kind, open_deliverer
 
 CHECK_SECONDS = 0.5  # between two reads of the row while events are delivered
 
@@ -43,8 +45,8 @@ def find(log: EventLog, name: str) -> Destination:
 class OpenDestination:
     """A destination while events are delivered to it.
 
-    It stays bound to the row and the URL that were opened. If the row was deleted, `reload`, `reserve` and `advance`
-    raise Removed. If the URL has changed, `reload` raises Interrupted. All raise Unavailable as the log does.
+    It stays bound to the row, the URL and the rules that were opened. If the row was deleted, `reload`, `reserve` and
+    `advance` raise Removed. If one has changed, `reload` raises Interrupted. All raise Unavailable as the log does.
     """
 
     def __init__(self, log: EventLog, row: Destination, deliverer: Deliverer, stop: threading.Event) -> None:
@@ -54,6 +56,7 @@ class OpenDestination:
         self.stop = stop
         self._log = log
         self._row = row
+        self._rules = EventRules.from_json(row.event_rules)
         self._read_at = monotonic()
         self._failures = 0  # in a row
 
@@ -61,16 +64,18 @@ class OpenDestination:
         """Return the row as it is now."""
         self._read_at = monotonic()
         row = find(self._log, self.name)
-        if (row.id, row.url) != (self._row.id, self._row.url):
-            raise Interrupted(f"{self.name} is now another destination, or has another URL")
+        if (row.id, row.url, row.event_rules) != (self._row.id, self._row.url, self._row.event_rules):
+            raise Interrupted(f"{self.name} is now another destination, or has another URL or other rules")
         self._row = row
         return row
 
     def wants(self, event: StoredEvent) -> bool:
-        """Return True if the destination's types and sources, and the event's `integrations`, allow a delivery."""
+        """Return True if the destination's filters, and the event's `integrations`, allow a delivery."""
         if self._row.types and event.type not in self._row.types:
             return False
         if self._row.sources and event.source not in self._row.sources:
+            return False
+        if not self._rules.wants(event):
             return False
         if '"integrations"' not in event.payload:
             return True
@@ -120,16 +125,18 @@ def opened(
 ) -> Iterator[OpenDestination]:
     """Open a destination, and close its deliverer at the end.
 
-    Raises NotPossible, and stores it as the destination's last error, if its URL or its sources are not valid.
+    Raises NotPossible, and stores it as the destination's last error, if its URL, sources or rules are not valid.
     """
     try:
+        rules = EventRules.from_json(row.event_rules)
+        rules.check(find_kind(row.url))
         if carries_one_source(row.url) and len(row.sources) != 1:
             raise NotPossible(
                 f"{row.name} carries several sources with one key, and so mixes up events with the same messageId. "
                 "Remove it, and add one destination for each source, each with its own key: "
                 f"--source NAME --from {row.position + 1}"
             )
-        deliverer = open_deliverer(row.url)
+        deliverer = open_prepared(rules, lambda: open_deliverer(row.url))
     except NotPossible as failure:
         log.destinations.note_failure(row.id, str(failure))
         raise

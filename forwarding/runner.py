@@ -96,4 +96,5 @@ class _Run:
 
 def _settings(destination: Destination) -> tuple[object, ...]:
     """Return the columns that an operator sets."""
-    return destination.id, destination.url, destination.types, destination.sources, destination.paused
+    filters = destination.types, destination.sources, destination.event_rules
+    return destination.id, destination.url, *filters, destination.paused

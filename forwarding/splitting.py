@@ -35,7 +35,7 @@ class Splitter:
         while parts:
             part = parts.popleft()
             try:
-                rejected = self._attempts.deliver(part, give_up_after).rejected
+                rejected, dropped, _ = self._attempts.deliver(part, give_up_after)
             except DeliveryRejected as failure:
                 is_server_fault = isinstance(failure, GaveUp)
                 if is_server_fault:
@@ -48,9 +48,9 @@ class Splitter:
                     parts.appendleft(part)
                     self._attempts.wait(delay(self._attempts.by_event[part[0].id]))
                     continue
-                rejected = {0: (failure.code, failure.message)}
+                rejected, dropped = {0: (failure.code, failure.message)}, 0
             dead = [self._dead_letter(part[index], *why) for index, why in rejected.items()]
-            record_progress(part[-1].id, len(part) - len(dead), dead)
+            record_progress(part[-1].id, len(part) - len(dead) - dropped, dead)
 
     def _is_answered(self, event: StoredEvent) -> bool:
         """Return True if the destination answers this event without a server fault.
@@ -58,10 +58,9 @@ class Splitter:
         Then the fault of the event before it is that event's own. This one is delivered again, which is harmless.
         """
         try:
-            self._attempts.deliver([event], 0.0)
+            return self._attempts.deliver([event], 0.0).is_answer
         except DeliveryRejected as failure:
             return not isinstance(failure, GaveUp)
-        return True
 
     def _dead_letter(self, event: StoredEvent, code: str, message: str) -> DeadLetter:
         name, redact = self._destination.name, self._destination.redact

@@ -14,7 +14,7 @@ VISIBLE_COLUMNS = {
     },
     "destinations": {
         *("id", "name", "types", "sources", "paused", "position", "reserved", "delivered", "failures"),
-        *("last_success_at", "last_error_at", "created_at"),
+        *("last_success_at", "last_error_at", "created_at", "event_rules"),
     },
 }
 
