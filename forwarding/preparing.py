@@ -1,8 +1,6 @@
 """Deliver events as their destination wants them: transformed, then masked."""
 
-import hmac
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -18,10 +16,10 @@ from parsing.timestamps import parse_timestamp
 
 from .delivery import Deliverer, Outcome, RetryLater
 from .event_rules import FIXED_FIELDS, EventRules
+from .masking import Mask
 from .threads import run_in_thread
 from .transforms import Transform, TransformFile, describe_error
 
-MASK_KEY_VARIABLE = "TRACKLOG_SECRET_MASK"
 MAX_EVENT_BYTES = 512 * 1024  # of a transformed event, unless it was larger before
 PATIENCE_SECONDS = 30.0  # for the transform of a batch, before the attempt counts as failed
 CHECK_SECONDS = 0.2  # between two checks for `abort` while a transform runs
@@ -58,10 +56,7 @@ class _PreparingDeliverer:
     """
 
     def __init__(self, rules: EventRules, open_deliverer: Callable[[], Deliverer]) -> None:
-        self._mask = rules.mask
-        self._key = os.fsencode(os.environ.get(MASK_KEY_VARIABLE, ""))
-        if self._mask and not self._key:
-            raise NotPossible(f"The environment has no {MASK_KEY_VARIABLE}, the key of the mask")
+        self._mask = Mask(rules.mask)
         self._file = TransformFile(rules.transform) if rules.transform else None
         self._transform = self._file.load() if self._file else None
         self._work: tuple[Sequence[StoredEvent], Future[_Batch]] | None = None
@@ -120,33 +115,13 @@ class _PreparingDeliverer:
                 if fields is None:
                     batch.dropped += 1
                     continue
-                for path in self._mask:
-                    self._mask_field(fields, path)
+                self._mask.hide_fields(fields)
                 changed.append(_with_fields(event, fields))
             except Unfit as failure:
                 reason = json_text.replace_surrogates(str(failure))
                 batch.rejected[index] = "transform_failed", reason
         batch.parts.extend(_cut(changed, self._deliverer.max_bytes))
         return batch
-
-    def _mask_field(self, value: Any, path: str) -> None:
-        """Mask the field at a path, also in the objects of a list, and if a name on the way has dots itself."""
-        for each in value if isinstance(value, list) else ():
-            self._mask_field(each, path)
-        for name, inner in value.items() if isinstance(value, dict) else ():
-            if name == path:
-                value[name] = self._hide(inner)
-            elif path.startswith(f"{name}."):
-                self._mask_field(inner, path[len(name) + 1 :])
-
-    def _hide(self, value: Any) -> Any:
-        """Return the HMAC of a value, or the same object or list with those of all its values. Null stays null."""
-        if isinstance(value, dict):
-            return {name: self._hide(inner) for name, inner in value.items()}
-        if isinstance(value, list):
-            return [self._hide(inner) for inner in value]
-        text = value if isinstance(value, str) else json.dumps(value)
-        return None if value is None else hmac.digest(self._key, text.encode(), "sha256").hex()
 
 
 def _apply(transform: Transform, event: StoredEvent) -> dict[str, Any] | None:

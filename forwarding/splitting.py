@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from eventlog import DeadLetter, StoredEvent
 from eventlog.times import now
@@ -44,7 +45,7 @@ class Splitter:
                     middle = len(part) // 2
                     parts.extendleft([part[middle:], part[:middle]])
                     continue
-                if is_server_fault and not (parts and self._is_answered(parts[0][0])):
+                if is_server_fault and not self._is_answered(chain(*parts)):
                     parts.appendleft(part)
                     self._attempts.wait(delay(self._attempts.by_event[part[0].id]))
                     continue
@@ -52,13 +53,13 @@ class Splitter:
             dead = [self._dead_letter(part[index], *why) for index, why in rejected.items()]
             record_progress(part[-1].id, len(part) - len(dead) - dropped, dead)
 
-    def _is_answered(self, event: StoredEvent) -> bool:
-        """Return True if the destination answers this event without a server fault.
+    def _is_answered(self, events: Iterable[StoredEvent]) -> bool:
+        """Return True if the destination answers the first of these events that it gets, without a server fault.
 
         Then the fault of the event before it is that event's own. This one is delivered again, which is harmless.
         """
         try:
-            return self._attempts.deliver([event], 0.0).is_answer
+            return any(self._attempts.deliver([event], 0.0).is_answer for event in events)
         except DeliveryRejected as failure:
             return not isinstance(failure, GaveUp)
 

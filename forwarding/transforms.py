@@ -51,7 +51,7 @@ class TransformFile:
             target = path.resolve(strict=True)
             for each in (target, *target.parents, *path.parents):  # the last may have links
                 _require_safe(each)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter is a loop of links
             raise NotPossible(f"The transform {self._name} cannot be read: {error}") from error
         return target
 

@@ -267,6 +267,21 @@ def test_a_dropped_event_is_no_answer_of_the_destination(log, write, monkeypatch
     assert letters(log) == []
 
 
+def test_a_poisonous_event_before_dropped_ones_is_still_found(log, write, monkeypatch):
+    class Poisoned(Recorder):
+        def deliver(self, events):
+            if any(each.message_id == "1" for each in events):
+                raise RetryLater("500", is_server_fault=True)
+            return super().deliver(events)
+
+    monkeypatch.setattr("forwarding.attempts.MAX_DELAY_SECONDS", 0.01)
+    write("return None if event['messageId'] in ('2', '3') else event")
+    log.append([call(1), call(2), call(3), call(4)])
+    log.destinations.add("there", WEBHOOK, [], [], 0, EventRules(transform="change").to_json())
+    assert run(log, Poisoned(), give_up_after=0) is True
+    assert letters(log) == [("1", "server_fault", "500")]
+
+
 # The file
 
 
@@ -339,6 +354,19 @@ def test_a_transform_that_others_may_write_is_refused(log, write, tmp_path, monk
     assert f"{victim} must be writable by its owner only" in reason
     victim.chmod(0o755)
     assert run(log, Recorder())
+
+
+@pytest.mark.parametrize("kind", ["a loop of links", "a dangling link", "a folder", "Latin-1"])
+def test_what_is_no_readable_file_is_refused(log, write, kind):
+    path = write("return event")
+    path.unlink()
+    if kind == "a folder":
+        path.mkdir(mode=0o755)
+    elif kind == "Latin-1":
+        path.write_bytes(b"x = '\xe9'")
+    else:
+        path.symlink_to(path if "loop" in kind else "nowhere")
+    assert "The transform change cannot be " in refusal(log, transform="change")
 
 
 def test_a_link_to_a_safe_file_is_allowed(deliver, write, tmp_path):
