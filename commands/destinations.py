@@ -5,6 +5,7 @@ import re
 import click
 
 import forwarding
+from commands.event_rules import Rule, change_rules, is_given, rule_options
 from commands.group import LogGroup, confirmed_option, format_minute, get_log, print_table, sanitize
 from eventlog import NotPossible
 from eventlog.times import age
@@ -39,6 +40,7 @@ def check_start(text: str) -> str:
 )
 @header_option
 @create_option
+@rule_options
 def add(
     name: str,
     url: str,
@@ -47,6 +49,7 @@ def add(
     start: str,
     lines: tuple[str, ...],
     creates_tables: bool,
+    **rules: Rule,
 ) -> None:
     """Add a destination. A running forwarder delivers to it within seconds.
 
@@ -58,7 +61,8 @@ def add(
       flask destinations add warehouse \\
         'https://${TRACKLOG_SECRET_KEY}@warehouse.example/v1/batch'
       flask destinations add hook webhook+https://host.example/in \\
-        --type track --header 'Authorization: Bearer ${TRACKLOG_SECRET_HOOK}'
+        --header 'Authorization: Bearer ${TRACKLOG_SECRET_HOOK}' \\
+        --only 'track:Added File' --mask context.ip,traits.email
       flask destinations add tables postgresql://user@host.example/db --create
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
@@ -67,6 +71,7 @@ def add(
         get_log().sources.named(source)
     headers = forwarding.parse_headers(lines)
     forwarding.check_url(url, headers)
+    event_rules = change_rules("{}", rules, url)
     if forwarding.carries_one_source(url):
         # Bind it to the only source, so that a source added later does not share its key.
         sources = sources or tuple(source.name for source in get_log().sources.all())
@@ -75,7 +80,7 @@ def add(
     if creates_tables:
         forwarding.create_tables(url)
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
-    get_log().destinations.add(name, url, types, sources, position, headers)
+    get_log().destinations.add(name, url, types, sources, position, headers, event_rules)
     click.echo(f"Destination {name} begins after event {position}")
 
 
@@ -85,24 +90,31 @@ def add(
 @header_option
 @click.option("--no-headers", is_flag=True, help="Send no headers of your own.")
 @create_option
-def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool, creates_tables: bool) -> None:
-    """Change a destination's URL to another one of the same kind, or its headers.
+@rule_options
+def set_url(
+    name: str, url: str | None, lines: tuple[str, ...], no_headers: bool, creates_tables: bool, **rules: Rule
+) -> None:
+    """Change a destination's URL to another one of the same kind, its headers, or the rules for its events.
 
-    The headers that are given replace all others. Without --header, they stay as they are. A running forwarder uses
-    the change within two seconds. Events that were not yet acknowledged are sent again.
+    The headers that are given replace all others. A rule that is given replaces the old one, and an empty text ends
+    it. What is not given stays as it is. A running forwarder uses the change within two seconds. Events that were not
+    yet acknowledged are sent again in the new way.
 
     \b
     Example:
       flask destinations set warehouse \\
         'https://${TRACKLOG_SECRET_KEY}@new.example/v1/batch'
       flask destinations set hook --header 'X-Key: ${TRACKLOG_SECRET_HOOK}'
+      flask destinations set hook --mask context.ip --transform ''
     """
-    if not (url or lines or no_headers) or (lines and no_headers):
-        raise click.UsageError("Give a URL, or --header or --no-headers, or a URL and one of them")
+    is_changed = url or lines or no_headers or creates_tables or any(map(is_given, rules.values()))
+    if not is_changed or (lines and no_headers):
+        raise click.UsageError("Give a URL, --create, a rule, or one of --header and --no-headers, or several of them")
     old = get_log().destinations.get(name)
     url = url or old.url
     headers = forwarding.parse_headers(lines) if lines or no_headers else old.headers
     forwarding.check_url(url, headers)
+    event_rules = change_rules(old.event_rules, rules, url)
     kind, new_kind = forwarding.find_kind(old.url), forwarding.find_kind(url)
     if new_kind != kind:
         raise NotPossible(
@@ -110,7 +122,7 @@ def set_url(name: str, url: str | None, lines: tuple[str, ...], no_headers: bool
         )
     if creates_tables:
         forwarding.create_tables(url)
-    get_log().destinations.set_url(name, url, headers)
+    get_log().destinations.set_url(name, url, headers, event_rules)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 
 
@@ -139,6 +151,8 @@ def list_destinations() -> None:
             click.echo(f"  headers      {sanitize(', '.join(each.headers))}")
         if each.types or each.sources:
             click.echo(f"  only {', '.join((*each.types, *each.sources))}")
+        for rule in forwarding.EventRules.from_json(each.event_rules).describe():
+            click.echo(f"  {sanitize(rule)}")
         click.echo(f"  last success {each.last_success_at or 'never'}")
         if each.last_error:
             click.echo(f"  last error   {each.last_error_at} {sanitize(each.last_error)}")

@@ -32,10 +32,12 @@ def test(name: str) -> None:
     )
     sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
-    answer = _deliver(name, [event], max_tries=1).answer
+    result = _deliver(name, [event], max_tries=1)
+    if not result.delivered:
+        raise NotPossible(f"Destination {name} does not get the test event: its filters or its transform drop it")
     click.echo(f"Destination {name} accepted the event {id}")
-    if answer:
-        click.echo(sanitize(f"It answered {answer}"))
+    if result.answer:
+        click.echo(sanitize(f"It answered {result.answer}"))
 
 
 @destinations.command()
@@ -62,7 +64,7 @@ def dead(name: str) -> None:
 def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> None:
     """Deliver dead letters, or a range of the log, once more.
 
-    Dead letters that are accepted are deleted. The cursor does not move.
+    Dead letters that are accepted, or that the transform drops, are deleted. The cursor does not move.
 
     \b
     Example:
@@ -70,9 +72,9 @@ def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> Non
       flask destinations replay warehouse --from 1000 --to 2000
     """
     if is_dead and first is None and last is None:
-        delivered = len(_deliver(name, [each.event for each in get_log().destinations.dead_letters(name)]).ids)
+        delivered = _deliver(name, [each.event for each in get_log().destinations.dead_letters(name)]).delivered
     elif not is_dead and first is not None and last is not None:
-        delivered = sum(len(_deliver(name, events).ids) for events in _read_range(first, last))
+        delivered = sum(_deliver(name, events).delivered for events in _read_range(first, last))
     else:
         raise click.UsageError("Give --dead, or both --from and --to")
     click.echo(f"{delivered} delivered")
@@ -88,13 +90,13 @@ def _read_range(first: int, last: int) -> Iterator[list[StoredEvent]]:
 def _deliver(
     name: str, events: Sequence[StoredEvent], max_tries: int = forwarding.MAX_TRIES_ONCE
 ) -> forwarding.Redelivered:
-    """Deliver events regardless of the cursor, and delete the dead letters among them that are accepted.
+    """Deliver events regardless of the cursor, and delete the dead letters among them that are accepted or dropped.
 
     Raises NotPossible if any is rejected.
     """
     id = get_log().destinations.get(name).id
     result = forwarding.redeliver(get_log(), name, events, max_tries)
-    get_log().destinations.delete_dead_letters(id, result.ids)
+    get_log().destinations.delete_dead_letters(id, result.done)
     if result.dead:
         reason = sanitize(result.dead[0].message)
         raise NotPossible(f"{len(result.dead)} of {len(events)} events were rejected, the first as: {reason}")

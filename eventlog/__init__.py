@@ -19,7 +19,7 @@ from .destinations import Destination, Destinations
 from .errors import Damaged, DiskFull, Missing, NotPossible, Unavailable, Unusable
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent
-from .records import Counts, Event, Rejection, import_events
+from .records import NAME_FIELDS, Counts, Event, Rejection, import_events
 from .rejections import Rejections, StoredRejection
 from .retention import Pruned, Retention
 from .runtime import Runtime

@@ -9,6 +9,7 @@ from .reader import StoredEvent
 from .times import now
 
 MAX_REFUSALS = 20  # in a row, with no event taken in between; then the destination is `refusing`
+TRANSFORM_FAILED = "transform_failed"  # the code of an event that never reached the destination: no refusal
 MAX_DEAD_LETTERS = 10_000  # of a destination; the oldest are deleted
 
 
@@ -51,12 +52,13 @@ def add_dead_letters(connection: apsw.Connection, name: str, dead: Sequence[Dead
 
 
 def take_back(connection: apsw.Connection, id: int, name: str, refused_from: int, last: DeadLetter) -> str | None:
-    """Unless a destination has fewer than MAX_REFUSALS dead letters after a position, move back to that.
+    """Unless a destination has refused fewer than MAX_REFUSALS events after a position, move back to that.
 
-    Return the error, or None if it has fewer. An event that was pruned in the meantime stays a dead letter.
+    Return the error, or None if they are fewer. An event that was pruned in the meantime stays a dead letter.
     """
     since = "destination = ? AND event_id > ?"
-    if connection.execute(f"SELECT count(*) FROM dead_letters WHERE {since}", (name, refused_from)).get < MAX_REFUSALS:
+    count = f"SELECT count(*) FROM dead_letters WHERE {since} AND code <> '{TRANSFORM_FAILED}'"
+    if connection.execute(count, (name, refused_from)).get < MAX_REFUSALS:
         return None
     connection.execute(
         f"DELETE FROM dead_letters WHERE {since} AND EXISTS (SELECT 1 FROM events WHERE id = event_id)",

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .database import Tables
-from .dead_letters import EVENT_COLUMNS, DeadLetter, add_dead_letters, take_back
+from .dead_letters import EVENT_COLUMNS, TRANSFORM_FAILED, DeadLetter, add_dead_letters, take_back
 from .errors import NotPossible
 from .reader import StoredEvent, oldest_after
 from .times import now
@@ -15,7 +15,7 @@ STATES = ("ok", "paused", "failing", "refusing")
 
 
 class Destination(NamedTuple):
-    """A row of the table. The migrations 0005, 0008 and 0010 say what the columns mean."""
+    """A row of the table. The migrations 0005, 0008, 0010 and 0011 say what the columns mean."""
 
     id: int
     name: str
@@ -34,6 +34,7 @@ class Destination(NamedTuple):
     created_at: str
     refused_from: int | None
     resumed_at: str | None
+    event_rules: str  # JSON
 
     @property
     def state(self) -> str:
@@ -98,16 +99,17 @@ class Destinations(Tables):
         sources: Sequence[str],
         position: int,
         headers: Mapping[str, str] = {},
+        event_rules: str = "{}",
     ) -> None:
         """Add a destination that starts after `position`, an event's id. Raise NotPossible if the name is taken."""
         with self._written.transaction() as connection:
             connection.execute(
                 """
-                INSERT INTO destinations (name, url, headers, types, sources, position, created_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO destinations (name, url, headers, types, sources, position, created_at, event_rules)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                 ON CONFLICT DO NOTHING
                 """,
-                (name, url, json.dumps(headers), json.dumps(types), json.dumps(sources), position, now()),
+                (name, url, *map(json.dumps, (headers, types, sources)), position, now(), event_rules),
             )
             if not connection.changes():
                 raise NotPossible(f"There is a destination {name!r} already")
@@ -125,10 +127,10 @@ class Destinations(Tables):
         changes = "paused = :paused, resumed_at = iif(:paused, resumed_at, :now)"
         self._update(changes, name=name, paused=paused, now=now())
 
-    def set_url(self, name: str, url: str, headers: Mapping[str, str] = {}) -> None:
-        """Deliver to another URL with these headers from now on, and forget the old one's failures and refusals."""
-        changes = "url = :url, headers = :headers, last_error = NULL, refused_from = NULL"
-        self._update(changes, name=name, url=url, headers=json.dumps(headers))
+    def set_url(self, name: str, url: str, headers: Mapping[str, str], event_rules: str) -> None:
+        """Deliver to a URL with these headers and rules from now on, and forget the old ones' failures and refusals."""
+        changes = "url = :url, headers = :headers, event_rules = :event_rules, last_error = NULL, refused_from = NULL"
+        self._update(changes, name=name, url=url, headers=json.dumps(headers), event_rules=event_rules)
 
     def forget_failures(self, id: int) -> None:
         """Set the state to `ok`, and let a forwarder that waits after a failure try at once."""
@@ -141,9 +143,11 @@ class Destinations(Tables):
     def advance(self, id: int, position: int, delivered: int, dead: Sequence[DeadLetter] = ()) -> str | None:
         """Move the position: all events up to it are delivered, skipped or dead. Idempotent except for the counts.
 
-        An event that was deleted from the log in the meantime leaves no dead letter. After MAX_REFUSALS dead letters
-        in a row, move the position back to before the first one, delete them, and return the error.
+        An event that was deleted from the log in the meantime leaves no dead letter. After MAX_REFUSALS refusals in a
+        row, move the position back to before the first one, delete the dead letters, and return the error. A refusing
+        destination stays so until it takes an event.
         """
+        refused = [each for each in dead if each.code != TRANSFORM_FAILED]
         with self._written.transaction() as connection:
             rows: list[Any] = connection.execute(
                 """
@@ -152,18 +156,23 @@ class Destinations(Tables):
                     reserved = NULL,
                     delivered = delivered + :delivered,
                     last_success_at = iif(:delivered, :now, last_success_at),
-                    last_error = NULL,
-                    refused_from = iif(:delivered, NULL, iif(:dead, coalesce(refused_from, position), refused_from))
+                    last_error = iif(:delivered OR refused_from IS NOT position, NULL, last_error),
+                    refused_from = CASE
+                        WHEN :delivered THEN NULL
+                        WHEN :refused THEN coalesce(refused_from, position)
+                        WHEN refused_from = position THEN max(position, :position)
+                        ELSE refused_from
+                    END
                 WHERE id = :id
                 RETURNING name, refused_from
                 """,
-                {"id": id, "position": position, "delivered": delivered, "dead": len(dead), "now": now()},
+                {"id": id, "position": position, "delivered": delivered, "refused": len(refused), "now": now()},
             ).fetchall()
             if not rows:
                 raise _no_destination()
             name, refused_from = rows[0]
             add_dead_letters(connection, name, dead)
-            return take_back(connection, id, name, refused_from, dead[-1]) if dead and not delivered else None
+            return take_back(connection, id, name, refused_from, refused[-1]) if refused and not delivered else None
 
     def note_failure(self, id: int, error: str) -> None:
         """Note a failed attempt. Do nothing if the destination was removed in the meantime."""

@@ -11,6 +11,7 @@ from .waiting import RETRY_SECONDS, T
 
 # Rejections that one transaction deletes at most, in about 10 ms.
 MAX_DROPPED_ROWS, MAX_DROPPED_BYTES = 250, 1024 * 1024
+NAME_FIELDS = {"track": "event", "page": "name", "screen": "name"}  # the field in the column `name`, by type
 ROWS_PER_PAUSE = 1000  # written in a few milliseconds, then other requests of the process run
 
 

@@ -2,6 +2,7 @@
 
 from .attempts import MAX_TRIES_ONCE
 from .delivery import DeliveryRejected, Outcome, RetryLater
+from .event_rules import EventRules
 from .forwarder import Forwarder, Redelivered, redeliver
 from .headers import parse as parse_headers
 from .lock import discard as discard_lock
@@ -13,6 +14,7 @@ from .urls import carries_one_source, check_url, create_tables, find_kind, open_
 __all__ = [
     "MAX_TRIES_ONCE",
     "DeliveryRejected",
+    "EventRules",
     "Forwarder",
     "Outcome",
     "Redelivered",

@@ -46,9 +46,11 @@ class Deliverer(Protocol):
 
 
 class Outcome(NamedTuple):
-    """Which events of a batch were rejected, as code and message by index. The others were acknowledged."""
+    """Which events of a batch were rejected, as code and message by index. The others were acknowledged or dropped."""
 
     rejected: Mapping[int, tuple[str, str]] = {}
+    dropped: int = 0  # by the destination's transform
+    is_answer: bool = True  # of the destination; False if a transform left nothing to send
 
 
 class RetryLater(Exception):

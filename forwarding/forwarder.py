@@ -111,7 +111,8 @@ class Forwarder:
 class Redelivered(NamedTuple):
     """The result of a delivery by hand."""
 
-    ids: list[int]  # of the events delivered
+    delivered: int
+    done: list[int]  # the ids of the events delivered, or dropped by the transform
     dead: list[DeadLetter]
     answer: str  # the last one; empty if the destination's protocol has none
 
@@ -124,19 +125,24 @@ def redeliver(
     The cursor stays, and the destination may be paused. Takes no lock: a forwarder may deliver to it at the same
     time, so events may arrive out of order. Raises NotPossible if it does not take them after `max_tries` attempts.
     """
-    dead: list[DeadLetter] = []
+    delivered, dead = 0, list[DeadLetter]()
+
+    def record(_last: int, number: int, rejected: Sequence[DeadLetter]) -> None:
+        nonlocal delivered
+        delivered += number
+        dead.extend(rejected)
+
     with opened(log, log.destinations.get(name), threading.Event()) as destination:
         splitter = Splitter(destination, Attempts(destination, destination.reload, max_tries), GIVE_UP_SECONDS)
         wanted = [event for event in events if destination.wants(event)]
         size = destination.deliverer.max_events
         try:
             for first in range(0, len(wanted), size):
-                batch = wanted[first : first + size]
-                splitter.deliver(batch, lambda _last, _delivered, rejected: dead.extend(rejected))
+                splitter.deliver(wanted[first : first + size], record)
         except Interrupted as interruption:
             raise NotPossible(f"{name} does not take events now: {interruption}") from interruption
         dead_ids = {letter.event.id for letter in dead}
-        delivered = [event.id for event in wanted if event.id not in dead_ids]
+        done = [event.id for event in wanted if event.id not in dead_ids]
         if delivered:
             destination.forget_failures()
-        return Redelivered(delivered, dead, destination.redact(destination.deliverer.last_answer))
+        return Redelivered(delivered, done, dead, destination.redact(destination.deliverer.last_answer))

@@ -10,8 +10,10 @@ from time import monotonic
 from eventlog import DeadLetter, Destination, EventLog, NotPossible, StoredEvent, Unavailable
 
 from .delivery import Deliverer
+from .event_rules import EventRules
+from .preparing import open_prepared
 from .secrets import make_redactor
-from .urls import carries_one_source, open_deliverer
+from .urls import carries_one_source, find_kind, open_deliverer
 
 CHECK_SECONDS = 0.5  # between two reads of the row while events are delivered
 
@@ -47,7 +49,7 @@ def find(log: EventLog, name: str) -> Destination:
 class OpenDestination:
     """A destination while events are delivered to it.
 
-    It stays bound to the row, the URL and the headers that were opened. If the row was deleted, `reload`, `advance` and
+    It stays bound to the row, URL, headers and rules that were opened. If the row was deleted, `reload`, `advance` and
     `note_batch_end` raise Removed. If one has changed, `reload` raises Interrupted. All raise Unavailable.
     """
 
@@ -58,6 +60,7 @@ class OpenDestination:
         self.stop = stop
         self._log = log
         self._row = row
+        self._rules = EventRules.from_json(row.event_rules)
         self._read_at = monotonic()
         self._failures = 0  # in a row
 
@@ -70,16 +73,18 @@ class OpenDestination:
         """Return the row as it is now."""
         self._read_at = monotonic()
         row = find(self._log, self.name)
-        if (row.id, row.url, row.headers) != (self._row.id, self._row.url, self._row.headers):
-            raise Interrupted(f"{self.name} is now another destination, or has another URL or other headers")
+        if _bound(row) != _bound(self._row):
+            raise Interrupted(f"{self.name} is now another destination, or has another URL, other headers or rules")
         self._row = row
         return row
 
     def wants(self, event: StoredEvent) -> bool:
-        """Return True if the destination's types and sources, and the event's `integrations`, allow a delivery."""
+        """Return True if the destination's filters, and the event's `integrations`, allow a delivery."""
         if self._row.types and event.type not in self._row.types:
             return False
         if self._row.sources and event.source not in self._row.sources:
+            return False
+        if not self._rules.wants(event):
             return False
         if '"integrations"' not in event.payload:
             return True
@@ -136,6 +141,11 @@ class OpenDestination:
             logger.warning("delivery to %s works again after %d failures", self.name, failures, extra=fields)
 
 
+def _bound(row: Destination) -> tuple[object, ...]:
+    """Return what an open destination cannot change."""
+    return row.id, row.url, row.headers, row.event_rules
+
+
 @contextmanager
 def opened(
     log: EventLog,
@@ -145,16 +155,19 @@ def opened(
 ) -> Iterator[OpenDestination]:
     """Open a destination, and close its deliverer at the end.
 
-    Raises NotPossible, and stores it as the destination's last error, if its URL, headers or sources are not valid.
+    Raises NotPossible, and stores it as the destination's last error, if its URL, headers, sources or rules are not
+    valid.
     """
     try:
+        rules = EventRules.from_json(row.event_rules)
+        rules.check(find_kind(row.url))
         if carries_one_source(row.url) and len(row.sources) != 1:
             raise NotPossible(
                 f"{row.name} carries several sources with one key, and so mixes up events with the same messageId. "
                 "Remove it, and add one destination for each source, each with its own key: "
                 f"--source NAME --from {row.position + 1}"
             )
-        deliverer = open_deliverer(row.url, row.headers)
+        deliverer = open_prepared(rules, lambda: open_deliverer(row.url, row.headers))
     except NotPossible as failure:
         log.destinations.note_failure(row.id, str(failure))
         raise

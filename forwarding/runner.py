@@ -100,4 +100,5 @@ class _Run:
 def _settings(destination: Destination) -> tuple[object, ...]:
     """Return the columns that an operator sets."""
     each = destination
-    return each.id, each.url, each.headers, each.types, each.sources, each.paused, each.resumed_at
+    rules = each.types, each.sources, each.event_rules
+    return each.id, each.url, each.headers, *rules, each.paused, each.resumed_at

@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from math import inf
 
 from eventlog import DeadLetter, StoredEvent
@@ -38,7 +39,7 @@ class Splitter:
         while parts:
             part = parts.popleft()
             try:
-                rejected = self._attempts.deliver(part, give_up_after).rejected
+                rejected, dropped, _ = self._attempts.deliver(part, give_up_after)
             except DeliveryRejected as failure:
                 is_server_fault = isinstance(failure, GaveUp)
                 if is_server_fault:
@@ -47,30 +48,32 @@ class Splitter:
                     middle = len(part) // 2
                     parts.extendleft([part[middle:], part[:middle]])
                     continue
-                if is_server_fault and not (parts and self._is_answered(parts[0][0])):
+                if is_server_fault and not self._is_answered(chain(*parts)):
                     parts.appendleft(part)
                     self._attempts.wait(delay(self._attempts.by_event[part[0].id]))
                     continue
-                rejected = {0: (failure.code, failure.message)}
+                rejected, dropped = {0: (failure.code, failure.message)}, 0
             dead = [self._dead_letter(part[index], *why) for index, why in rejected.items()]
-            record_progress(part[-1].id, len(part) - len(dead), dead)
+            record_progress(part[-1].id, len(part) - len(dead) - dropped, dead)
 
     def probe(self, events: Sequence[StoredEvent], record_progress: RecordProgress) -> None:
         """Try the first event of a refusing destination, and if that is refused, another one. Wait if none is taken.
 
         The other one is for a destination that works again while the first events are bad. Once it is taken, deliver
-        the events before it, or make them dead letters.
+        the events before it, or make them dead letters. If a transform leaves none of the events, pass over them.
         """
         others = range(MAX_REFUSALS, len(events)) or range(1, len(events))
-        for index in (0, *others[self._probes % len(others) :][:1]) if others else (0,):
-            if not (error := self._refusal(events[index])):
+        for start in (0, *others[self._probes % len(others) :][:1]) if others else (0,):
+            index, error = self._offer(events, start)
+            if not error:
                 break
             self._destination.note_failure(error)
         else:
             self._probes += 1
             self._attempts.back_off(self._probes, error)
             return
-        self._probes, delivered = 0, 1
+        if delivered := int(index < len(events)):
+            self._probes = 0
         dead: list[DeadLetter] = []
 
         def collect(_last: int, number: int, letters: Sequence[DeadLetter]) -> None:
@@ -79,26 +82,31 @@ class Splitter:
             dead.extend(letters)
 
         self.deliver(events[:index], collect)
-        record_progress(events[index].id, delivered, dead)
+        record_progress(events[: index + 1][-1].id, delivered, dead)
 
-    def _refusal(self, event: StoredEvent) -> str:
-        """Deliver one event; return why it is refused, or an empty text if it is taken."""
-        try:
-            rejected = self._attempts.deliver([event], inf).rejected
-        except DeliveryRejected as failure:
-            rejected = {0: (failure.code, failure.message)}
-        return self._destination.redact(": ".join(rejected[0])) if rejected else ""
+    def _offer(self, events: Sequence[StoredEvent], start: int) -> tuple[int, str]:
+        """Deliver one event: the first from `start` on, and then from 0 on, that a transform leaves.
 
-    def _is_answered(self, event: StoredEvent) -> bool:
-        """Return True if the destination answers this event without a server fault.
+        Return its index, or the number of events if there is none, and why it is refused; empty if it is not.
+        """
+        for index in (*range(start, len(events)), *range(start)):
+            try:
+                rejected, _, is_answer = self._attempts.deliver([events[index]], inf)
+            except DeliveryRejected as failure:
+                rejected, is_answer = {0: (failure.code, failure.message)}, True
+            if is_answer:
+                return index, self._destination.redact(": ".join(rejected[0])) if rejected else ""
+        return len(events), ""
+
+    def _is_answered(self, events: Iterable[StoredEvent]) -> bool:
+        """Return True if the destination answers the first of these events that it gets, without a server fault.
 
         The event before it has then caused its own fault, and becomes a dead letter. `deliver` sends this one again.
         """
         try:
-            self._attempts.deliver([event], 0.0)
+            return any(self._attempts.deliver([event], 0.0).is_answer for event in events)
         except DeliveryRejected as failure:
             return not isinstance(failure, GaveUp)
-        return True
 
     def _dead_letter(self, event: StoredEvent, code: str, message: str) -> DeadLetter:
         name, redact = self._destination.name, self._destination.redact

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from eventlog import Event
+from eventlog import NAME_FIELDS, Event
 from eventlog.sources import Source, Sources
 from eventlog.times import iso
 from ingest.auth import is_key_of
@@ -16,7 +16,6 @@ from ingest.client_address import Client
 from parsing import json_text
 from parsing.timestamps import parse_sent_at
 
-NAME_FIELDS = {"track": "event", "page": "name", "screen": "name"}  # the field in the log's column `name`
 MAX_TICKS_AHEAD = 4096 * 1000  # a second; if the last id is further ahead of the clock, the clock was set back
 
 _last_tick = 0  # the time of the latest messageId made here, in ticks of 1/4096 ms

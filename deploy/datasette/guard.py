@@ -15,6 +15,7 @@ VISIBLE_COLUMNS = {
     "destinations": {
         *("id", "name", "types", "sources", "paused", "position", "reserved", "delivered", "failures"),
         *("last_success_at", "last_error_at", "created_at", "held_to", "held_since", "refused_from", "resumed_at"),
+        "event_rules",
     },
 }
 

@@ -319,12 +319,12 @@ def test_a_running_forwarder_uses_a_new_url(log, way):
         log.destinations.add("there", old_url, [], [], 0)
         if way == "taking":
             wait_until(lambda: log.destinations.get("there").position == 3)
-            log.destinations.set_url("there", url)
+            log.destinations.set_url("there", url, {}, "{}")
             log.append([event(4)])
             expected = ["4"]
         else:
             threading.Event().wait(1)  # until the first attempt is under way
-            log.destinations.set_url("there", url)
+            log.destinations.set_url("there", url, {}, "{}")
             expected = ["1", "2", "3"]
         wait_until(lambda: taken == expected, 8)  # a connect times out after 10 s, an answer after 60 s
         silence.set()
@@ -348,7 +348,7 @@ def test_a_destination_with_a_fixed_url_is_served(log, run, path, monkeypatch):
     with taking() as (url, taken), running(path):
         wait_until(lambda: log.destinations.get("there").last_error)
         assert "it needs a key" in log.destinations.get("there").last_error
-        log.destinations.set_url("there", url)
+        log.destinations.set_url("there", url, {}, "{}")
         wait_until(lambda: taken == ["1"], 8)
 
 

@@ -162,7 +162,7 @@ CALLS = {
     "destinations.add": lambda log: log.destinations.add("second", "webhook+http://host", [], [], 0),
     "destinations.remove": lambda log: log.destinations.remove("there"),
     "destinations.pause": lambda log: log.destinations.pause("there", True),
-    "destinations.set_url": lambda log: log.destinations.set_url("there", "webhook+http://host"),
+    "destinations.set_url": lambda log: log.destinations.set_url("there", "webhook+http://host", {}, "{}"),
     "destinations.note_batch_end": lambda log: log.destinations.note_batch_end(1, 1),
     "destinations.advance": lambda log: log.destinations.advance(1, 1, 1),
     "destinations.forget_failures": lambda log: log.destinations.forget_failures(1),
