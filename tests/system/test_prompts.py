@@ -10,7 +10,8 @@ from threading import Thread
 
 import pytest
 from library import CLIENTS
-from service import need, wait_until
+from needs import need
+from service import wait_until
 
 WAYS = {"beacon", "fetch", "fetch, no-cors", "XHR", "image", "frame", "form", "an address"}
 

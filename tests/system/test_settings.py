@@ -7,7 +7,8 @@ import ssl
 
 import pytest
 from library import Library
-from service import SOURCE_ID, need, wait_until
+from needs import need
+from service import SOURCE_ID, wait_until
 from test_clients import site  # noqa: F401
 
 URL = f"/v1/projects/{SOURCE_ID}/settings"

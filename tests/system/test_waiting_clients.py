@@ -8,7 +8,8 @@ from http.client import HTTPResponse
 
 import pytest
 from library import CLIENTS
-from service import SOURCE_ID, need, wait_until
+from needs import need
+from service import SOURCE_ID, wait_until
 
 CLIENT_COMMANDS = {
     "curl": ["curl", "--silent", "--fail", "--anyauth", "--user", f"{SOURCE_ID}:", "--data-binary", "@{file}", "{url}"],
