@@ -60,7 +60,6 @@ def by_user(ids):
     return [[each for each in ids if int(each.split()[1]) % 10 == user] for user in range(10)]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_backlog_waits_for_a_key_that_is_fixed(backlog, kind):
     receiver = Receiver(401)

@@ -22,8 +22,9 @@ SECRETS = {"base64": f"whsec_{KEY}", "plain": "a plain/secret+:@\u00e9"}
 
 
 def example(language):
-    """Return the only block of code in a language on the page."""
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", (PROJECT / "docs/forward.md").read_text(), re.M | re.S)
+    """Return the page's verifier in a language."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", (PROJECT / "docs/forward.md").read_text(), re.M | re.S)
+    (code,) = [block for block in blocks if "webhook-signature" in block or "webhook-{name}" in block]
     return code
 
 
