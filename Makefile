@@ -24,7 +24,7 @@ browse: .venv-browse/installed  ## Browse the log, read-only, on 127.0.0.1:8001 
 	@PYTHONPATH=deploy/datasette exec .venv-browse/bin/datasette serve deploy/datasette --host 127.0.0.1 --port $(BROWSE_PORT)
 
 # Hypothesis generates the same examples in every run, and random ones in test-full.
-test: .venv/tested  ## Run the unit tests and a few system tests (less than three minutes)
+test: .venv/tested  ## Run the unit tests and a few system tests (about four minutes)
 	$(BIN)/pytest -m "not system" --hypothesis-profile=ci --numprocesses 2 --dist worksteal
 
 test-system: .venv/tested tests/system/clients/python/installed  ## Run the other system tests: nginx, browsers, Kafka, faults
