@@ -518,6 +518,15 @@ def test_a_masked_id_or_name_is_masked_in_its_column_too(deliver):
     assert (row.user_id, row.anonymous_id, row.name) == (masked("1"), masked("device"), masked("Added File"))
 
 
+@pytest.mark.parametrize("type", ["identify", "group", "alias"])
+@pytest.mark.parametrize("value", [5, "x"])
+def test_a_field_without_a_name_is_no_name_of_an_event(deliver, log, type, value):
+    """Calls of these types have none. Senders may send any other field, also one called ""."""
+    (row,) = deliver([call(type=type, **{"": value})], mask=("context.ip",))
+    assert row.name is None
+    assert sent([row])[0][""] == value
+
+
 def test_only_comes_before_the_transform_and_the_mask_after_it(deliver, write):
     write("event['event'] = 'Renamed'\nevent['traits'] = {'email': event['event']}\nreturn event")
     (row,) = deliver([call()], only=("track:Added File",), transform="change", mask=("traits.email",))
