@@ -31,6 +31,8 @@ def test(name: str) -> None:
         f'"originalTimestamp":"{at}","timestamp":"{at}","receivedAt":"{at}"}}'
     )
     sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
+    if not sources:
+        raise NotPossible("The log has no source that the test event could be of. Add one: flask sources add NAME")
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
     result = _deliver(name, [event], max_tries=1)
     if not result.delivered:
