@@ -823,3 +823,9 @@ def test_the_example_rename_renames(monkeypatch):
     assert transform(event) == {"type": "track", "event": "File Added", "properties": {"file_name": "a", "b": 1}}
     assert transform({"type": "track", "event": "Other"}) == {"type": "track", "event": "Other"}
     assert transform({"type": "page"}) == {"type": "page"}
+
+
+def test_list_shows_each_filter_under_the_name_of_its_option(run):
+    options = "--type", "track", "--type", "page", "--source", "example", "--only", "track:Added File"
+    run("destinations", "add", "there", WEBHOOK, *options)
+    assert "  type track, page\n  source example\n  only track:Added File\n" in run("destinations", "list")
