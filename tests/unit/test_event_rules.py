@@ -829,3 +829,22 @@ def test_list_shows_each_filter_under_the_name_of_its_option(run):
     options = "--type", "track", "--type", "page", "--source", "example", "--only", "track:Added File"
     run("destinations", "add", "there", WEBHOOK, *options)
     assert "  type track, page\n  source example\n  only track:Added File\n" in run("destinations", "list")
+
+
+@pytest.mark.parametrize(
+    ("rules", "is_told"),
+    [
+        ({}, False),
+        ({"only": ("track",), "mask": ("context.ip",)}, False),
+        ({"transform": "bots"}, True),
+        ({"mask": ("context.ip", "userId")}, True),
+        ({"mask": ("anonymousId",)}, True),
+        ({"mask": ("previousId",)}, True),
+    ],
+)
+def test_forget_tells_when_ids_may_differ_at_the_destination(log, run, rules, is_told):
+    log.append([call()])
+    log.destinations.add("tables", "postgresql://nowhere/db", [], [], 0, {}, EventRules(**rules).to_json())
+    said = run("events", "forget", "1", "--yes")
+    assert "DELETE FROM" in said
+    assert ("may have changed ids" in said) == is_told
