@@ -40,6 +40,8 @@ def report_failures() -> Iterator[None]:
     except OSError as failure:  # an unreadable input file, or a full disk under the standard output
         named = f"{failure.filename}: " if failure.filename else ""
         raise click.ClickException(f"{named}{failure.strerror or failure}") from failure
+    except UnicodeEncodeError as failure:  # Python keeps such bytes of an argument as lone surrogates
+        raise click.ClickException("An argument is not UTF-8, or the terminal cannot show a text") from failure
     except (Unavailable, NotPossible) as failure:
         raise click.ClickException(sanitize(explain_failure(failure))) from failure
 
