@@ -51,7 +51,7 @@ class _Batch:
 
 
 class _PreparingDeliverer:
-    """Stands before another deliverer, so that nothing reaches a destination unprepared.
+    """Prepares events for another deliverer, so that none reaches a destination unprepared.
 
     The forwarder only sees the log's own events: a dead letter holds one, and a replay prepares it anew.
     """
