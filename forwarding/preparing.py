@@ -53,7 +53,7 @@ class _Batch:
 class _PreparingDeliverer:
     """Prepares events for another deliverer, so that none reaches a destination unprepared.
 
-    The forwarder only sees the log's own events: a dead letter holds one, and a replay prepares it anew.
+    The forwarder only sees the log's own events: a dead letter holds one, and a replay prepares it again.
     """
 
     def __init__(self, rules: EventRules, open_deliverer: Callable[[], Deliverer]) -> None:
