@@ -72,8 +72,10 @@ def show_progress(label: str, length: int, is_shown: bool = True) -> Any:
     return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not (is_shown and sys.stderr.isatty()))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print sanitized rows under their headers, numbers right-aligned, lines truncated to the terminal."""
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], max_columns: int | None = TERMINAL_COLUMNS
+) -> None:
+    """Print sanitized rows under their headers, numbers right-aligned, and truncate lines to `max_columns`."""
     cells = [[sanitize(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     values_of_headers = rows[0] if rows else headers  # a header is aligned like the cell below it
@@ -82,7 +84,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
             cell.rjust(width) if isinstance(value, int) else cell.ljust(width)
             for cell, width, value in zip(line, widths, values, strict=True)
         ]
-        click.echo("  ".join(columns).rstrip()[:TERMINAL_COLUMNS])
+        click.echo("  ".join(columns).rstrip()[:max_columns])
 
 
 def format_minute(time: str) -> str:

@@ -55,7 +55,7 @@ def dead(name: str) -> None:
         (event.id, format_minute(died_at), event.type, attempts, code, message)
         for event, code, message, attempts, died_at in get_log().destinations.dead_letters(name)
     ]
-    print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows)
+    print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows, max_columns=None)
 
 
 @destinations.command()

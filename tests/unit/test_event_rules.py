@@ -848,3 +848,9 @@ def test_forget_tells_when_ids_may_differ_at_the_destination(log, run, rules, is
     said = run("events", "forget", "1", "--yes")
     assert "DELETE FROM" in said
     assert ("may have changed ids" in said) == is_told
+
+
+def test_dead_shows_the_whole_reason(deliver, write, run):
+    write(f"raise ValueError({'long ' * 30!r} + 'end')")
+    deliver([call()], transform="change")
+    assert f"transform_failed  ValueError: {'long ' * 30}end" in run("destinations", "dead", "there")
