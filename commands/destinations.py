@@ -149,8 +149,9 @@ def list_destinations() -> None:
         click.echo(f"\n{each.name}: {forwarding.redact_url(each.url)}")
         if each.headers:
             click.echo(f"  headers      {sanitize(', '.join(each.headers))}")
-        if each.types or each.sources:
-            click.echo(f"  only {', '.join((*each.types, *each.sources))}")
+        for option, values in (("type", each.types), ("source", each.sources)):
+            if values:
+                click.echo(sanitize(f"  {option} {', '.join(values)}"))
         for rule in forwarding.EventRules.from_json(each.event_rules).describe():
             click.echo(f"  {sanitize(rule)}")
         click.echo(f"  last success {each.last_success_at or 'never'}")

@@ -40,6 +40,8 @@ def report_failures() -> Iterator[None]:
     except OSError as failure:  # an unreadable input file, or a full disk under the standard output
         named = f"{failure.filename}: " if failure.filename else ""
         raise click.ClickException(f"{named}{failure.strerror or failure}") from failure
+    except UnicodeEncodeError as failure:  # Python keeps such bytes of an argument as lone surrogates
+        raise click.ClickException("An argument is not UTF-8, or the terminal cannot show a text") from failure
     except (Unavailable, NotPossible) as failure:
         raise click.ClickException(sanitize(explain_failure(failure))) from failure
 
@@ -70,8 +72,10 @@ def show_progress(label: str, length: int, is_shown: bool = True) -> Any:
     return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not (is_shown and sys.stderr.isatty()))
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print sanitized rows under their headers, numbers right-aligned, lines truncated to the terminal."""
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], max_columns: int | None = TERMINAL_COLUMNS
+) -> None:
+    """Print sanitized rows under their headers, numbers right-aligned, and truncate lines to `max_columns`."""
     cells = [[sanitize(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     values_of_headers = rows[0] if rows else headers  # a header is aligned like the cell below it
@@ -80,7 +84,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
             cell.rjust(width) if isinstance(value, int) else cell.ljust(width)
             for cell, width, value in zip(line, widths, values, strict=True)
         ]
-        click.echo("  ".join(columns).rstrip()[:TERMINAL_COLUMNS])
+        click.echo("  ".join(columns).rstrip()[:max_columns])
 
 
 def format_minute(time: str) -> str:

@@ -31,6 +31,8 @@ def test(name: str) -> None:
         f'"originalTimestamp":"{at}","timestamp":"{at}","receivedAt":"{at}"}}'
     )
     sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
+    if not sources:
+        raise NotPossible("The log has no source that the test event could be of. Add one: flask sources add NAME")
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
     result = _deliver(name, [event], max_tries=1)
     if not result.delivered:
@@ -53,7 +55,7 @@ def dead(name: str) -> None:
         (event.id, format_minute(died_at), event.type, attempts, code, message)
         for event, code, message, attempts, died_at in get_log().destinations.dead_letters(name)
     ]
-    print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows)
+    print_table(("EVENT", "DIED", "TYPE", "TRIES", "CODE", "MESSAGE"), rows, max_columns=None)
 
 
 @destinations.command()

@@ -117,6 +117,8 @@ def forget(user_id: str, unreadable: bool, is_confirmed: bool) -> None:
         if forwarding.find_kind(each.url) == "postgresql":
             click.echo(f"To delete them in {each.name}, {forwarding.redact_url(each.url)}, run there:")
             click.echo(f"  {forwarding.write_deletion(each.url, person.ids)}")
+            if forwarding.EventRules.from_json(each.event_rules).may_change_ids:
+                click.echo("  Its transform or mask may have changed ids. This finds only those of the log")
     is_found = person.events or person.rejected or person.dead_letters
     if is_found and not is_confirmed:
         click.confirm("Delete all of this permanently?", abort=True)

@@ -4,36 +4,26 @@ An object's name, {source}/{date received}/{first id}-{last id}.ndjson.gz, and i
 repeat after a crash replaces the same object, so each event is in the archive once.
 """
 
-import os
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
 from urllib.parse import SplitResult, quote
 
-import fsspec
-
 from eventlog import StoredEvent
-from eventlog.side_files import give_to_owner_of, sync
 
+from .archive_places import Place, open_place
 from .delivery import Deliverer, Outcome, RetryLater
-from .urls import ARCHIVE
 
 DEFAULT_MAX_BYTES = 16 * 1024 * 1024  # of payloads in an object
 DEFAULT_MAX_WAIT_SECONDS = 300.0
 MAX_EVENTS = 50_000  # in memory, events take more than their payloads
-
-LOCAL_PROTOCOLS = ("file", "local")
-# These show an object only when its PUT is complete.
-OBJECT_STORE_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss")
 MAX_NAME_BYTES = 200  # file systems take 255
 
 
 def from_url(parts: SplitResult, options: dict[str, str]) -> "Archive":
     max_bytes = _pop_number(options, "bytes", DEFAULT_MAX_BYTES, least=1)
     seconds = _pop_number(options, "seconds", DEFAULT_MAX_WAIT_SECONDS, least=0)
-    return Archive(_open_place(parts, options), int(max_bytes), seconds)
+    return Archive(open_place(parts, options), int(max_bytes), seconds)
 
 
 def _pop_number(options: dict[str, str], name: str, default: float, least: int) -> float:
@@ -44,32 +34,6 @@ def _pop_number(options: dict[str, str], name: str, default: float, least: int) 
     if not least <= number < float("inf"):
         raise ValueError(f"{name} must be a number of at least {least}")
     return number
-
-
-def _open_place(parts: SplitResult, options: dict[str, str]) -> "Place":
-    protocol = parts.scheme.removeprefix(ARCHIVE)
-    path = (parts.netloc + parts.path).rstrip("/")
-    if not path or path.startswith(":"):
-        raise ValueError(f"it names no place. Write it as {ARCHIVE}s3://bucket/prefix")
-    if protocol in LOCAL_PROTOCOLS:
-        if parts.netloc or options:
-            raise ValueError(f"a folder has three slashes and no other options: {ARCHIVE}file:///folder")
-        return Folder(path)
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
-    return Remote(protocol, path, options)
-
-
-class Place(Protocol):
-    """A folder or a bucket that stores objects. One thread at a time uses it."""
-
-    def put(self, name: str, content: bytes) -> None:
-        """Store an object, or replace the one of this name. Return when it is durable.
-
-        A reader never sees a part of it under its name. Raises the exceptions of the place's library.
-        """
 
 
 class Archive(Deliverer):
@@ -122,61 +86,3 @@ def _compress(events: Sequence[StoredEvent]) -> bytes:
     compressor = zlib.compressobj(wbits=31)
     lines = (f"{event.export_line()}\n".encode() for event in events)
     return b"".join([*map(compressor.compress, lines), compressor.flush()])
-
-
-class Folder:
-    """A local folder. It must exist, like a bucket: a missing one may be a disk that is not mounted."""
-
-    def __init__(self, root: str) -> None:
-        self._root = root
-
-    def put(self, name: str, content: bytes) -> None:
-        source, date, file_name = name.split("/")
-        folders = [self._root, f"{self._root}/{source}", f"{self._root}/{source}/{date}"]
-        for folder in folders[1:]:
-            try:
-                os.mkdir(folder)
-            except FileExistsError:
-                continue
-            give_to_owner_of(self._root, folder)
-        part = Path(folders[-1], _part_name(file_name))
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        give_to_owner_of(self._root, str(part))
-        os.replace(part, f"{self._root}/{name}")
-        for folder in reversed(folders):
-            sync(folder)
-
-
-class Remote:
-    """A place that fsspec knows. A failure closes the connection, and the next `put` opens a new one."""
-
-    def __init__(self, protocol: str, path: str, options: dict[str, str]) -> None:
-        self._protocol = protocol
-        self._url = f"{protocol}://{path}"
-        self._options = options
-        self._connected: tuple[Any, str] | None = None
-
-    def put(self, name: str, content: bytes) -> None:
-        if self._connected is None:
-            self._connected = fsspec.url_to_fs(self._url, skip_instance_cache=True, **self._options)
-        files, root = self._connected
-        folder, _, file_name = f"{root}/{name}".rpartition("/")
-        part = f"{folder}/{_part_name(file_name)}"
-        try:
-            if self._protocol in OBJECT_STORE_PROTOCOLS:
-                files.pipe_file(f"{root}/{name}", content)
-            else:
-                files.makedirs(folder, exist_ok=True)
-                files.pipe_file(part, content)
-                files.mv(part, f"{root}/{name}")
-        except Exception:
-            self._connected = None
-            raise
-
-
-def _part_name(file_name: str) -> str:
-    """Return the name of an unfinished file. A repeat uses the same name, so no part stays behind."""
-    return f".{file_name}.part"

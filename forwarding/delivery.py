@@ -37,7 +37,7 @@ class Deliverer(Protocol):
     def abort(self) -> bool:
         """Make a running `deliver` raise RetryLater soon. Call only `close` after it.
 
-        Return True if nothing can be sent from now on, so that nobody need wait for `deliver` to end.
+        Return True if nothing can be sent from now on, so that the caller need not wait for `deliver` to end.
         """
         ...
 

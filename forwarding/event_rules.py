@@ -8,6 +8,7 @@ from eventlog import NotPossible, StoredEvent
 from .transforms import check_name
 
 FIXED_FIELDS = ("messageId", "type", "source")  # a destination recognizes a repeat by them
+ID_FIELDS = ("userId", "anonymousId", "previousId")
 UNMASKED_FIELDS = (*FIXED_FIELDS, "timestamp", "receivedAt", "originalTimestamp", "sentAt")
 
 
@@ -27,6 +28,11 @@ class EventRules(NamedTuple):
 
     def to_json(self) -> str:
         return json.dumps({name: rule for name, rule in self._asdict().items() if rule})
+
+    @property
+    def may_change_ids(self) -> bool:
+        """True if a user may have other ids at the destination than in the log."""
+        return bool(self.transform) or not set(self.mask).isdisjoint(ID_FIELDS)
 
     def check(self, kind: str) -> None:
         """Raise NotPossible if a destination of this kind cannot have these rules."""

@@ -19,10 +19,10 @@ CREATE TABLE events (
 CREATE INDEX events_received_at ON events (received_at);
 CREATE INDEX events_user_id ON events (left(user_id, 255));  -- an entry of an index has at most about 2,700 bytes
 
--- Return the first candidate that is a text, number or boolean, and not the empty text.
+-- Return the first candidate that is a number, or a text that is not empty.
 CREATE FUNCTION first_text(VARIADIC candidates jsonb[]) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT value #>> '{}' FROM unnest(candidates) WITH ORDINALITY AS candidate (value, position)
-    WHERE jsonb_typeof(value) IN ('string', 'number', 'boolean') AND value <> '""'
+    WHERE jsonb_typeof(value) IN ('string', 'number') AND value <> '""'
     ORDER BY position LIMIT 1
 $$;
 
@@ -31,8 +31,9 @@ SELECT id, timestamp, user_id, anonymous_id,
        first_text(payload #> '{traits,name}', payload #> '{context,traits,name}') AS name,
        first_text(payload #> '{traits,email}', payload #> '{context,traits,email}') AS email,
        CASE
+           WHEN jsonb_typeof(payload -> 'traits') = 'object' AND payload -> 'traits' <> '{}' THEN payload -> 'traits'
            WHEN jsonb_typeof(payload #> '{context,traits}') = 'object' AND payload #> '{context,traits}' <> '{}'
-               AND coalesce(payload -> 'traits', '{}') IN ('{}', 'null') THEN payload #> '{context,traits}'
+               THEN payload #> '{context,traits}'
            ELSE payload -> 'traits'
        END AS traits,
        source, message_id

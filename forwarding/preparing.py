@@ -51,9 +51,9 @@ class _Batch:
 
 
 class _PreparingDeliverer:
-    """Stands before another deliverer, so that nothing reaches a destination unprepared.
+    """Prepares events for another deliverer, so that none reaches a destination unprepared.
 
-    The forwarder only sees the log's own events: a dead letter holds one, and a replay prepares it anew.
+    The forwarder only sees the log's own events: a dead letter holds one, and a replay prepares it again.
     """
 
     def __init__(self, rules: EventRules, open_deliverer: Callable[[], Deliverer]) -> None:
@@ -151,7 +151,9 @@ def _apply(transform: Transform, event: StoredEvent) -> dict[str, Any] | None:
 
 def _with_fields(event: StoredEvent, fields: dict[str, Any]) -> StoredEvent:
     """Return a row whose columns fit these fields. Times that are missing stay in the columns. Raises Unfit."""
-    texts = {"user_id": "userId", "anonymous_id": "anonymousId", "name": NAME_FIELDS.get(event.type, "")}
+    texts = {"user_id": "userId", "anonymous_id": "anonymousId"}
+    if event.type in NAME_FIELDS:
+        texts["name"] = NAME_FIELDS[event.type]
     columns: dict[str, Any] = {column: fields.get(name) for column, name in texts.items()}
     for column, text in columns.items():
         if not isinstance(text, str | None):

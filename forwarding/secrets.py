@@ -62,7 +62,8 @@ def redact_url(url: str) -> str:
     query = urlencode(shown, safe="*${}/:")
     if len(shown) < len(options):
         query += "&" * bool(query) + REDACTED
-    return parts._replace(netloc=f"{shown_user}@{host}" if at else host, query=query).geturl()
+    place = f"{shown_user}@{host}" if at else host
+    return f"{parts.scheme}://{place}{parts.path}" + f"?{query}" * bool(query)
 
 
 def make_redactor(url: str, headers: Mapping[str, str] = {}) -> Callable[[str], str]:

@@ -1,7 +1,7 @@
 """Load a transform: a Python file of the operator that changes events for a destination.
 
-A transform runs with the rights of the forwarder. So only somebody who may not write to the log alone may install one:
-the log holds a name, and the file is in a folder that neither the forwarder's user nor everybody may write to.
+A transform runs with the rights of the forwarder. So the right to write to the log must not be enough to add one: the
+log holds only a name, and neither the forwarder's user nor everybody may write to the folder of the file.
 """
 
 import os
@@ -84,7 +84,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def _require_safe(path: Path) -> None:
-    """Raise NotPossible if the forwarder's user, or a user that may not stop it, could replace what is at `path`.
+    """Raise NotPossible if the forwarder's user, or another user than its owner, could replace what is at `path`.
 
     Root may write everywhere. So if the forwarder runs as root, everything must belong to root.
     """

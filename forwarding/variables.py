@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from eventlog import NotPossible
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
-PREFIX = "TRACKLOG_SECRET_"  # otherwise, whoever can write the log could read the forwarder's whole environment
+PREFIX = "TRACKLOG_SECRET_"  # or a writer of the log could read the forwarder's whole environment
 
 
 def fill_in(text: str) -> str:

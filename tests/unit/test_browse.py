@@ -1,16 +1,22 @@
 """deploy/datasette/guard.py limits what a person's SQL can read in a log."""
 
+import re
 import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from factories import AT
+from factories import AT, event, stored_event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eventlog import DeadLetter
+from eventlog.dead_letters import MAX_REFUSALS
+from eventlog.destinations import STATES
+
 PROJECT = Path(__file__).parents[2]
+METADATA = (PROJECT / "deploy/datasette/metadata.yaml").read_text()
 sys.path.insert(0, str(PROJECT / "deploy/datasette"))
 import guard  # noqa: E402
 
@@ -232,3 +238,23 @@ def queries(draw, depth=2, width=2):
 def test_no_answer_depends_on_a_secret(logs, ask, query):
     one, other = (ask(connection, query[0]) for connection in logs)
     assert one == other
+
+
+def test_the_page_shows_each_state_of_a_destination(log, path):
+    for name in ("delivered", "failing", "forgotten", "new", "paused", "refusing"):
+        log.destinations.add(name, "webhook+http://nowhere", [], [], 0)
+    log.append([event(n) for n in range(1, MAX_REFUSALS + 1)])
+    id_of = {each.name: each.id for each in log.destinations.all()}
+    for name in ("delivered", "failing", "forgotten", "paused"):
+        log.destinations.note_failure(id_of[name], "no answer")
+    log.destinations.advance(id_of["delivered"], 1, 1)
+    log.destinations.forget_failures(id_of["forgotten"])
+    log.destinations.pause("paused", True)
+    refused = [DeadLetter(stored_event(n), "400", "no", 1, AT) for n in range(1, MAX_REFUSALS + 1)]
+    assert log.destinations.advance(id_of["refusing"], MAX_REFUSALS, 0, refused)
+    sql = re.search(r"&destinations \|-\n(.*?)\n {6}\w", METADATA, re.DOTALL)[1]
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        guard.prepare(connection)
+        shown = {name: state for name, state, *_ in connection.execute(sql)}
+    assert shown == {each.name: each.state for each in log.destinations.all()}
+    assert set(shown.values()) == set(STATES)

@@ -132,3 +132,22 @@ def test_tail_shows_no_control_characters(post, runner):
     assert len(shown.splitlines()) == 1
     assert shown.strip("\n").isprintable()
     assert "pwned" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("destinations", "dead"),
+        ("destinations", "pause"),
+        ("destinations", "set", "--only", "page"),
+        ("destinations", "test"),
+        ("events", "forget", "--yes"),
+        ("events", "tail", "--source"),
+        ("forward", "--once"),
+        ("sources", "disable"),
+    ],
+    ids=" ".join,
+)
+def test_an_argument_that_is_not_utf_8_is_an_error_of_one_line(run, arguments):
+    """Python turns its bytes into lone surrogates, which SQLite does not take."""
+    assert "An argument is not UTF-8" in run(*arguments, "a\udcff", exit_code=1)

@@ -685,3 +685,10 @@ def test_a_destination_that_answers_again_has_recovered(log, forward, caplog):
     lines = [record.event for record in caplog.records]
     assert lines == ["destination_failing", "dead_letter", "destination_recovered"]
     assert state(log) == "ok"
+
+
+def test_a_test_event_needs_a_source(log, run):
+    (source,) = log.sources.all()
+    run("sources", "remove", source.name)
+    log.destinations.add("there", "webhook+http://127.0.0.1:9", [], [], 0)
+    assert "The log has no source" in run("destinations", "test", "there", exit_code=1)

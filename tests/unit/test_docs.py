@@ -14,6 +14,9 @@ import errors
 from commands import COMMANDS, GROUPS
 from config import Config
 from eventlog.access import SIDE_FILES
+from forwarding.masking import KEY_VARIABLE
+from forwarding.transforms import FOLDER_VARIABLE
+from forwarding.variables import PREFIX
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
@@ -40,6 +43,22 @@ def test_the_readme_is_read_in_two_minutes():
 def test_every_setting_is_documented_with_its_default(setting):
     meaning = setting.metadata["meaning"].replace("HOST:PORT", "`HOST:PORT`").replace("unix:PATH", "`unix:PATH`")
     assert f"| `TRACKLOG_{setting.name.upper()}` | `{setting.default}` | {meaning} |" in DEPLOY
+
+
+@pytest.mark.parametrize("variable", [f"{PREFIX}NAME", KEY_VARIABLE, FOLDER_VARIABLE])
+def test_every_variable_of_the_forwarder_is_documented(variable):
+    assert f"| `{variable}`" in DEPLOY
+
+
+@pytest.mark.parametrize("heading", ["Services with this API", "Webhooks", "Archive", "Kafka", "PostgreSQL"])
+def test_the_section_of_a_kind_has_a_table_of_what_it_guarantees(heading):
+    section = FORWARD.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| (delivered|order|content|acknowledged) \| \S", section, re.MULTILINE) == [
+        "delivered",
+        "order",
+        "content",
+        "acknowledged",
+    ]
 
 
 @pytest.mark.parametrize("code", errors.CODES)

@@ -518,6 +518,15 @@ def test_a_masked_id_or_name_is_masked_in_its_column_too(deliver):
     assert (row.user_id, row.anonymous_id, row.name) == (masked("1"), masked("device"), masked("Added File"))
 
 
+@pytest.mark.parametrize("type", ["identify", "group", "alias"])
+@pytest.mark.parametrize("value", [5, "x"])
+def test_a_field_without_a_name_is_no_name_of_an_event(deliver, log, type, value):
+    """Calls of these types have none. Senders may send any other field, also one called ""."""
+    (row,) = deliver([call(type=type, **{"": value})], mask=("context.ip",))
+    assert row.name is None
+    assert sent([row])[0][""] == value
+
+
 def test_only_comes_before_the_transform_and_the_mask_after_it(deliver, write):
     write("event['event'] = 'Renamed'\nevent['traits'] = {'email': event['event']}\nreturn event")
     (row,) = deliver([call()], only=("track:Added File",), transform="change", mask=("traits.email",))
@@ -814,3 +823,34 @@ def test_the_example_rename_renames(monkeypatch):
     assert transform(event) == {"type": "track", "event": "File Added", "properties": {"file_name": "a", "b": 1}}
     assert transform({"type": "track", "event": "Other"}) == {"type": "track", "event": "Other"}
     assert transform({"type": "page"}) == {"type": "page"}
+
+
+def test_list_shows_each_filter_under_the_name_of_its_option(run):
+    options = "--type", "track", "--type", "page", "--source", "example", "--only", "track:Added File"
+    run("destinations", "add", "there", WEBHOOK, *options)
+    assert "  type track, page\n  source example\n  only track:Added File\n" in run("destinations", "list")
+
+
+@pytest.mark.parametrize(
+    ("rules", "is_told"),
+    [
+        ({}, False),
+        ({"only": ("track",), "mask": ("context.ip",)}, False),
+        ({"transform": "bots"}, True),
+        ({"mask": ("context.ip", "userId")}, True),
+        ({"mask": ("anonymousId",)}, True),
+        ({"mask": ("previousId",)}, True),
+    ],
+)
+def test_forget_tells_when_ids_may_differ_at_the_destination(log, run, rules, is_told):
+    log.append([call()])
+    log.destinations.add("tables", "postgresql://nowhere/db", [], [], 0, {}, EventRules(**rules).to_json())
+    said = run("events", "forget", "1", "--yes")
+    assert "DELETE FROM" in said
+    assert ("may have changed ids" in said) == is_told
+
+
+def test_dead_shows_the_whole_reason(deliver, write, run):
+    write(f"raise ValueError({'long ' * 30!r} + 'end')")
+    deliver([call()], transform="change")
+    assert f"transform_failed  ValueError: {'long ' * 30}end" in run("destinations", "dead", "there")

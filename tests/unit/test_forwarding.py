@@ -364,6 +364,8 @@ def test_delays_grow_and_respect_retry_after():
             "kafka://a:9092,b:9092/topic?acks=all&***",
         ),
         ("webhook+https://host/path", "webhook+https://host/path"),
+        ("archive+file:///folder?seconds=60", "archive+file:///folder?seconds=60"),
+        ("postgresql:///db?host=/run&password=x", "postgresql:///db?host=/run&***"),
     ],
 )
 def test_secrets_in_urls_are_not_shown(url, shown):
