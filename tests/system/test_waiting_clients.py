@@ -45,7 +45,7 @@ def check_stored(service, batch, statuses):
     assert [json.loads(payload)["text"] for (payload,) in rows] == [event["text"] for event in sent]
 
     def answered():
-        return sorted(line["status"] for line in service.lines("request") if line["path"] == "/v1/batch")
+        return sorted(line["status"] for line in service.lines("request") if line["route"] == "/v1/batch")
 
     wait_until(lambda: answered() == sorted(statuses))  # a line is written after its answer
     assert service.query("SELECT count(*) FROM rejected") == [(0,)]
