@@ -26,9 +26,14 @@ def half_close(connection):
     connection.close()
 
 
-def reset(connection):
-    """Abort the connection, once the other side's kernel has all bytes."""
+def wait_for_arrival(connection):
+    """Wait until the other side's kernel has all bytes."""
     wait_until(lambda: fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4) == b"\0" * 4)
+
+
+def reset(connection):
+    """Abort the connection, once all bytes have arrived."""
+    wait_for_arrival(connection)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -62,6 +67,8 @@ def send_and_leave(port, context, numbers, endings):
     def send(number):
         connection = connect(port, context)
         connection.sendall(request(number, 1 + number * 97 % LARGEST_PADDING))
+        if context:  # closing resets the connection, since the server's session tickets are unread
+            wait_for_arrival(connection)
         endings[number % len(endings)](connection)
 
     with ThreadPoolExecutor(8) as senders:
