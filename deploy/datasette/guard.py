@@ -54,7 +54,7 @@ def is_covered_by_authorizer(sql: str) -> bool:
 
     It does not ask about columns joined by USING or NATURAL.
     """
-    return not re.search("using|natural", sql, re.IGNORECASE)
+    return not re.search(r"\b(using|natural)\b", sql, re.IGNORECASE)
 
 
 def check(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> None:

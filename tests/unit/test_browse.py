@@ -258,3 +258,16 @@ def test_the_page_shows_each_state_of_a_destination(log, path):
         shown = {name: state for name, state, *_ in connection.execute(sql)}
     assert shown == {each.name: each.state for each in log.destinations.all()}
     assert set(shown.values()) == set(STATES)
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_covered"),
+    [
+        ("SELECT 'refusing', signatural FROM events", True),
+        ("SELECT * FROM a JOIN b USING (id)", False),
+        ("SELECT * FROM a JOIN b\nusing(id)", False),
+        ('SELECT * FROM "a"natural JOIN b', False),
+    ],
+)
+def test_a_word_with_using_in_it_is_no_join(sql, is_covered):
+    assert guard.is_covered_by_authorizer(sql) == is_covered
