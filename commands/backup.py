@@ -16,12 +16,12 @@ from commands.events import events
 from commands.group import get_log, sanitize, show_progress
 from errors import ApiError
 from eventlog import Event, NotPossible
+from ingest.body import GZIP_MAGIC
 from ingest.import_lines import read_line
 
 # The limits of one import transaction. A short one does not keep senders waiting.
 MAX_TRANSACTION_EVENTS = 500
 MAX_TRANSACTION_BYTES = 1024 * 1024
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 @events.command()
