@@ -214,13 +214,13 @@ def test_a_full_group_takes_no_further_request(log):
 
 
 def test_a_long_append_yields_and_commits_in_a_thread(log, monkeypatch):
-    aside, naps = [], []
-    log.run_on(FakeRuntime(run_blocking=lambda call: aside.append(call())))
+    blocking_calls, naps = [], []
+    log.run_on(FakeRuntime(run_blocking=lambda call: blocking_calls.append(call())))
     monkeypatch.setattr("time.sleep", naps.append)
     log.append([event("one")])
-    assert (aside, naps) == ([], [])
+    assert (blocking_calls, naps) == ([], [])
     log.append([event(number) for number in range(2500)], [rejection(str(number).encode()) for number in range(1000)])
-    assert len(aside) == 1
+    assert len(blocking_calls) == 1
     assert naps == [RETRY_SECONDS] * 3
 
 

@@ -160,7 +160,7 @@ def test_a_key_never_becomes_another_sources(run, log, command, is_retired):
 
 
 def test_a_retired_key_works_again_if_its_own_source_asks(run, post_with, log):
-    """An operator who has retired the wrong key must be able to take it back at once."""
+    """Retiring the wrong key can be undone at once."""
     run("rotate", "example", "--source-id", NEW)
     run("rotate", "example", "--retire", OLD)
     assert "retired" in run("add", "example", "--source-id", OLD, exit_code=1)
