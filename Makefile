@@ -28,7 +28,7 @@ test: .venv/tested  ## Run the unit tests and a few system tests (about four min
 	$(BIN)/pytest -m "not system" --hypothesis-profile=ci --numprocesses 2 --dist worksteal
 
 test-system: .venv/tested tests/system/clients/python/installed  ## Run the other system tests: nginx, browsers, Kafka, faults
-	$(BIN)/pytest -m system
+	$(BIN)/pytest -m system --numprocesses 2 --dist loadfile
 
 test-full: .venv/tested tests/system/clients/python/installed  ## Run all tests, including the long forms
 	$(BIN)/pytest --full -o timeout=3600 -o faulthandler_timeout=3660

@@ -7,7 +7,9 @@ import pytest
 from service import PROJECT
 
 
-@pytest.mark.parametrize("rounds", ["1", pytest.param("5", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "rounds", [pytest.param("1", marks=pytest.mark.timeout(300)), pytest.param("5", marks=pytest.mark.full)]
+)
 def test_no_hostile_body_occupies_a_worker_for_long(rounds):
     """The limit is ten times the CPU time of the longest valid body. Waits depend on other programs."""
     command = [sys.executable, "bench/hostile.py", "--rounds", rounds]

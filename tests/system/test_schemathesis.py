@@ -20,7 +20,7 @@ SEED = ["--seed", "1"]
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param([*WITH_KEY, "--max-examples", "10", *SEED], id="with a key"),
+        pytest.param([*WITH_KEY, "--max-examples", "10", *SEED], marks=pytest.mark.timeout(300), id="with a key"),
         pytest.param(["--phases", "fuzzing", "--max-examples", "5", *SEED], id="without"),
         pytest.param([*WITH_KEY, "--max-examples", "200"], marks=pytest.mark.full, id="long"),
     ],
