@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from commands.events import events
-from commands.group import create_log, create_option, get_log, sanitize, show_progress
+from commands.group import create_log, create_option, get_log, report_progress, sanitize, show_progress
 from errors import ApiError
 from eventlog import Event, NotPossible
 from ingest.body import GZIP_MAGIC
@@ -33,12 +33,7 @@ def backup(target: str) -> None:
     Example:
       flask events backup /backup/tracklog-$(date +%F).db
     """
-    with show_progress("Copying", 1) as progress:
-
-        def report(done: int, pages: int) -> None:
-            progress.length = pages
-            progress.update(done - progress.pos)
-
+    with report_progress("Copying") as report:
         last = get_log().back_up(target, report)
     click.echo(f"Backed up {sanitize(get_log().path)} to {target}; its last event is {last}")
 
