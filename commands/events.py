@@ -1,4 +1,4 @@
-"""Show and check the recorded events: flask events tail | stats | export | check."""
+"""Show and check the recorded events: tracklog events tail | stats | export | check."""
 
 import time
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def stats() -> None:
 
     \b
     Example:
-      flask events stats
+      tracklog events stats
     """
     counts = get_log().reader.counts()
     rows = []
@@ -115,8 +115,8 @@ def export() -> None:
 
     \b
     Example:
-      flask events export > events.ndjson
-      flask events export | jq -r 'select(.event.type == "track") | .event.event'
+      tracklog events export > events.ndjson
+      tracklog events export | jq -r 'select(.event.type == "page") | .event.name'
     """
     reader = get_log().reader
     written, last = 0, reader.last_id()
@@ -136,7 +136,7 @@ def check() -> None:
 
     \b
     Example:
-      flask events check
+      tracklog events check
     """
     with report_progress("Checking") as report:
         problems = get_log().reader.problems(report)

@@ -1,4 +1,4 @@
-"""Delete old events, or one person's: flask events prune | forget."""
+"""Delete old events, or one person's: tracklog events prune | forget."""
 
 import re
 from datetime import timedelta
@@ -61,8 +61,8 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
 
     \b
     Example:
-      flask events prune --older-than 30d
-      flask events prune --older-than 1w --max-size 20GB --even-undelivered
+      tracklog events prune --older-than 30d
+      tracklog events prune --older-than 1w --max-size 20GB --even-undelivered
     """
     if before is None and max_size is None:
         raise click.UsageError("Give --older-than, or --max-size, or both")
@@ -82,7 +82,7 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
             if held.since:
                 click.echo(f"  {held.name} has held {held.events} of them since {format_minute(held.since)}")
         click.echo(
-            "To delete them, fix the destination, or remove it with `flask destinations remove`, or add"
+            "To delete them, fix the destination, or remove it with `tracklog destinations remove`, or add"
             " --even-undelivered"
         )
     is_too_large = max_size is not None and retention.used_bytes() > max_size
@@ -91,7 +91,7 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
     if pruned.rest_bytes:
         click.echo(
             f"Even without events and rejections it would use {pruned.rest_bytes} bytes, so --max-size deleted nothing."
-            " `flask destinations list` counts the dead letters",
+            " `tracklog destinations list` counts the dead letters",
             err=True,
         )
     if pruned.kept or is_too_large:
