@@ -6,7 +6,10 @@ import re
 
 import click
 import pytest
+from click.testing import CliRunner
+from factories import events
 
+from cli import tracklog
 from commands import COMMANDS, GROUPS
 
 EVENTS = [
@@ -236,3 +239,37 @@ def test_replayed_and_deleted_rejections_leave_a_tail_in_order(run, post, log):
     assert [line.split()[0] for line in run("events", "tail", "--rejected").splitlines()] == ["1", "3"]
     assert [each.id for each in log.rejections.read_after(1, 10)] == [3]
     assert log.rejections.last_id() == 3
+
+
+@pytest.mark.parametrize("command", ON_THE_LOG, ids=" ".join)
+def test_a_wrong_option_is_a_usage_error_with_status_2(run, command):
+    assert "No such option" in run(*command, "--no-such-option", exit_code=2)
+
+
+@pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("events",), ("events", "no-such-command")])
+def test_a_wrong_command_is_a_usage_error_with_status_2(arguments):
+    result = CliRunner().invoke(tracklog, arguments, prog_name="tracklog")
+    assert (result.exit_code, result.output.startswith("Usage: tracklog ")) == (2, True)
+
+
+BARS = [
+    ("backup {folder}/copy.db", "Copying"),
+    ("check", "Checking"),
+    ("export", "Exporting"),
+    ("forget 1 --yes", "Searching"),
+    ("forget 1 --yes", "Deleting"),
+    ("import {folder}/export", "Importing"),
+    ("prune --older-than 1d", "Pruning"),
+]
+
+
+@pytest.mark.parametrize(("command", "label"), BARS)
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "no terminal"])
+def test_a_long_command_shows_progress_on_a_terminal(runner, log, tmp_path, monkeypatch, command, label, is_terminal):
+    log.append(events(3000))
+    (tmp_path / "export").write_text("\n")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda stream: is_terminal)
+    result = runner.invoke(args=["events", *command.format(folder=tmp_path).split()])
+    assert result.exit_code == 0
+    assert (label in result.stderr) == is_terminal
+    assert label not in result.stdout
