@@ -214,3 +214,17 @@ def test_the_tab_key_completes_in_an_interactive_bash(tmp_path, environment):
         shell.kill()
         shell.wait(10)
         os.close(master)
+
+
+@pytest.mark.parametrize("command", ["settings", "sources list", "events tail"])
+def test_a_deleted_working_directory_is_an_error_of_one_line(tmp_path, environment, command):
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$0" "$@"'
+    ended = subprocess.run(
+        ["sh", "-c", script, sys.executable, PROJECT / "cli.py", *command.split()],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (1, "Error: No such file or directory\n")
