@@ -1,4 +1,4 @@
-"""Configure gunicorn. `gunicorn wsgi:app` in this folder reads this file; its command line takes precedence."""
+"""Configure gunicorn, for `tracklog serve` and for `gunicorn wsgi:app` in this folder. Its command line takes precedence."""
 
 import gc
 import os
