@@ -1,4 +1,4 @@
-"""Configure gunicorn, for `tracklog serve` and for `gunicorn wsgi:app` in this folder. Its command line takes precedence."""
+"""Configure gunicorn, for `tracklog serve` and `gunicorn wsgi:app` in this folder. The command line overrides it."""
 
 import gc
 import os
