@@ -90,6 +90,7 @@ class Machine:
 
     def __exit__(self, *_):
         self.power_off()
+        shutil.rmtree(f"/run/systemd/nspawn/propagate/{self.name}", ignore_errors=True)
         subprocess.run(["rm", "-rf", "--one-file-system", self.folder], check=True)
 
     def install(self, *packages):
@@ -101,10 +102,15 @@ class Machine:
         self.prepare("apt-get update -qq && apt-get install -qq --download-only " + shlex.join(packages))
 
     def copy_project(self, folder="/opt/tracklog"):
-        """Copy the files that git tracks, as they are now, into a folder of the machine."""
+        """Copy the files that git does not ignore, as they are now, into a folder of the machine."""
         target = self.root / folder.lstrip("/")
         target.mkdir(parents=True)
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True).stdout
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=PROJECT,
+            capture_output=True,
+            check=True,
+        ).stdout
         there = b"\0".join(name for name in listed.split(b"\0") if name and (PROJECT / os.fsdecode(name)).is_file())
         packed = subprocess.run(
             ["tar", "--create", "--null", "--files-from=-"], cwd=PROJECT, input=there, capture_output=True, check=True
@@ -152,7 +158,7 @@ class Machine:
         return [*enter, "env", "-i", "--chdir=/", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "bash", "-euc", script]
 
     def power_off(self):
-        """Shut down, and remove what the machine has left on this host."""
+        """Shut down. The machine keeps its files; it can `boot` again."""
         if not self._nspawn:
             return
         self._nspawn.terminate()  # systemd-nspawn passes it on
@@ -162,7 +168,6 @@ class Machine:
             self._kill()
         self._nspawn = None
         self._remove_cgroups()
-        shutil.rmtree(f"/run/systemd/nspawn/propagate/{self.name}", ignore_errors=True)
 
     def reboot(self):
         """Shut down and boot again."""
