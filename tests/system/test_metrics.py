@@ -91,7 +91,9 @@ def test_requests_are_added_up_over_workers_and_reloads(running):
         reload(running)
     at_once = 4  # two workers and their replacements
     assert set(files(running)) <= {
-        name for n in range(at_once) for name in (f"{n}.lock", f"counter_{n}.db", f"histogram_{n}.db")
+        name
+        for n in range(at_once)
+        for name in (f"{n}.lock", f"counter_{n}.db", f"gauge_max_{n}.db", f"histogram_{n}.db")
     }
 
 
@@ -104,7 +106,7 @@ def test_a_restart_resets_the_requests_and_keeps_the_events(service):
     samples = scrape(service)
     assert total(samples, "tracklog_events_stored_total") == 3
     assert 'tracklog_requests_total{route="/v1/track",status="200"}' not in samples
-    assert files(service) == ["0.lock", "counter_0.db", "histogram_0.db"]
+    assert files(service) == ["0.lock", "counter_0.db", "gauge_max_0.db", "histogram_0.db"]
 
 
 def test_commands_write_no_metric_files(service):
