@@ -6,7 +6,7 @@ import click
 
 import forwarding
 from commands.event_rules import Rule, change_rules, is_given, rule_options
-from commands.group import LogGroup, confirmed_option, format_minute, get_log, print_table, sanitize
+from commands.group import LogGroup, confirmed_option, format_minute, get_log, get_log_to_change, print_table, sanitize
 from eventlog import NotPossible
 from eventlog.times import age
 from schemas import CALLS
@@ -80,7 +80,7 @@ def add(
     if creates_tables:
         forwarding.create_tables(url)
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
-    get_log().destinations.add(name, url, types, sources, position, headers, event_rules)
+    get_log_to_change().destinations.add(name, url, types, sources, position, headers, event_rules)
     click.echo(f"Destination {name} begins after event {position}")
 
 
@@ -122,7 +122,7 @@ def set_url(
         )
     if creates_tables:
         forwarding.create_tables(url)
-    get_log().destinations.set_url(name, url, headers, event_rules)
+    get_log_to_change().destinations.set_url(name, url, headers, event_rules)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 
 
@@ -171,7 +171,7 @@ def pause(name: str) -> None:
     Example:
       flask destinations pause warehouse
     """
-    get_log().make_room()
+    get_log_to_change().make_room()
     get_log().destinations.pause(name, True)
     click.echo(f"Destination {name} is paused")
 
@@ -185,7 +185,7 @@ def resume(name: str) -> None:
     Example:
       flask destinations resume warehouse
     """
-    get_log().destinations.pause(name, False)
+    get_log_to_change().destinations.pause(name, False)
     click.echo(f"Destination {name} is resumed")
 
 
@@ -199,7 +199,7 @@ def remove(name: str, is_confirmed: bool) -> None:
     Example:
       flask destinations remove warehouse --yes
     """
-    get_log().make_room()
+    get_log_to_change().make_room()
     dead = get_log().destinations.count_dead(get_log().destinations.get(name).name)
     if not is_confirmed:
         click.confirm(f"Delete {name}, its cursor and {dead} dead letters?", abort=True)

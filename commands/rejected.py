@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import click
 from flask import current_app
 
-from commands.group import LogGroup, format_minute, get_log, print_table, sanitize
+from commands.group import LogGroup, format_minute, get_log, get_log_to_change, print_table, sanitize
 from errors import ApiError
 from eventlog import NotPossible
 from ingest.replay import replay as replay_one
@@ -96,7 +96,7 @@ def replay(ids: Sequence[int], code: str | None, everything: bool, body: BinaryI
         raise click.UsageError("--body needs exactly one ID")
     fixed = body.read() if body else None
     failed = 0
-    log, config = get_log(), current_app.extensions["config"]
+    log, config = get_log_to_change(), current_app.extensions["config"]
     for id in select_ids(ids, code, everything):
         try:
             event, is_new = replay_one(log, config, log.rejections.get(id), fixed)
@@ -118,6 +118,6 @@ def delete(ids: Sequence[int], code: str | None, everything: bool) -> None:
       flask rejected delete 17 18
       flask rejected delete --code invalid_json
     """
-    get_log().make_room()
+    get_log_to_change().make_room()
     deleted = get_log().rejections.delete(select_ids(ids, code, everything, replayed=True))
     click.echo(f"{deleted} deleted")

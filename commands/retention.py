@@ -7,7 +7,7 @@ import click
 
 import forwarding
 from commands.events import events
-from commands.group import confirmed_option, format_minute, get_log, sanitize, show_progress
+from commands.group import confirmed_option, format_minute, get_log, get_log_to_change, sanitize, show_progress
 from eventlog import NotPossible
 from eventlog.times import ago
 
@@ -51,7 +51,7 @@ def prune(before: str | None, max_size: int | None, even_undelivered: bool) -> N
     """
     if before is None and max_size is None:
         raise click.UsageError("Give --older-than, or --max-size, or both")
-    get_log().make_room()
+    get_log_to_change().make_room()
     retention = get_log().retention
     with show_progress("Pruning", retention.estimate(before, max_size)) as progress:
         pruned = retention.prune(
@@ -97,7 +97,7 @@ def forget(user_id: str, unreadable: bool, is_confirmed: bool) -> None:
     Example:
       flask events forget 1234
     """
-    get_log().make_room()
+    get_log_to_change().make_room()
     people = get_log().people
     person = people.find(user_id)
     others = sorted(person.ids.keys() - {user_id})

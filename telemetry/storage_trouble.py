@@ -11,7 +11,10 @@ QUIET_SECONDS = 1.0
 REMEDIES: dict[type[Exception], str] = {
     Damaged: "Restore a backup. To list the damage: flask events check",
     DiskFull: "Delete other files, or old events with: flask events prune --older-than AGE",
-    Missing: "If it was moved, move it back. To create one: flask sources add NAME",
+    Missing: (
+        "If it was moved, move it back. If it is elsewhere, set TRACKLOG_DATABASE to its path. "
+        "To create one there: tracklog sources add NAME --create"
+    ),
 }
 
 logger = logging.getLogger("tracklog")

@@ -7,7 +7,7 @@ import re
 import click
 import pytest
 
-from commands import GROUPS
+from commands import COMMANDS, GROUPS
 
 EVENTS = [
     {"type": "track", "userId": "1234", "event": "Added File", "messageId": "a"},
@@ -29,28 +29,67 @@ def test_every_command_has_help_with_an_example(run, group, name):
     assert isinstance(group, click.Group)
 
 
-@pytest.mark.parametrize(("group", "name"), commands())
-def test_every_command_says_that_there_is_no_log(run, group, name, path, log):
+#: Commands that would otherwise lack an argument, or read one wrongly.
+ARGUMENTS = {
+    ("destinations", "add"): ["new", "webhook+http://host"],
+    ("destinations", "replay"): ["example", "--dead"],
+    ("destinations", "set"): ["example", "webhook+http://host"],
+    ("events", "import"): ["-"],
+    ("events", "prune"): ["--older-than", "30d"],
+    ("rejected", "delete"): ["1"],
+    ("rejected", "replay"): ["1"],
+    ("rejected", "show"): ["1"],
+    ("forward",): ["--once"],
+}
+ON_THE_LOG = [(group.name, name) for group, name in commands()] + [("forward",)]
+
+
+@pytest.fixture
+def missing_log(log, path):
+    """The path of a log that was deleted, with all its files."""
     log.close()
     for file in os.listdir(os.path.dirname(path)):
         os.remove(os.path.join(os.path.dirname(path), file))
-    arguments = [
-        {"id": "1", "ids": "1", "url": "webhook+http://host", "path": "-"}.get(each.name, "example")
-        for each in group.commands[name].params
-        if isinstance(each, click.Argument)
-    ]
-    if (group.name, name) == ("events", "prune"):
-        arguments = ["--older-than", "30d"]
-    if (group.name, name) == ("sources", "add"):
-        assert "new" in run(group.name, name, "new")
-    elif (group.name, name) == ("events", "import"):
-        assert run(group.name, name, "-") == "0 events: 0 stored, 0 duplicates\n"
-    elif name == "replay" and group.name == "destinations":
-        assert "There is no log at" in run(group.name, name, "example", "--dead", exit_code=1)
-    else:
-        output = run(group.name, name, *arguments, exit_code=1)
-        remedy = "If it was moved, move it back. To create one: flask sources add NAME"
-        assert output == f"Error: There is no log at {path}. {remedy}\n"
+    return path
+
+
+def arguments_of(command):
+    """Return a command with arguments that it takes."""
+    group, *names = command
+    found = COMMANDS_BY_NAME[group].commands[names[0]] if names else COMMANDS_BY_NAME[group]
+    return [*command, *ARGUMENTS.get(command, ["example" for each in found.params if isinstance(each, click.Argument)])]
+
+
+COMMANDS_BY_NAME = {command.name: command for command in COMMANDS}
+
+
+@pytest.mark.parametrize("command", ON_THE_LOG, ids=" ".join)
+def test_every_command_says_that_there_is_no_log(run, missing_log, command, monkeypatch):
+    monkeypatch.delenv("TRACKLOG_DATABASE", raising=False)
+    output = run(*arguments_of(command), exit_code=1)
+    assert output.startswith(f"Error: There is no log at {missing_log}. If it was moved, move it back. ")
+    assert output.endswith("To create one there: tracklog sources add NAME --create\n")
+    assert os.listdir(os.path.dirname(missing_log)) == []
+
+
+CREATING = [("events", "import"), ("sources", "add")]
+
+
+@pytest.mark.parametrize("command", ON_THE_LOG, ids=" ".join)
+def test_only_two_commands_create_a_log_where_the_setting_says(runner, missing_log, command, monkeypatch):
+    monkeypatch.setenv("TRACKLOG_DATABASE", missing_log)
+    result = runner.invoke(args=arguments_of(command))
+    assert os.path.exists(missing_log) == (command in CREATING), result.output
+    assert (f"Created the log {missing_log}\n" in result.stderr) == (command in CREATING)
+    assert result.exit_code == (command not in CREATING)
+
+
+@pytest.mark.parametrize("command", CREATING, ids=" ".join)
+def test_a_command_creates_a_log_anywhere_if_it_is_told_to(runner, missing_log, command, monkeypatch):
+    monkeypatch.delenv("TRACKLOG_DATABASE", raising=False)
+    for said in (f"Created the log {missing_log}\n", f"Log: {missing_log}\n"):
+        result = runner.invoke(args=[*arguments_of(command), "--create", *(["--source-id", "x"] * ("add" in command))])
+        assert (result.exit_code, result.stderr) == (0, said)
 
 
 def test_sources_are_added_listed_disabled_and_enabled(run):

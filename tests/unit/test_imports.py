@@ -16,7 +16,7 @@ FLOORS = [
     ("ingest", "serving"),
     ("routes", "commands", "gunicorn.conf"),
     ("app",),
-    ("wsgi",),
+    ("wsgi", "cli"),
 ]
 PARTS = {part: floor for floor, parts in enumerate(FLOORS) for part in parts} | {"setup": 0}
 
