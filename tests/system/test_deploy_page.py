@@ -62,11 +62,14 @@ class Operator:
         kept = " ".join(self.variables)
         before = "export EDITOR=/root/editor\nset -o pipefail\n[ -e /root/kept ] && . /root/kept\n"
         after = f"\ndeclare -p {kept} > /root/kept 2> /dev/null || true"
-        old = self.machine.try_run("pgrep --full 'nginx: worker'").stdout.split() if "reload nginx" in script else []
+        old = self._nginx_workers() if "reload nginx" in script else set()
         printed = self.machine.run(before + script + given + after, seconds=600).stdout
-        for worker in old:  # it serves with the old configuration until it has ended
-            wait_until(lambda worker=worker: self.machine.try_run(f"kill -0 {worker}").returncode != 0)
+        wait_until(lambda: not old & self._nginx_workers())  # they have the old configuration
         return printed
+
+    def _nginx_workers(self):
+        main = "$(systemctl show --property=MainPID --value nginx)"
+        return set(self.machine.try_run(f"cat /proc/{main}/task/*/children").stdout.split())
 
     def left_out(self):
         """Return the blocks that were never typed."""
