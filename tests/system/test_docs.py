@@ -33,6 +33,8 @@ ELSEWHERE = {
 }
 OF_THE_MACHINE = (
     "cp /opt/tracklog/",
+    "make -C /opt/tracklog ",
+    "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db runuser ",
     "journalctl ",
     "systemctl ",
 )  # need root and systemd; test_systemd.py checks the files
