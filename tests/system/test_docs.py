@@ -32,6 +32,8 @@ ELSEWHERE = {
     ".venv/bin/pip install '.[postgresql]' && make install": "the tests' environment has it",
 }
 OF_THE_MACHINE = (
+    "make -C /opt/tracklog ",
+    "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db runuser ",
     "journalctl ",
     "systemctl ",
 )  # need root and systemd; test_systemd.py checks the files
