@@ -32,12 +32,10 @@ ELSEWHERE = {
     ".venv/bin/pip install '.[postgresql]'": "the tests' environment has it",
 }
 OF_THE_MACHINE = (
-    "cp /opt/tracklog/",
     "journalctl ",
     "systemctl ",
 )  # need root and systemd; test_systemd.py checks the files
-# These need root and a machine of their own (test_nginx.py and test_systemd.py check the files), or run the tests.
-# test_warehouse.py runs those of docs/warehouse.md.
+# Some run the tests. test_deploy_page.py follows docs/deploy.md in a container, and test_warehouse.py runs the other.
 NOT_RUN = ["CONTRIBUTING.md", "docs/deploy.md", "docs/warehouse.md"]
 
 
