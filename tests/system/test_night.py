@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 from faults import kill, kill_worker
 from forwarder import answering, forwarder
+from host import set_up_host
 from needs import lack, need
 from promtool import RULES, firing, names_of
 from service import BIN, EVENT, PROJECT, SOURCE_ID, Service, free_port, wait_until
@@ -187,7 +188,7 @@ def test_a_full_disk(mount_disk, tmp_path, row):
                 pass
         phases = []
         for _ in range(2):
-            assert service.post("/v1/track", EVENT)[0] == 503
+            wait_until(lambda: service.post("/v1/track", EVENT)[0] == 503)  # not before the -wal is full
             phases.append((10, scrape(service)))
         check(row, service.said(), healthy, *phases)
 
@@ -342,29 +343,14 @@ def test_a_clock_that_jumps(service, row, seconds, faketime):
 
 # The failures that need systemd
 
-SETUP = """
-make -C /opt/tracklog install
-useradd --system --home-dir /var/lib/tracklog tracklog
-install -d -o tracklog -g tracklog -m 750 /var/lib/tracklog
-cd /opt/tracklog/deploy
-install -m 600 tracklog.env.example /etc/tracklog.env
-cp tracklog.socket tracklog.service /etc/systemd/system/
-install -m 755 tracklog /usr/local/bin/
-"""
-
 
 class Host:
     """The service in a machine with systemd, set up as docs/deploy.md says."""
 
     def __init__(self, machine):
-        self.run = machine.run
-        machine.install("curl", "make", "python3-venv")
-        machine.copy_project()
-        machine.prepare(SETUP)
-        machine.boot()
-        machine.run("tracklog sources add website && systemctl enable --now tracklog.socket tracklog.service")
+        self.run = set_up_host(machine).run
         wait_until(self.is_up)
-        machine.run("install -d -o tracklog /var/backups/tracklog && tracklog events backup /var/backups/tracklog/1.db")
+        self.run("tracklog events backup /var/lib/tracklog/backup.db")
 
     def scrape(self):
         """Return what Prometheus gets within its time limit."""
@@ -402,7 +388,7 @@ def host(new_machine):
 @pytest.mark.full
 @causes("The log's disk is mounted too late")
 def test_a_host_whose_log_is_mounted_late(host, row):
-    aside = "systemctl stop tracklog; mkdir /srv/disk; mv /var/lib/tracklog/tracklog.db* /srv/disk"
+    aside = "systemctl stop tracklog; mkdir /srv/disk; mv /var/lib/tracklog/* /srv/disk"
     start = "systemctl start --no-block tracklog"
     mount = "chown tracklog: /srv/disk; mount --bind /srv/disk /var/lib/tracklog"
     host.fail(row, f"{aside}; {start}", mount)
