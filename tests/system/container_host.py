@@ -12,12 +12,12 @@ import shutil
 import subprocess
 from contextlib import contextmanager, suppress
 
+from machine import CA_CERTIFICATES, mirror
 from needs import lack, need
 from service import PROJECT, wait_until
 
 BASE = "localhost/debian:12-slim"
 SUITE = "bookworm"
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 # podman without systemd, and with the cgroups and limits of any container that these tests may run in.
 CONFIGURATION = """
@@ -77,7 +77,8 @@ class ContainerHost:
         wait_until(lambda: self._process.poll() is not None or (self.folder / "ready").exists())
         if self._process.poll() is not None:
             lack("namespaces with mounts of their own")
-        self._copy_checkout()
+        # The files that git tracks, as they are in its index.
+        subprocess.run(["git", "checkout-index", "--all", f"--prefix={self.checkout}/"], cwd=PROJECT, check=True)
         return self
 
     def __exit__(self, *_):
@@ -100,7 +101,7 @@ class ContainerHost:
     def make_base(self):
         """Create an image like Debian's own, from which no registry is needed."""
         root = self.folder / "base"
-        command = ["debootstrap", "--variant=minbase", SUITE, root, _mirror()]
+        command = ["debootstrap", "--variant=minbase", SUITE, root, mirror()]
         built = subprocess.run(command, capture_output=True, text=True, timeout=900)
         assert built.returncode == 0, built.stdout[-2000:] + built.stderr
         proxies = subprocess.run(["apt-config", "dump", "Acquire::http"], capture_output=True, text=True).stdout
@@ -113,7 +114,7 @@ class ContainerHost:
     def build(self, command):
         """Run a `podman build` with the base image, and the network and pip's settings of this machine."""
         here = f"--network host --build-arg BASE={BASE} --volume {self.folder}/pip.conf:/etc/pip.conf:ro"
-        here += f" --volume {CERTIFICATES}:/certificates.pem:ro"
+        here += f" --volume {CA_CERTIFICATES}:/certificates.pem:ro"
         return self.run(command.replace("podman build", f"podman build {here}"), seconds=900, online=True)
 
     @contextmanager
@@ -131,14 +132,6 @@ class ContainerHost:
         assert self._process.poll() is None
         return open(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read().strip()
 
-    def _copy_checkout(self):
-        """Copy the files that git tracks, as they are now."""
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, check=True, capture_output=True).stdout
-        there = b"\0".join(name for name in names.split(b"\0") if name and (PROJECT / os.fsdecode(name)).exists())
-        pack = ["tar", "--create", "--null", "--files-from=-"]
-        packed = subprocess.run(pack, cwd=PROJECT, input=there, check=True, capture_output=True).stdout
-        subprocess.run(["tar", "--extract", "--directory", self.checkout], input=packed, check=True)
-
     def _is_removed(self):
         """Remove the folder, unless a process that is still ending holds a mount in it."""
         with suppress(OSError):
@@ -155,13 +148,6 @@ def _enter(namespace):
 def _hard_limit(name):
     _, hard = resource.getrlimit(getattr(resource, name))
     return min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
-
-
-def _mirror():
-    """Return the address of the mirror that this machine's apt uses for Debian."""
-    command = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages", f"Codename: {SUITE}"]
-    sites = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    return sites[0] if sites else lack(f"a mirror of Debian's {SUITE} in /etc/apt")
 
 
 def _pip_settings():

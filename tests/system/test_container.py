@@ -10,11 +10,15 @@ import pytest
 from container_host import ContainerHost
 from needs import need
 from service import EVENT, PROJECT, SOURCE_ID, Clients, wait_until
-from test_docs import sections
 
 pytestmark = pytest.mark.full
 
-PAGE = sections("docs/container.md")
+PARTS = re.split(r"^## (.*)$", (PROJECT / "docs/container.md").read_text(), flags=re.MULTILINE)
+PAGE = {
+    heading: blocks
+    for heading, text in zip(PARTS[1::2], PARTS[2::2], strict=True)
+    if (blocks := re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+}
 STOP_SECONDS = 40  # the page's --stop-timeout
 WEB_PAGE = {"Origin": "https://shop.example.com", "X-Forwarded-For": "203.0.113.7"}
 

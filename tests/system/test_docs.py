@@ -32,12 +32,10 @@ ELSEWHERE = {
     ".venv/bin/pip install '.[postgresql]'": "the tests' environment has it",
 }
 OF_THE_MACHINE = (
-    "cp /opt/tracklog/",
     "journalctl ",
     "systemctl ",
 )  # need root and systemd; test_systemd.py checks the files
-# These need root and a machine of their own (test_nginx.py and test_systemd.py check the files), or run the tests.
-# test_warehouse.py runs those of docs/warehouse.md, and test_container.py those of docs/container.md.
+# Some run the tests. test_deploy_page.py, test_container.py and test_warehouse.py follow the others.
 NOT_RUN = ["CONTRIBUTING.md", "docs/container.md", "docs/deploy.md", "docs/warehouse.md"]
 
 
