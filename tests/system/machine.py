@@ -152,10 +152,22 @@ class Machine:
         """Run a shell script as root in the booted machine, and return the process, whatever its status."""
         return subprocess.run(self.shell(script), capture_output=True, text=True, timeout=seconds, **options)
 
-    def shell(self, script):
-        """Return the command that runs a shell script as root in the booted machine."""
+    def shell(self, script, *arguments):
+        """Return the command that runs a shell script, with $0 and so on, as root in the booted machine."""
         enter = ["nsenter", f"--target={self._leader()}", "--all", "--root"]
-        return [*enter, "env", "-i", "--chdir=/", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "bash", "-euc", script]
+        return [
+            *enter,
+            "env",
+            "-i",
+            "--chdir=/",
+            f"PATH={PATH}",
+            "HOME=/root",
+            "LANG=C.UTF-8",
+            "bash",
+            "-euc",
+            script,
+            *arguments,
+        ]
 
     def power_off(self):
         """Shut down. The machine keeps its files; it can `boot` again."""

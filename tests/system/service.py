@@ -185,7 +185,7 @@ class Clients:
     def __exit__(self, *_):
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(100)
             assert not thread.is_alive()
 
     def go_on(self, number=200):
@@ -202,7 +202,9 @@ class Clients:
         return {answer.message_id for answer in self.acknowledged}
 
     def _post(self, client):
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=90
+        )  # longer than nginx waits for the service
         count = 0
         while not self._stop.is_set():
             count += 1
