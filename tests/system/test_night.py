@@ -19,6 +19,7 @@ from service import BIN, EVENT, PROJECT, SOURCE_ID, Service, free_port, wait_unt
 
 PAGE = PROJECT / "docs" / "troubleshoot.md"
 LABELS = 'job="tracklog",instance="host"'
+NEWEST = "tracklog_worker_start_seconds{}"
 METRICS = {name for rule in RULES.values() for name in re.findall(r"tracklog_\w+", rule["expr"])}
 BATCH = {"batch": [EVENT | {"type": "track"}] * 300}
 
@@ -298,7 +299,6 @@ def test_workers_that_are_killed_again_and_again(service, victim):
     """The line of systemd is checked in a machine, below."""
     need("promtool")
     service.start()
-    name = "tracklog_worker_start_seconds{}"
     phases = [(60, scrape(service))]
     for _ in range(4):
         if victim == "worker":
@@ -307,8 +307,8 @@ def test_workers_that_are_killed_again_and_again(service, victim):
             kill(service.process.pid)
             service.process.wait(30)
             service.start()
-        start = phases[-1][1][name]
-        phases.append((5, wait_until(lambda start=start: (now := scrape(service))[name] > start and now)))
+        start = phases[-1][1][NEWEST]
+        phases.append((5, wait_until(lambda start=start: (now := scrape(service)).get(NEWEST, start) > start and now)))
     if victim == "worker":
         assert re.search(r"Worker \(pid:\d+\) was sent SIGKILL! Perhaps out of memory\?", service.said())
     minutes = [59, 69, 79]
@@ -340,3 +340,89 @@ def test_a_clock_that_jumps(service, row, seconds, faketime):
     assert service.post("/v1/track", EVENT)[0] == 200
     assert {line["seconds"] for line in service.lines("clock_jumped")} == {seconds}
     check(row, service.said(), healthy, (15, scrape(service)))
+
+
+# The failures that need systemd
+
+SETUP = """
+make -C /opt/tracklog install
+useradd --system --home-dir /var/lib/tracklog tracklog
+install -d -o tracklog -g tracklog -m 750 /var/lib/tracklog
+cd /opt/tracklog/deploy
+install -m 600 tracklog.env.example /etc/tracklog.env
+cp tracklog.socket tracklog.service /etc/systemd/system/
+install -m 755 tracklog /usr/local/bin/
+"""
+
+
+class Host:
+    """The service in a machine with systemd, set up as docs/deploy.md says."""
+
+    def __init__(self, machine):
+        self.run = machine.run
+        machine.install("curl", "make", "python3-venv")
+        machine.copy_project()
+        machine.prepare(SETUP)
+        machine.boot()
+        machine.run("tracklog sources add website && systemctl enable --now tracklog.socket tracklog.service")
+        wait_until(self.is_up)
+        machine.run("install -d -o tracklog /var/backups/tracklog && tracklog events backup /var/backups/tracklog/1.db")
+
+    def scrape(self):
+        """Return what Prometheus gets within its time limit."""
+        ask = "curl --silent --fail --max-time 5 --unix-socket /run/tracklog.sock http://localhost/metrics || true"
+        text = self.run(ask).stdout
+        return samples_of(text) if text else {"up{}": 0.0}
+
+    def is_up(self):
+        return self.scrape()["up{}"]
+
+    def said(self, since):
+        """Return the lines that `journalctl -u tracklog` has since a cursor."""
+        return self.run(f"journalctl --unit=tracklog --output=cat --after-cursor='{since}'").stdout
+
+    def cursor(self):
+        shown = self.run("journalctl --sync; journalctl --lines=0 --show-cursor --quiet").stdout
+        return shown.removeprefix("-- cursor: ").strip()
+
+    def fail(self, row, cause, repair):
+        """Cause a failure of the service, check its row, and repair it."""
+        healthy, since = [(120, self.scrape())], self.cursor()
+        self.run(cause)
+        wait_until(lambda: re.search(row.line, self.said(since)))
+        check(row, self.said(since), healthy, (60, self.scrape()))
+        self.run(repair)
+        wait_until(self.is_up)
+
+
+@pytest.fixture(scope="module")
+def host(new_machine):
+    with new_machine() as machine:
+        yield Host(machine)
+
+
+@pytest.mark.full
+@causes("The log's disk is mounted too late")
+def test_a_host_whose_log_is_mounted_late(host, row):
+    aside = "systemctl stop tracklog; mkdir /srv/disk; mv /var/lib/tracklog/tracklog.db* /srv/disk"
+    start = "systemctl start --no-block tracklog"
+    mount = "chown tracklog: /srv/disk; mount --bind /srv/disk /var/lib/tracklog"
+    host.fail(row, f"{aside}; {start}", mount)
+
+
+@pytest.mark.full
+@causes("A setting is wrong")
+def test_a_host_with_a_wrong_setting(host, row):
+    wrong = "echo TRACKLOG_MAX_BODY_BYTES=8MB >> /etc/tracklog.env; systemctl restart --no-block tracklog"
+    host.fail(row, wrong, "sed -i /8MB/d /etc/tracklog.env")
+
+
+@pytest.mark.full
+@causes("The service is killed again and again")
+def test_a_host_whose_service_is_killed(host, row):
+    since, phases = host.cursor(), [(60, host.scrape())]
+    for _ in range(4):
+        host.run("systemctl kill --signal=KILL --kill-whom=main tracklog")
+        start = phases[-1][1][NEWEST]
+        phases.append((5, wait_until(lambda start=start: (now := host.scrape()).get(NEWEST, start) > start and now)))
+    check(row, host.said(since), phases[:1], *phases[1:])
