@@ -316,3 +316,10 @@ def serve_more(operator):
     operator.types("systemctl start tracklog-backup@2.service tracklog-prune@2.service")
     operator.machine.reboot()
     operator.types("curl --fail --unix-socket /run/tracklog2.sock http://localhost/readyz")
+    running = "systemctl show --property=MainPID tracklog.service tracklog@2.service tracklog-forward.service"
+    before = operator.types(running).split()
+    operator.follow("Upgrade without a lost event")  # forward again after the roll-back, with both services
+    after = operator.types(running).split()
+    assert len(after) == 3
+    assert not set(before) & set(after)
+    assert operator.types("tracklog2 events check").startswith("The log is intact")
