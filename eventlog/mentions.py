@@ -1,7 +1,7 @@
 """Find a person's ids, or a trait, in texts that need not be valid JSON."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -14,14 +14,14 @@ class Trait(NamedTuple):
 
     def has(self, value: str) -> bool:
         """Return True if a trait of that name has this value."""
-        return value == self.value or (self.is_email and value.strip().casefold() == self.value.strip().casefold())
+        return value == self.value or (self.is_email and value.strip().casefold() == self.value.casefold())
 
 
-def compile_mentions(ids: Iterable[str], trait: Trait | None) -> re.Pattern[bytes]:
+def compile_mentions(ids: Collection[str], trait: Trait | None) -> re.Pattern[bytes]:
     """Return a pattern for the ids as whole words, and for the trait, in any spelling that JSON allows."""
-    choices = [rb"(?<!\w)" + _spell(id) + rb"(?!\w)" for id in ids]
+    choices = [rb"(?<!\w)(?:" + b"|".join(map(_spell, ids)) + rb")(?!\w)"] if ids else []
     if trait and trait.is_email:
-        choices.append(rb"(?<![\w.+-])(?i:" + _spell(trait.value.strip()) + rb")(?![\w-]|\.\w)")
+        choices.append(rb"(?<![\w.+-])(?i:" + _spell(trait.value) + rb")(?![\w-]|\.\w)")
     elif trait:
         value = _spell(trait.value)
         quoted = rb"(?P<quote>\\?[\"'])" + value + rb"(?P=quote)|" + value + rb"(?=[&,}\]\s]|\Z)"
