@@ -21,7 +21,7 @@ PAGE = PROJECT / "docs" / "troubleshoot.md"
 LABELS = 'job="tracklog",instance="host"'
 NEWEST = "tracklog_worker_start_seconds{}"
 METRICS = {name for rule in RULES.values() for name in re.findall(r"tracklog_\w+", rule["expr"])}
-BATCH = {"batch": [EVENT | {"type": "track"}] * 300}
+BATCH = {"batch": [EVENT | {"type": "track"}] * 10_000}
 
 
 class Row(NamedTuple):
@@ -161,10 +161,9 @@ def test_a_log_that_is_not_mounted_yet(running, row):
     ("setting", "value"),
     [
         ("TRACKLOG_MAX_BODY_BYTES", "8MB"),
-        ("TRACKLOG_IP_POLICY", "drops"),
         ("TRACKLOG_BIND", "localhost"),
     ],
-    ids=["number", "choice", "address"],
+    ids=["number", "address"],
 )
 def test_a_wrong_setting(running, row, setting, value):
     healthy = sound(running)
@@ -180,7 +179,7 @@ def test_a_full_disk(mount_disk, tmp_path, row):
     disk = mount_disk(24)
     with Service(tmp_path, disk / "tracklog.db").with_source() as service:
         service.start()
-        assert service.post("/v1/batch", BATCH)[0] == 200
+        assert service.post("/v1/track", EVENT)[0] == 200
         healthy = sound(service)
         healthy[0][1]["tracklog_disk_free_bytes{}"] += 20e9
         with open(disk / "filler", "ab", buffering=0) as file, suppress(OSError):
@@ -223,10 +222,9 @@ def test_an_expired_certificate(nginx, service, row, faketime, tmp_path):
         options = ["--silent", "--show-error", "--cacert", path, "--user", f"{SOURCE_ID}:", "--max-time", "30"]
         return subprocess.run(["curl", *options, url, "--data", f"@{tmp_path}/body"], capture_output=True, text=True)
 
-    assert json.loads(post().stdout)["stored"] == 300
+    service.post("/v1/track", EVENT)
     before = scrape(service)
-    for _ in range(40):
-        post()
+    assert json.loads(post().stdout)["stored"] == len(BATCH["batch"])
     healthy = sound(service)[0][1]
     certificate(path, 10, faketime)
     nginx.process.send_signal(signal.SIGHUP)
@@ -254,9 +252,9 @@ def test_a_forwarder_that_does_not_run(running, row):
 
 
 @causes("A destination is dead")
-@pytest.mark.parametrize("answer", [None, (503, {}, b"no"), (401, {}, b"no"), (200, {}, b"no")], ids=str)
+@pytest.mark.parametrize("answer", [None, (200, {}, b"no")], ids=["none", "wrong"])
 def test_a_dead_destination(running, row, answer):
-    """It is one that does not listen at all, or that answers wrongly."""
+    """It does not listen at all, or answers otherwise than expected."""
     with answering(lambda *_: answer) as port:
         port = port if answer else free_port()
         running.flask("destinations", "add", "gone", f"webhook+http://127.0.0.1:{port}/?expect=yes")
