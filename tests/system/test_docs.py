@@ -34,8 +34,11 @@ ELSEWHERE = {
 OF_THE_MACHINE = (
     "make -C /opt/tracklog ",
     "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db runuser ",
+    "curl --max-time 5 --unix-socket /run/tracklog.sock ",
+    "curl https://events.example.com/",
     "journalctl ",
     "systemctl ",
+    "timedatectl",
 )  # need root and systemd; test_systemd.py checks the files
 # Some run the tests. test_deploy_page.py, test_container.py and test_warehouse.py follow the others.
 NOT_RUN = ["CONTRIBUTING.md", "docs/container.md", "docs/deploy.md", "docs/warehouse.md"]
