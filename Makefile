@@ -9,19 +9,20 @@ BROWSE_PORT ?= 8001
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1/p' Makefile | awk '{ name = $$1; $$1 = ""; printf "  make %-12s%s\n", name, $$0 }'
 
-install: .venv/installed  ## Create .venv with the service's dependencies
+install: .venv/installed  ## Create .venv with the service's dependencies and the command .venv/bin/tracklog
+	@ln -sfn ../../tracklog $(BIN)/tracklog
 
 run: install  ## Register the example source and serve on 127.0.0.1:8000
-	@$(BIN)/flask sources add example --source-id ILoveData123
+	@$(BIN)/tracklog sources add example --source-id ILoveData123 --create
 	@bind=$${TRACKLOG_BIND:-127.0.0.1:8000}; database=$${TRACKLOG_DATABASE:-tracklog.db}; \
 	printf '\nSend an event:\n\n  curl http://%s/v1/track \\\n    -H "Authentication: Basic SUxvdmVEYXRhMTIz" \\\n' "$$bind"; \
 	printf "    -d '{\"userId\": \"1234\", \"event\": \"Added File\", \"properties\": {\"fileType\": \"PDF\"}}'\n"; \
 	printf "\nand see it:\n\n  sqlite3 -box %s 'select timestamp, user_id, event, properties from tracks'\n\n" "$$database"
-	@exec $(BIN)/gunicorn wsgi:app
+	@exec $(BIN)/tracklog serve
 
 browse: .venv-browse/installed  ## Browse the log, read-only, on 127.0.0.1:8001 (set BROWSE_PORT to change)
-	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
-	@PYTHONPATH=deploy/datasette exec .venv-browse/bin/datasette serve deploy/datasette --host 127.0.0.1 --port $(BROWSE_PORT)
+	@printf '\n  http://127.0.0.1:%s/-/%s\n' $(BROWSE_PORT) live $(BROWSE_PORT) dashboards/log
+	@PYTHONPATH=.:deploy/datasette exec .venv-browse/bin/datasette serve deploy/datasette --host 127.0.0.1 --port $(BROWSE_PORT)
 
 # Hypothesis generates the same examples in every run, and random ones in test-full.
 test: .venv/tested  ## Run the unit tests and a few system tests (about four minutes)

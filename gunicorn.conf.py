@@ -1,4 +1,4 @@
-"""Configure gunicorn. `gunicorn wsgi:app` in this folder reads this file; its command line takes precedence."""
+"""Configure gunicorn, for `tracklog serve` and `gunicorn wsgi:app` in this folder. The command line overrides it."""
 
 import gc
 import os
@@ -17,6 +17,7 @@ from config import Config
 from serving import gunicorn_patches
 from serving.gunicorn_logger import Logger
 from telemetry import logs
+from telemetry.clock import Clock
 from telemetry.storage_trouble import explain_failure
 
 settings = Config.from_environment()
@@ -92,7 +93,7 @@ def post_worker_init(worker: Worker) -> None:
     worker.wsgi.extensions["metrics"].start_counting(metrics_folder)
     log = worker.wsgi.extensions["eventlog"]
     log.keep_reserve()
-    threading.Thread(target=close_moved_log, args=(log,), daemon=True).start()
+    threading.Thread(target=watch_machine, args=(log,), daemon=True).start()
     gc.freeze()  # objects made so far live as long as the process
     # A full collection visits every object of the bodies in memory. It can stop all requests for up to a second.
     gc.set_threshold(700, 10, 10_000)
@@ -102,11 +103,16 @@ def post_worker_init(worker: Worker) -> None:
         log.run_on(GeventRuntime())
 
 
-def close_moved_log(log: eventlog.EventLog) -> None:
-    """Close a log that was moved, even in an idle worker. No process can open it until all have closed it."""
+def watch_machine(log: eventlog.EventLog) -> None:
+    """Close a log that was moved, even in an idle worker, and log jumps of the clock.
+
+    No process can open a log that was moved until all have closed it.
+    """
+    clock = Clock()
     while True:
         time.sleep(1)
         log.close_if_moved()
+        clock.log_jump()
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:

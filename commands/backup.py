@@ -1,4 +1,4 @@
-"""Copy the log, or import exported events: flask events backup | import."""
+"""Copy the log, or import exported events: tracklog events backup | import."""
 
 import gzip
 import io
@@ -9,11 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import click
-from flask import current_app
 
-import eventlog
 from commands.events import events
-from commands.group import get_log, sanitize, show_progress
+from commands.group import create_log, create_option, get_log, report_progress, sanitize, show_progress
 from errors import ApiError
 from eventlog import Event, NotPossible
 from ingest.body import GZIP_MAGIC
@@ -33,34 +31,30 @@ def backup(target: str) -> None:
 
     \b
     Example:
-      flask events backup /backup/tracklog-$(date +%F).db
+      tracklog events backup /backup/tracklog-$(date +%F).db
     """
-    with show_progress("Copying", 1) as progress:
-
-        def report(done: int, pages: int) -> None:
-            progress.length = pages
-            progress.update(done - progress.pos)
-
+    with report_progress("Copying") as report:
         last = get_log().back_up(target, report)
-    click.echo(f"Backed up the log to {target}; its last event is {last}")
+    click.echo(f"Backed up {sanitize(get_log().path)} to {target}; its last event is {last}")
 
 
 @events.command("import")
 @click.argument("file", metavar="FILE", type=click.File("rb"))
-def import_events(file: BinaryIO) -> None:
-    """Store the events that `flask events export` wrote to FILE.
+@create_option
+def import_events(file: BinaryIO, may_create: bool) -> None:
+    """Store the events that `tracklog events export` wrote to FILE.
 
-    FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. Creates the log if there is
-    none. Events that are already in the log are duplicates and are not stored again, so a failed import can be
-    repeated. Events keep their times. An event keeps its id if that is higher than every id that the log has used.
+    FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. If there is no log,
+    creates it where TRACKLOG_DATABASE says, or with --create. Events that are already in the log are duplicates and are
+    not stored again, so a failed import can be repeated. Events keep their times. An event keeps its id if that is
+    higher than every id that the log has used.
 
     \b
     Example:
-      flask events import events.ndjson
-      cat archive/*.ndjson.gz | flask events import -
+      tracklog events import events.ndjson
+      cat archive/*.ndjson.gz | tracklog events import -
     """
-    eventlog.create(current_app.extensions["config"].database)
-    get_log().keep_reserve()
+    create_log(may_create).keep_reserve()
     is_shown = sys.stderr.isatty() and file.name != "<stdin>" and file.seekable()
     size = os.fstat(file.fileno()).st_size if is_shown else 0
     stored = duplicates = 0

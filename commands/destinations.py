@@ -1,4 +1,4 @@
-"""flask destinations: manage where events are forwarded to."""
+"""tracklog destinations: manage where events are forwarded to."""
 
 import re
 
@@ -6,7 +6,7 @@ import click
 
 import forwarding
 from commands.event_rules import Rule, change_rules, is_given, rule_options
-from commands.group import LogGroup, confirmed_option, format_minute, get_log, print_table, sanitize
+from commands.group import LogGroup, confirmed_option, format_minute, get_log, get_log_to_change, print_table, sanitize
 from eventlog import NotPossible
 from eventlog.times import age
 from schemas import CALLS
@@ -58,12 +58,12 @@ def add(
 
     \b
     Example:
-      flask destinations add warehouse \\
+      tracklog destinations add warehouse \\
         'https://${TRACKLOG_SECRET_KEY}@warehouse.example/v1/batch'
-      flask destinations add hook webhook+https://host.example/in \\
+      tracklog destinations add hook webhook+https://host.example/in \\
         --header 'Authorization: Bearer ${TRACKLOG_SECRET_HOOK}' \\
         --only 'track:Added File' --mask context.ip,traits.email
-      flask destinations add tables postgresql://user@host.example/db --create
+      tracklog destinations add tables postgresql://user@host.example/db --create
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
         raise NotPossible("A destination's name may have only letters, digits, - and _, and at most 60 of them")
@@ -80,7 +80,7 @@ def add(
     if creates_tables:
         forwarding.create_tables(url)
     position = 0 if start == "start" else get_log().reader.last_id() if start == "now" else int(start) - 1
-    get_log().destinations.add(name, url, types, sources, position, headers, event_rules)
+    get_log_to_change().destinations.add(name, url, types, sources, position, headers, event_rules)
     click.echo(f"Destination {name} begins after event {position}")
 
 
@@ -102,10 +102,10 @@ def set_url(
 
     \b
     Example:
-      flask destinations set warehouse \\
+      tracklog destinations set warehouse \\
         'https://${TRACKLOG_SECRET_KEY}@new.example/v1/batch'
-      flask destinations set hook --header 'X-Key: ${TRACKLOG_SECRET_HOOK}'
-      flask destinations set hook --mask context.ip --transform ''
+      tracklog destinations set hook --header 'X-Key: ${TRACKLOG_SECRET_HOOK}'
+      tracklog destinations set hook --mask context.ip --transform ''
     """
     is_changed = url or lines or no_headers or creates_tables or any(map(is_given, rules.values()))
     if not is_changed or (lines and no_headers):
@@ -122,7 +122,7 @@ def set_url(
         )
     if creates_tables:
         forwarding.create_tables(url)
-    get_log().destinations.set_url(name, url, headers, event_rules)
+    get_log_to_change().destinations.set_url(name, url, headers, event_rules)
     click.echo(f"Destination {name} now delivers to {forwarding.redact_url(url)}")
 
 
@@ -135,7 +135,7 @@ def list_destinations() -> None:
 
     \b
     Example:
-      flask destinations list
+      tracklog destinations list
     """
     progress = {each.name: each for each in get_log().destinations.progress()}
     held = {each.name: each for each in get_log().retention.held() if each.since}
@@ -169,9 +169,9 @@ def pause(name: str) -> None:
 
     \b
     Example:
-      flask destinations pause warehouse
+      tracklog destinations pause warehouse
     """
-    get_log().make_room()
+    get_log_to_change().make_room()
     get_log().destinations.pause(name, True)
     click.echo(f"Destination {name} is paused")
 
@@ -183,9 +183,9 @@ def resume(name: str) -> None:
 
     \b
     Example:
-      flask destinations resume warehouse
+      tracklog destinations resume warehouse
     """
-    get_log().destinations.pause(name, False)
+    get_log_to_change().destinations.pause(name, False)
     click.echo(f"Destination {name} is resumed")
 
 
@@ -197,9 +197,9 @@ def remove(name: str, is_confirmed: bool) -> None:
 
     \b
     Example:
-      flask destinations remove warehouse --yes
+      tracklog destinations remove warehouse --yes
     """
-    get_log().make_room()
+    get_log_to_change().make_room()
     dead = get_log().destinations.count_dead(get_log().destinations.get(name).name)
     if not is_confirmed:
         click.confirm(f"Delete {name}, its cursor and {dead} dead letters?", abort=True)

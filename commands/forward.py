@@ -1,4 +1,4 @@
-"""flask forward: deliver events to their destinations."""
+"""tracklog forward: deliver events to their destinations."""
 
 import logging
 import signal
@@ -9,7 +9,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 import forwarding
-from commands.group import get_log, print_warnings, report_failures, show_progress
+from commands.group import get_log, get_log_to_change, print_warnings, report_failures, show_progress
 from telemetry import logs
 
 
@@ -25,15 +25,15 @@ from telemetry import logs
 )
 @with_appcontext
 def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
-    """Deliver events to all destinations, or to those named, until stopped.
+    """Deliver events to their destinations until stopped.
 
-    Serves a destination that is added later within a second. Only one forwarder at a time delivers to a
-    destination.
+    Delivers to all destinations, or to those that are named. Serves a destination that is added later within a second.
+    Only one forwarder at a time delivers to a destination.
 
     \b
     Example:
-      flask forward
-      flask forward warehouse --once
+      tracklog forward
+      tracklog forward warehouse --once
     """
     if once:  # for a person at a terminal
         print_warnings()
@@ -43,7 +43,8 @@ def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with report_failures():
-        destinations = [get_log().destinations.get(name) for name in names] or get_log().destinations.all()
+        log = get_log_to_change() if once else get_log()  # without --once, the first log line says which one it is
+        destinations = [log.destinations.get(name) for name in names] or log.destinations.all()
         if not once:
             logs.start(current_app.extensions["config"])
         last = get_log().reader.last_id()

@@ -1,8 +1,9 @@
 """Share between all command groups: the log, errors in one line, and output that fits an 80-column terminal."""
 
 import logging
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +11,14 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+import eventlog
 from eventlog import EventLog, NotPossible, Unavailable
+from eventlog.schema import require_file
 from telemetry.storage_trouble import explain_failure
 
 TERMINAL_COLUMNS = 80
 
+create_option = click.option("--create", "may_create", is_flag=True, help="Create the log if there is none.")
 confirmed_option = click.option("--yes", "is_confirmed", is_flag=True, help="Do not ask for confirmation.")
 
 
@@ -67,9 +71,43 @@ def get_log() -> EventLog:
     return log
 
 
+def get_log_to_change() -> EventLog:
+    """Return the log as `get_log` does, after telling the operator which one it is. Raise Missing if there is none."""
+    log = get_log()
+    require_file(log.path)
+    click.echo(f"Log: {sanitize(log.path)}", err=True)
+    return log
+
+
+def create_log(may_create: bool) -> EventLog:
+    """Return the log, migrated or new. Raise Missing if there is none and the operator has not said where.
+
+    Without TRACKLOG_DATABASE, its path depends on the working directory, so creating one there needs --create.
+    """
+    log = get_log()
+    is_new = not os.path.exists(log.path)
+    if not (may_create or "TRACKLOG_DATABASE" in os.environ):
+        require_file(log.path)
+    eventlog.create(log.path)
+    click.echo(f"{'Created the log' if is_new else 'Log:'} {sanitize(log.path)}", err=True)
+    return log
+
+
 def show_progress(label: str, length: int, is_shown: bool = True) -> Any:
     """Return a progress bar on the standard error. It is hidden unless that is a terminal."""
     return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not (is_shown and sys.stderr.isatty()))
+
+
+@contextmanager
+def report_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar. Yield a function that is called with how much is done, and how much there is in all."""
+    with show_progress(label, 1) as progress:
+
+        def report(done: int, total: int) -> None:
+            progress.length = max(total, 1)
+            progress.update(done - progress.pos)
+
+        yield report
 
 
 def print_table(

@@ -1,4 +1,4 @@
-"""Deliver to a destination by hand: flask destinations test | dead | replay."""
+"""Deliver to a destination by hand: tracklog destinations test | dead | replay."""
 
 from collections.abc import Iterator, Sequence
 from uuid import uuid4
@@ -7,7 +7,7 @@ import click
 
 import forwarding
 from commands.destinations import destinations
-from commands.group import format_minute, get_log, print_table, sanitize
+from commands.group import format_minute, get_log, get_log_to_change, print_table, sanitize
 from eventlog import NotPossible, StoredEvent
 from eventlog.times import now
 
@@ -23,16 +23,16 @@ def test(name: str) -> None:
 
     \b
     Example:
-      flask destinations test warehouse
+      tracklog destinations test warehouse
     """
     id, at = f"test-{uuid4()}", now()
     payload = (
         f'{{"type":"track","messageId":"{id}","userId":"tracklog","event":"Destination Tested",'
         f'"originalTimestamp":"{at}","timestamp":"{at}","receivedAt":"{at}"}}'
     )
-    sources = get_log().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
+    sources = get_log_to_change().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
     if not sources:
-        raise NotPossible("The log has no source that the test event could be of. Add one: flask sources add NAME")
+        raise NotPossible("The log has no source that the test event could be of. Add one: tracklog sources add NAME")
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
     result = _deliver(name, [event], max_tries=1)
     if not result.delivered:
@@ -49,7 +49,7 @@ def dead(name: str) -> None:
 
     \b
     Example:
-      flask destinations dead warehouse
+      tracklog destinations dead warehouse
     """
     rows = [
         (event.id, format_minute(died_at), event.type, attempts, code, message)
@@ -70,9 +70,10 @@ def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> Non
 
     \b
     Example:
-      flask destinations replay warehouse --dead
-      flask destinations replay warehouse --from 1000 --to 2000
+      tracklog destinations replay warehouse --dead
+      tracklog destinations replay warehouse --from 1000 --to 2000
     """
+    get_log_to_change()
     if is_dead and first is None and last is None:
         delivered = _deliver(name, [each.event for each in get_log().destinations.dead_letters(name)]).delivered
     elif not is_dead and first is not None and last is not None:

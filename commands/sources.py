@@ -1,10 +1,16 @@
-"""Manage the sources: flask sources add | list | rotate | disable | enable | remove."""
+"""Manage the sources: tracklog sources add | list | rotate | disable | enable | remove."""
 
 import click
-from flask import current_app
 
-import eventlog
-from commands.group import LogGroup, format_minute, get_log, print_table
+from commands.group import (
+    LogGroup,
+    create_log,
+    create_option,
+    format_minute,
+    get_log,
+    get_log_to_change,
+    print_table,
+)
 
 sources = LogGroup("sources", help="Manage the sources that may send events.")
 
@@ -12,16 +18,18 @@ sources = LogGroup("sources", help="Manage the sources that may send events.")
 @sources.command()
 @click.argument("name")
 @click.option("--source-id", metavar="ID", help="The key that the sender authenticates with; random by default.")
-def add(name: str, source_id: str | None) -> None:
-    """Register a source. Creates the event log if there is none.
+@create_option
+def add(name: str, source_id: str | None, may_create: bool) -> None:
+    """Register a source.
+
+    If there is no log, creates it where TRACKLOG_DATABASE says, or with --create.
 
     \b
     Example:
-      flask sources add website
-      flask sources add legacy --source-id ILoveData123
+      tracklog sources add website
+      tracklog sources add legacy --source-id ILoveData123
     """
-    eventlog.create(current_app.extensions["config"].database)
-    source = get_log().sources.add(name, source_id)
+    source = create_log(may_create).sources.add(name, source_id)
     click.echo(f"Source {source.name} has the Source ID {source.id}")
 
 
@@ -31,7 +39,7 @@ def list_sources() -> None:
 
     \b
     Example:
-      flask sources list
+      tracklog sources list
     """
     rows = []
     for each in get_log().sources.all_keys():
@@ -52,16 +60,16 @@ def rotate(name: str, source_id: str | None, retire: str | None) -> None:
 
     \b
     Example:
-      flask sources rotate legacy
-      flask sources rotate legacy --retire ILoveData123
+      tracklog sources rotate legacy
+      tracklog sources rotate legacy --retire ILoveData123
     """
     if source_id is not None and retire is not None:
         raise click.UsageError("--source-id adds a key and --retire ends one; give one of them")
     if retire is not None:
-        get_log().sources.retire_key(name, retire)
+        get_log_to_change().sources.retire_key(name, retire)
         click.echo(f"The Source ID {retire} of {name} is retired")
     else:
-        source = get_log().sources.add_key(name, source_id)
+        source = get_log_to_change().sources.add_key(name, source_id)
         click.echo(f"Source {source.name} now has the Source ID {source.id} too")
 
 
@@ -74,9 +82,9 @@ def disable(name: str) -> None:
 
     \b
     Example:
-      flask sources disable legacy
+      tracklog sources disable legacy
     """
-    get_log().sources.set_enabled(name, False)
+    get_log_to_change().sources.set_enabled(name, False)
     click.echo(f"Source {name} is disabled")
 
 
@@ -89,9 +97,9 @@ def enable(name: str) -> None:
 
     \b
     Example:
-      flask sources enable legacy
+      tracklog sources enable legacy
     """
-    get_log().sources.set_enabled(name, True)
+    get_log_to_change().sources.set_enabled(name, True)
     click.echo(f"Source {name} is enabled")
 
 
@@ -104,7 +112,7 @@ def remove(name: str) -> None:
 
     \b
     Example:
-      flask sources remove webiste
+      tracklog sources remove webiste
     """
-    get_log().sources.remove(name)
+    get_log_to_change().sources.remove(name)
     click.echo(f"Source {name} is removed")

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from . import reserve
-from .backup import back_up
+from .backup import back_up, backup_age
 from .checkpoint import Checkpointer
 from .database import Database
 from .dead_letters import DeadLetter
 from .destinations import Destination, Destinations
 from .errors import Damaged, DiskFull, Missing, NotPossible, Unavailable, Unusable
+from .mentions import Trait
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent
 from .records import NAME_FIELDS, Counts, Event, Rejection, import_events
@@ -127,6 +128,10 @@ class EventLog:
         copied so far and the number of all. Raises NotPossible if the file exists or the copy is broken.
         """
         return back_up(self._read, target, report)
+
+    def backup_age(self) -> float:
+        """Return how many seconds ago a process last backed the log up, or infinity."""
+        return backup_age(self.path)
 
     def prove_writable(self, min_free_bytes: int) -> None:
         """Commit a write that changes nothing. Raise Unavailable if it fails or the disk has too few free bytes."""

@@ -1,8 +1,10 @@
 """A copy of the log as of one moment, made while others write."""
 
 import os
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from math import inf
 from tempfile import TemporaryDirectory
 
 import apsw
@@ -12,6 +14,7 @@ from .errors import DiskFull, NotPossible, sqlite_errors
 from .side_files import open_side_file, sync
 
 STEP_PAGES = 1024  # of 4 KiB, copied between two syncs
+TIME_FILE = "-backup-time"  # an empty file next to the log, last modified by the newest backup
 
 
 def back_up(database: Database, target: str, report: Callable[[int, int], object]) -> int:
@@ -36,7 +39,19 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
             sync(os.path.dirname(target))
     except DiskFull:  # reading takes no room, so it is the disk of the copy
         raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
+    with suppress(OSError):  # the backup is good even if its time cannot be noted; the metric then says it is too old
+        descriptor = open_side_file(database.path, database.path + TIME_FILE)
+        os.utime(descriptor)
+        os.close(descriptor)
     return last
+
+
+def backup_age(path: str) -> float:
+    """See EventLog.backup_age."""
+    try:
+        return max(0.0, time.time() - os.path.getmtime(path + TIME_FILE))
+    except OSError:
+        return inf
 
 
 def _copy(database: Database, path: str, target: str, report: Callable[[int, int], object]) -> int:

@@ -3,13 +3,14 @@
 import itertools
 import logging
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from glob import glob
 
-from prometheus_client import Counter, Histogram, values
+from prometheus_client import Counter, Gauge, Histogram, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -41,6 +42,8 @@ LOG_METRICS = {
     "tracklog_log_wal_bytes": (GAUGE, (), "Size of the log's write-ahead log (WAL)"),
     "tracklog_log_reserve_bytes": (GAUGE, (), "Size of the reserve file; 0 from a full disk until it is created again"),
     "tracklog_disk_free_bytes": (GAUGE, (), "Free space on the log's disk"),
+    "tracklog_backup_age_seconds": (GAUGE, (), "Time since the newest backup of the log; +Inf before the first"),
+    "tracklog_clock_seconds": (GAUGE, (), "Unix time of this machine's clock"),
     "tracklog_events_stored_total": (COUNTER, ("source", "type"), "Events stored"),
     "tracklog_events_duplicate_total": (COUNTER, ("source",), "Events received that were already stored"),
     "tracklog_events_rejected_total": (COUNTER, ("source", "code"), "Rejected events and bodies"),
@@ -104,7 +107,7 @@ class WorkerMetrics:
     def __init__(self, folder: str) -> None:
         """Take the lowest free slot and continue in its files, so there are never more files than processes."""
         slot = next(slot for slot in itertools.count() if _lock_slot(folder, slot))
-        for kind in ("counter", "histogram"):
+        for kind in ("counter", "gauge_max", "histogram"):
             _allocate(folder, f"{folder}/{kind}_{slot}.db")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)
@@ -112,6 +115,9 @@ class WorkerMetrics:
         self.requests_of = cache(self.requests.labels)
         self.requests_of(UNMATCHED_ROUTE, 404)  # opens the file now: no later request can fail to do so
         self.log_failures = Counter("tracklog_log_failures", "Requests answered 503 because of the log", registry=None)
+        text = "Unix time at which the newest worker started"
+        started = Gauge("tracklog_worker_start_seconds", text, registry=None, multiprocess_mode="max")
+        started.set_to_current_time()
         self.histograms = {
             name: Histogram(name, text, registry=None, buckets=buckets) for name, (buckets, text) in HISTOGRAMS.items()
         }
@@ -153,6 +159,7 @@ def _collect_log(log: EventLog) -> Iterable[Metric]:
 def _read_log(log: EventLog) -> dict[tuple[str, ...], float]:
     """Return what the log can tell at this moment: (name, *label values) -> value."""
     known: dict[tuple[str, ...], float] = defaultdict(int)
+    known["tracklog_clock_seconds",] = time.time()
     with suppress(OSError):
         space = log.space()
         known["tracklog_log_bytes",] = space.log
@@ -166,6 +173,7 @@ def _read_log(log: EventLog) -> dict[tuple[str, ...], float]:
         known["tracklog_log_available",] = 0
         return known
     known["tracklog_log_available",] = 1
+    known["tracklog_backup_age_seconds",] = log.backup_age()
     for count in counts:
         name = f"tracklog_events_{count.outcome}_total"
         if name in LOG_METRICS:

@@ -4,6 +4,7 @@ Functions import the app themselves, so that tests/system can use the constants 
 """
 
 import json
+import re
 
 SOURCE_ID = "ILoveData123"
 AUTHENTICATION = {"Authentication": "Basic SUxvdmVEYXRhMTIz"}  # as in the API's own examples
@@ -90,3 +91,8 @@ def new_log(path):
     log = eventlog.EventLog(path)
     log.sources.add("example", SOURCE_ID)
     return log
+
+
+def without_log_name(output):
+    """Return a command's output without the line that names the log it changes."""
+    return re.sub(r"^(Log:|Created the log) .*\n", "", output, flags=re.MULTILINE)

@@ -1,8 +1,10 @@
 import base64
+import functools
 import subprocess
 
 import pytest
 from faults import MAX_SECONDS_TO_503, check_counts
+from machine import Machine
 from needs import lack, need
 from nginx import Nginx
 from service import Service
@@ -77,6 +79,12 @@ def mount_disk(tmp_path):
     yield mount
     for disk in mounted:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def new_machine(tmp_path_factory):
+    """Return a function that makes a Machine of a release of Debian, by default this host's. Use it in a with block."""
+    return functools.partial(Machine, tmp_path_factory.mktemp("machines"))
 
 
 @pytest.fixture

@@ -36,6 +36,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def write_command(folder):
+    """Write the command `tracklog` into a folder, as `make install` links it, but for the Python of these tests."""
+    folder.mkdir()
+    (folder / "tracklog").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROJECT}/cli.py" "$@"\n')
+    (folder / "tracklog").chmod(0o755)
+    return folder
+
+
 class Service:
     """A gunicorn that serves the checkout on a port picked by the system. A with block stops it at its end."""
 
@@ -185,7 +193,7 @@ class Clients:
     def __exit__(self, *_):
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(100)
             assert not thread.is_alive()
 
     def go_on(self, number=200):
@@ -202,7 +210,9 @@ class Clients:
         return {answer.message_id for answer in self.acknowledged}
 
     def _post(self, client):
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=90
+        )  # longer than nginx waits for the service
         count = 0
         while not self._stop.is_set():
             count += 1

@@ -4,26 +4,37 @@ import subprocess
 
 import pytest
 from needs import need
-from service import BIN, EVENT, PROJECT
+from service import EVENT, PROJECT
 
 UNITS = [
     path.name for path in sorted((PROJECT / "deploy").iterdir()) if path.suffix in (".socket", ".service", ".timer")
 ]
 
 
-def test_systemd_accepts_the_units(tmp_path):
+@pytest.mark.parametrize(("template", "instance"), [("", ""), ("@", "@2")])
+def test_systemd_accepts_the_units(tmp_path, template, instance):
+    """A copy under the name of a template, such as tracklog@.service, is for a second service."""
     need("systemd-analyze")
     for unit in UNITS:
         shipped = (PROJECT / "deploy" / unit).read_text()
         # systemd checks that the program exists.
-        here = shipped.replace("/opt/tracklog/.venv/bin", str(BIN)).replace("/opt/tracklog", str(PROJECT))
-        (tmp_path / unit).write_text(here)
+        here = shipped.replace("/opt/tracklog/.venv/bin/", f"{PROJECT}/").replace("/opt/tracklog", str(PROJECT))
+        (tmp_path / unit.replace(".", f"{template}.")).write_text(here)
     verified = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *(tmp_path / unit for unit in UNITS)],
+        ["systemd-analyze", "verify", "--man=no", *(tmp_path / unit.replace(".", f"{instance}.") for unit in UNITS)],
         capture_output=True,
         text=True,
     )
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_never_gives_up(unit):
+    """By default, systemd ends a unit for good after 5 starts in 10 s, and a socket after 20 connections in 2 s."""
+    lines = (PROJECT / "deploy" / unit).read_text().splitlines()
+    kind = unit.rpartition(".")[2]
+    assert "StartLimitIntervalSec=0" in lines[: lines.index(f"[{kind.title()}]")]
+    assert kind != "socket" or "TriggerLimitIntervalSec=0" in lines[lines.index("[Socket]") :]
 
 
 @pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.endswith(".service")])

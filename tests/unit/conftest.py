@@ -2,7 +2,7 @@ import json
 
 import apsw
 import pytest
-from factories import AUTHENTICATION, new_log
+from factories import AUTHENTICATION, new_log, without_log_name
 
 import eventlog
 from app import create_app
@@ -49,12 +49,12 @@ def runner(app):
 
 @pytest.fixture
 def run(runner):
-    """Return a function that runs a command, checks its exit code and returns its output."""
+    """Return a function that runs a command, checks its exit code and returns its output without the log's name."""
 
     def run(*arguments, exit_code=0, stdin=None):
         result = runner.invoke(args=[str(each) for each in arguments], input=stdin)
         assert result.exit_code == exit_code, result.output
-        return result.output
+        return without_log_name(result.output)
 
     return run
 

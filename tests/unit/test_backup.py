@@ -8,7 +8,7 @@ import os
 
 import apsw
 import pytest
-from factories import damage_index
+from factories import damage_index, events, without_log_name
 
 import eventlog
 from app import create_app
@@ -44,10 +44,12 @@ def many(post):
 def run_on(path, *arguments, input=None, exit_code=0):
     """Run a command on the log at `path` and return its output."""
     app = create_app(Config(database=str(path)))
-    result = app.test_cli_runner().invoke(args=["events", *arguments], input=input)
+    result = app.test_cli_runner().invoke(
+        args=["events", *arguments], input=input, env={"TRACKLOG_DATABASE": str(path)}
+    )
     app.extensions["eventlog"].close()
     assert result.exit_code == exit_code, result.output
-    return result.output
+    return without_log_name(result.output)
 
 
 def rows_of(path):
@@ -242,7 +244,7 @@ def test_a_backup_is_one_file_that_can_be_read_in_place(many, path, tmp_path):
     """The copy needs no WAL, so it can be read on a read-only disk."""
     copy = tmp_path / "backup" / "copy.db"
     copy.parent.mkdir()
-    assert run_on(path, "backup", str(copy)) == f"Backed up the log to {copy}; its last event is 306\n"
+    assert run_on(path, "backup", str(copy)) == f"Backed up {path} to {copy}; its last event is 306\n"
     assert os.listdir(copy.parent) == ["copy.db"]
     connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
     assert connection.pragma("journal_mode") == "delete"
@@ -307,3 +309,12 @@ def test_a_restored_backup_is_a_log_in_wal_mode(log, many, path, tmp_path):
     connection = apsw.Connection(target)
     assert connection.pragma("journal_mode") == "wal"
     connection.close()
+
+
+def test_a_check_reports_the_share_that_is_done(log):
+    log.append(events(3000))
+    shares = []
+    assert log.reader.problems(lambda done, total: shares.append(done / total)) == []
+    assert shares == sorted(shares)
+    assert shares
+    assert 0.3 < shares[-1] < 3

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from math import inf
 from pathlib import Path
 
 import apsw
@@ -16,6 +18,7 @@ from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 
 import errors
+import eventlog
 from app import create_app
 from eventlog.database import Database
 from eventlog.destinations import STATES
@@ -363,7 +366,7 @@ def test_the_file_has_room_for_every_route_and_status(app, folder):
 def test_metrics_files_are_allocated_on_disk(folder):
     """A write through memory to a file with holes kills the process if the disk is full."""
     new_tally(folder)
-    for kind in ("counter", "histogram"):
+    for kind in ("counter", "gauge_max", "histogram"):
         assert os.stat(f"{folder}/{kind}_0.db").st_blocks * 512 >= metrics.METRICS_FILE_BYTES
 
 
@@ -417,7 +420,7 @@ def families(shared, client):
 
 
 def test_every_metric_is_documented_with_its_labels(families, scrape, log, post):
-    assert len(families) == len(metrics.LOG_METRICS) + len(metrics.HISTOGRAMS) + 2
+    assert len(families) == len(metrics.LOG_METRICS) + len(metrics.HISTOGRAMS) + 3
     labels = {name: labels for name, (_, labels, _) in metrics.LOG_METRICS.items()}
     labels["tracklog_requests_total"] = ("route", "status")
     for name, meaning in families.items():
@@ -446,3 +449,41 @@ def test_every_alert_uses_existing_metrics(families):
     for rule in rules:
         assert f"| `{rule['alert']}` |" in MONITOR
         assert rule["annotations"]["summary"]
+
+
+# Backups, starts and the clock
+
+
+def test_the_age_of_the_newest_backup_is_that_of_any_process(log, path, scrape, runner, tmp_path):
+    assert scrape()["tracklog_backup_age_seconds",] == inf
+    with pytest.raises(eventlog.NotPossible):
+        log.back_up(path, lambda *_: None)
+    assert scrape()["tracklog_backup_age_seconds",] == inf
+    for name in ("first.db", "second.db"):
+        assert runner.invoke(args=["events", "backup", str(tmp_path / name)]).exit_code == 0
+        assert scrape()["tracklog_backup_age_seconds",] < 60
+        os.utime(path + "-backup-time", (0, 0))
+        assert scrape()["tracklog_backup_age_seconds",] > 86_400
+
+
+def test_a_backup_succeeds_even_if_its_time_cannot_be_noted(log, path, scrape, tmp_path):
+    os.symlink(tmp_path / "elsewhere", path + "-backup-time")
+    log.back_up(str(tmp_path / "backup.db"), lambda *_: None)
+    assert (tmp_path / "backup.db").exists()
+    assert not (tmp_path / "elsewhere").exists()
+    assert scrape()["tracklog_backup_age_seconds",] == inf
+
+
+def test_the_start_of_the_newest_worker_is_known(shared, folder, scrape):
+    first = scrape()["tracklog_worker_start_seconds",]
+    assert first == pytest.approx(time.time(), abs=600)
+    other = count_in_a_process(folder, 0)
+    second = scrape()["tracklog_worker_start_seconds",]
+    assert second > first
+    end(other)
+    assert scrape()["tracklog_worker_start_seconds",] == second
+
+
+def test_the_clock_is_shown_even_without_a_log(scrape, path):
+    os.rename(path, path + ".away")
+    assert scrape()["tracklog_clock_seconds",] == pytest.approx(time.time(), abs=600)

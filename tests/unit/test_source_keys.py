@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import re
+from functools import partial
 
 import apsw
 import pytest
@@ -16,13 +17,8 @@ EVENT = {"userId": "1", "event": "Added File", "messageId": "m"}
 
 
 @pytest.fixture
-def run(runner):
-    def run(*arguments, exit_code=0):
-        result = runner.invoke(args=("sources", *arguments))
-        assert result.exit_code == exit_code, result.output
-        return result.output
-
-    return run
+def run(run):
+    return partial(run, "sources")
 
 
 @pytest.fixture
