@@ -494,3 +494,47 @@ def test_a_page_looks_back_only_so_far(log, read, monkeypatch):
 def test_an_empty_log_is_shown(read):
     shown = read("nobody")
     assert (shown["events"], shown["rejections"], shown["counts"], shown["seen"]) == ([], [], {}, (0, 0, 0))
+
+
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    st.text(alphabet="{}[]\",:'\\ \n\u00e9\u0000data=%&+1aN", max_size=60).map(str.encode),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.just("userId"), inner, max_size=3)
+        ),
+        max_leaves=8,
+    ).map(lambda value: json.dumps(value, ensure_ascii=False).encode()),
+)
+MESSAGES = st.one_of(
+    st.sampled_from([message for _, message in CODES.values()]),
+    st.builds(
+        "line {}, column {}: {}".format,
+        st.integers(0, 99),
+        st.integers(0, 99) | st.just(10**12),
+        st.sampled_from(
+            ["remove the comma", "write a comma before x", "the byte 0xe9 is not UTF-8", "the body is empty", "x"]
+        ),
+    ),
+    st.sampled_from(
+        ["data must be", "The body should be gzip", "The gzip data ends", "context", "at most 7 bytes", ""]
+    ),
+)
+FIELDS = st.sampled_from(["userId", "", ".", "[0]", "[0][1]", "a.b", "batch", "type", "x[", "a..b", "\ud800"])
+
+
+@settings_of_hypothesis(max_examples=500, deadline=None)
+@given(
+    BODIES,
+    st.sampled_from([*CODES]),
+    MESSAGES,
+    st.lists(st.tuples(FIELDS, st.sampled_from([*CODES])), max_size=3),
+    st.booleans(),
+)
+def test_every_rejection_can_be_shown(body, code, message, errors, is_cut):
+    """One that could not be shown would hide all others of its source."""
+    columns = rejection(body, code=code, message=message, errors=json.dumps([field_error(*each) for each in errors]))
+    row = {**columns._asdict(), "id": 1, "cut": is_cut, "times_seen": 1, "became": None}
+    shown = news.describe_rejection(row, KeyHider(["abc", SOURCE_ID]).hide)
+    json.dumps(shown, ensure_ascii=False).encode()
