@@ -89,14 +89,20 @@ KEPT = [
     ("invalid_json", "track", AN_EVENT.encode("utf-16"), ["\\xff"]),
     ("invalid_json", "track", "data=" + quote('{"userId": "1", }'), [","]),
     ("invalid_json", "track", b"data=" + base64.b64encode(b'{"userId": True}'), ["True"]),
-    ("invalid_json", "track", gzip.compress(b'{"userId": None}'), ["None"], {"Content_Encoding": "gzip"}),
+    ("invalid_json", "track", gzip.compress(b'{"userId": None}', mtime=0), ["None"], {"Content_Encoding": "gzip"}),
     ("invalid_json", "batch", '{"batch": [{"type": "track"} {"type": "page"}]}', ["+comma missing", "{"]),
     ("invalid_encoding", "track", AN_EVENT, ['{"'], {"Content_Encoding": "gzip"}),
     ("invalid_encoding", "track", AN_EVENT, [], {"Content_Encoding": "br"}),
-    ("invalid_encoding", "track", gzip.compress(AN_EVENT.encode())[:30], ["+ends here"], {"Content_Encoding": "gzip"}),
+    (
+        "invalid_encoding",
+        "track",
+        gzip.compress(AN_EVENT.encode(), mtime=0)[:30],
+        ["+ends here"],
+        {"Content_Encoding": "gzip"},
+    ),
     ("invalid_encoding", "track", "data=###&x=1", ["###"]),
     ("payload_too_large", "track", "x" * 12_001, ["+ends here"]),
-    ("payload_too_large", "track", gzip.compress(b"x" * 12_001), ["+ends here"]),
+    ("payload_too_large", "track", gzip.compress(b"x" * 12_001, mtime=0), ["+ends here"]),
     ("payload_too_large", "batch", json.dumps(dict.fromkeys(map(str, range(1001)))).replace("null", "1"), []),
     (
         "payload_too_large",
@@ -254,18 +260,18 @@ def test_marks_that_overlap_are_shown_once():
     assert "".join(piece.text for piece in pieces if piece.kind != "note") == text
 
 
-@settings_of_hypothesis(max_examples=200, deadline=None)
-@given(st.text(max_size=40), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 3000)), max_size=10))
-def test_an_excerpt_has_the_text_in_order_and_gaps_of_the_right_size(piece, spans):
-    text = (piece * 5000)[:4000]
-    wanted = sorted(faults.Fault(min(at, len(text)), min(at + length, len(text))) for at, length in spans)
+@settings_of_hypothesis(deadline=None)
+@given(st.integers(0, 4000), st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 3000)), max_size=10))
+def test_an_excerpt_has_the_text_in_order_and_gaps_of_the_right_size(length, spans):
+    text = "".join(f"{number} " for number in range(1000))[:length]
+    found = sorted(faults.Fault(min(at, len(text)), min(at + size, len(text))) for at, size in spans)
     at = 0
-    for part in excerpts.make_excerpt(text, wanted, str):
-        if part.kind == "gap":
-            at += int(part.text.split()[0].replace(",", ""))
+    for piece in excerpts.make_excerpt(text, found, str):
+        if piece.kind == "gap":
+            at += int(piece.text.split()[0].replace(",", ""))
         else:
-            ahead = next(end for end in range(at, len(text) + 1) if excerpts.visible(text[at:end]) == part.text)
-            at = ahead
+            assert text.startswith(piece.text, at)
+            at += len(piece.text)
     assert at == len(text)
 
 
