@@ -57,7 +57,7 @@ def _mark(window: str, offset: int, faults: Sequence[Fault]) -> Iterator[Piece]:
         yield Piece(visible(window[at - offset : fault.start - offset]))
         at = min(fault.end, end)
         if fault.note:
-            yield Piece(fault.note, "note")
+            yield Piece(visible(fault.note), "note")
         if at > fault.start:
             yield Piece(visible(window[fault.start - offset : at - offset]), "fault")
     yield Piece(visible(window[at - offset :]))

@@ -35,7 +35,7 @@ OF_SOURCE = "(:source = '' OR source = :source)"
 LAST_IDS = "SELECT coalesce((SELECT max(id) FROM events), 0), coalesce((SELECT max(id) FROM rejected), 0)"
 SOURCES = "SELECT name FROM sources UNION SELECT source FROM counts ORDER BY 1"
 COUNTS = f"""
-    SELECT outcome, sum(count) AS count, max(last_at) AS last_at FROM counts
+    SELECT outcome, sum(count) AS count, max(last_at) AS last_at, code FROM counts
     WHERE outcome IN ('stored', 'duplicate', 'rejected') AND {OF_SOURCE} GROUP BY outcome
 """
 EVENTS = f"""

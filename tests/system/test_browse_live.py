@@ -275,4 +275,5 @@ def test_a_page_tells_what_it_leaves_out(browse, page):
     with Page(browse, "example") as another:
         service.post("/v1/track", "{'oldest'")
         another.until("!document.getElementById('again').hidden")
+        assert another.run("document.getElementById('rejected-count').innerText").endswith(": invalid_json")
         assert "older than those below" in another.run("document.getElementById('again').innerText")
