@@ -15,7 +15,7 @@ MIN_MILLISECONDS, MIN_MICROSECONDS, MIN_NANOSECONDS = 10**11, 10**14, 10**17
 
 _EPOCH_TEXT = re.compile(r"(?!\d{14}(?!\d))\d{9,21}(?:\.\d+)?", re.ASCII)  # 8 and 14 digits are a date
 
-_COMMON_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z", re.ASCII)
+_COMMON_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 _compile = partial(re.compile, flags=re.ASCII | re.IGNORECASE | re.VERBOSE)
 _OFFSET = r"[+-]\d{2}(?::?\d{2})?"
@@ -86,7 +86,7 @@ def _parse_repeated_text(text: str) -> datetime | None:
 def _parse_text(text: str) -> datetime:
     if _COMMON_FORM.fullmatch(text):
         try:
-            return datetime.fromisoformat(text)  # in a fifth of the time of the tolerant patterns
+            return datetime.fromisoformat(text).astimezone(UTC)  # in a fifth of the time of the tolerant patterns
         except ValueError:  # Python does not read second 60 or hour 24
             pass
     if _EPOCH_TEXT.fullmatch(text):
