@@ -16,7 +16,7 @@ from msgspec.json import Decoder
 
 from errors import ApiError
 from parsing.json_hints import invalid_json
-from parsing.json_text import MAX_MEMBERS, NOT_READ, ParsedValue, read, too_many_members
+from parsing.json_text import MAX_MEMBERS, NOT_READ, ParsedValue, read_checked, too_many_members
 from parsing.json_values import WindowReader, read_value
 
 MAX_SPLIT_LENGTH = 512 * 1024  # characters that msgspec splits into texts, in one call of at most 20 ms
@@ -43,11 +43,11 @@ def parse_batch(text: str, max_items: int, max_length: int, yield_control: Calla
     """
     if len(text) <= min(MAX_SPLIT_LENGTH, max_length):
         with suppress(*NOT_READ):
-            return _read_batch(text, max_items, yield_control)
+            return _read_checked_batch(text, max_items, yield_control)
     return _read_batch_strictly(text, max_items, max_length, yield_control)
 
 
-def _read_batch(text: str, max_items: int, yield_control: Callable[[], None]) -> dict[str, Any]:
+def _read_checked_batch(text: str, max_items: int, yield_control: Callable[[], None]) -> dict[str, Any]:
     """Return the members of a batch that is valid and within the limits. Raise NOT_READ for any other text."""
     members: dict[str, Any] = {}
     texts = _split_object(text)
@@ -55,7 +55,7 @@ def _read_batch(text: str, max_items: int, yield_control: Callable[[], None]) ->
         raise DecodeError("too many members")
     for name, member in texts.items():
         if name.text != "batch":
-            members[name.text] = read(str(member, "utf-8"))
+            members[name.text] = read_checked(str(member, "utf-8"))
             continue
         item_texts = _split_list(member)
         if len(item_texts) > max_items:
@@ -63,7 +63,7 @@ def _read_batch(text: str, max_items: int, yield_control: Callable[[], None]) ->
         items = members["batch"] = []
         for item in item_texts:
             item_text = str(item, "utf-8")
-            items.append(ParsedValue(read(item_text), item_text, is_checked=True))
+            items.append(ParsedValue(read_checked(item_text), item_text, is_checked=True))
             yield_control()
     return members
 

@@ -15,11 +15,11 @@ from parsing.json_hints import invalid_json
 MAX_DEPTH = 200  # levels; SQLite's JSON functions follow 1,000, json.loads about as many
 MAX_BRACKETS = 500_000  # opening brackets in a body; each becomes an object of at least 56 bytes
 MAX_MEMBERS = 1000  # members at the top level of a body
-MAX_READ_LENGTH = 16_384  # characters for msgspec, which takes 10 us for a number like 1.2345678901234567e307
+MAX_CHECKED_LENGTH = 16_384  # characters for msgspec, which takes 10 us for a number like 1.2345678901234567e307
 MAX_PATH_LENGTH = 200  # characters of a field's path, and of each of its steps, in an error
 CHARACTERS_PER_ESCAPE = 16_384  # escaping this many takes some milliseconds
 
-# What `read` raises. The strict reader then reads the text: it says what is wrong, or accepts what is not quite JSON.
+# What `read_checked` raises. The strict reader then reads the text: it says what is wrong, or accepts NaN and the like.
 NOT_READ = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 _decode = msgspec.json.Decoder().decode
@@ -38,7 +38,7 @@ class ParsedValue(NamedTuple):
 
     value: Any
     text: str
-    is_checked: bool = False  # whether `read` has read it: then it has neither NaN nor lone surrogates
+    is_checked: bool = False  # whether `read_checked` has read it: then it has neither NaN nor lone surrogates
 
 
 def decode(body: bytes) -> str:
@@ -60,7 +60,7 @@ def parse(text: str) -> ParsedValue:
     NaN, 1e400 and lone surrogates pass here: they concern an event, not its body. Raises ApiError.
     """
     try:
-        parsed = ParsedValue(read(text), text, is_checked=True)
+        parsed = ParsedValue(read_checked(text), text, is_checked=True)
     except NOT_READ:
         parsed = ParsedValue(_read_strictly(text), text)
     if isinstance(parsed.value, dict) and len(parsed.value) > MAX_MEMBERS:
@@ -68,9 +68,9 @@ def parse(text: str) -> ParsedValue:
     return parsed
 
 
-def read(text: str) -> Any:
+def read_checked(text: str) -> Any:
     """Return the value of a short JSON text, without NaN, infinity or lone surrogates. Raise NOT_READ for any other."""
-    if len(text) > MAX_READ_LENGTH:
+    if len(text) > MAX_CHECKED_LENGTH:
         raise msgspec.DecodeError("too long")
     return _decode(text)
 

@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def strictly():
     """Let the strict reader read everything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_text, "MAX_READ_LENGTH", -1)
+        patch.setattr(json_text, "MAX_CHECKED_LENGTH", -1)
         yield
 
 
@@ -232,6 +232,13 @@ def test_a_batch_that_is_long_is_not_split_in_one_call(monkeypatch, limits):
     monkeypatch.setattr(json_batch, "MAX_SPLIT_LENGTH", limits[0])
     assert is_checked('{"batch": [1]}'.ljust(100))
     assert not is_checked('{"batch": [1]}'.ljust(101))
+
+
+def test_other_requests_can_run_between_the_items_of_a_batch():
+    pauses = []
+    batch = json_batch.parse_batch('{"batch": [1, 2, 3]}', 1000, LONGEST, lambda: pauses.append(1))["batch"]
+    assert [item.is_checked for item in batch] == [True] * 3
+    assert len(pauses) == 3
 
 
 @pytest.mark.parametrize("text", ['{"batch": [1, 2, 3]}', '{"a": 1, "a": 1, "batch": [1, 2]}'])
