@@ -224,14 +224,27 @@ def test_a_long_value_is_left_to_the_strict_reader():
     assert not any(item.is_checked for item in batch)
 
 
-@pytest.mark.parametrize("limits", [(1000, 100), (100, 1000)], ids=["own limit", "limit of an event"])
-def test_a_batch_that_is_long_is_not_split_in_one_call(monkeypatch, limits):
+@pytest.mark.parametrize(
+    ("limit", "short", "long"),
+    [
+        ("MAX_SPLIT_LENGTH", '{"batch": [1]}'.ljust(100), '{"batch": [1]}'.ljust(101)),
+        ("MAX_SPLIT_COMMAS", '{"batch": [1' + ",1" * 100 + "]}", '{"batch": [1' + ",1" * 101 + "]}"),
+    ],
+)
+def test_a_long_batch_is_not_split_in_one_call(monkeypatch, limit, short, long):
     def is_checked(text):
-        return json_batch.parse_batch(text, 1000, limits[1], go_on)["batch"][0].is_checked
+        return json_batch.parse_batch(text, 1000, LONGEST, go_on)["batch"][0].is_checked
 
-    monkeypatch.setattr(json_batch, "MAX_SPLIT_LENGTH", limits[0])
-    assert is_checked('{"batch": [1]}'.ljust(100))
-    assert not is_checked('{"batch": [1]}'.ljust(101))
+    assert is_checked(long)
+    monkeypatch.setattr(json_batch, limit, 100)
+    assert is_checked(short)
+    assert not is_checked(long)
+
+
+def test_a_batch_above_the_limit_of_an_event_is_not_split_in_one_call():
+    text = '{"batch": [1, [1, 2]]}'
+    assert json_batch.parse_batch(text, 1000, len(text), go_on)["batch"][0].is_checked
+    assert not json_batch.parse_batch(text, 1000, len(text) - 1, go_on)["batch"][0].is_checked
 
 
 def test_other_requests_can_run_between_the_items_of_a_batch():
