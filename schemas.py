@@ -10,7 +10,6 @@ from parsing.json_text import is_unicode
 from parsing.timestamps import parse_timestamp
 
 OLD_SPELLINGS = {"userID": "userId", "anonymousID": "anonymousId", "groupID": "groupId"}
-USER_IDS = frozenset(("userId", "anonymousId"))
 
 
 def is_blank(value: object) -> bool:
@@ -132,12 +131,20 @@ class Items(Nullable):
 class OrderedSchema(Schema):
     """A schema that keeps unknown fields, and all fields in the sender's order."""
 
+    renamed: ClassVar[dict[str, str]] = {}  # old name -> present name
+    required_any: ClassVar[list[tuple[str, ...]]] = []  # fields of which at least one is required
+
     def __init__(self) -> None:
         super().__init__(unknown=INCLUDE)
         self.required = [name for name, field in self.fields.items() if field.required]
+        self._needed = [*((name,) for name in self.required), *self.required_any]
 
     def rename_old_spellings(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the data with present names instead of old ones."""
+        for old, new in self.renamed.items():
+            if old in data and (old in OLD_SPELLINGS or is_blank(data.get(new))):
+                data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
+                del data[old]
         return data
 
     def _deserialize(self, data: Any, *, error_store: Any, many: bool = False, **options: Any) -> Any:
@@ -158,14 +165,10 @@ class OrderedSchema(Schema):
                     continue
             if value is not missing:
                 loaded[name] = value
-        self.report_absent(loaded, error_store)
+        for names in self._needed:
+            if loaded.keys().isdisjoint(names) and error_store.errors.keys().isdisjoint(names):
+                error_store.store_error([declared[names[0]].error_messages["required"]], names[0])
         return loaded
-
-    def report_absent(self, loaded: dict[str, Any], error_store: Any) -> None:
-        """Store an error for each required field that is neither loaded nor wrong."""
-        for name in self.required:
-            if name not in loaded and name not in error_store.errors:
-                error_store.store_error([self.fields[name].error_messages["required"]], name)
 
 
 class Call(OrderedSchema):
@@ -184,21 +187,11 @@ class Call(OrderedSchema):
     context = Object()
     integrations = Object()
 
-    def rename_old_spellings(self, data: dict[str, Any]) -> dict[str, Any]:
-        for old, new in self.renamed.items():
-            if old in data and (old in OLD_SPELLINGS or is_blank(data.get(new))):
-                data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
-                del data[old]
-        return data
-
 
 class UserCall(Call):
     """A call that needs a userId or an anonymousId."""
 
-    def report_absent(self, loaded: dict[str, Any], error_store: Any) -> None:
-        super().report_absent(loaded, error_store)
-        if USER_IDS.isdisjoint(loaded) and USER_IDS.isdisjoint(error_store.errors):
-            error_store.store_error(["id_required"], "userId")
+    required_any = [("userId", "anonymousId")]
 
 
 class Identify(UserCall):
