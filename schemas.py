@@ -4,7 +4,7 @@ import json
 import math
 from typing import Any, ClassVar
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, missing, pre_load, validates_schema
+from marshmallow import INCLUDE, Schema, ValidationError, fields, missing
 
 from parsing.json_text import is_unicode
 from parsing.timestamps import parse_timestamp
@@ -20,7 +20,7 @@ class Nullable(fields.Field[Any]):
     """A field for which null means absent."""
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
-        return missing if value is None or value is missing else self._deserialize(value, attr, data, **kwargs)
+        return missing if value is None or value is missing else self._deserialize(value, attr, data)
 
 
 class TextOrNumber(Nullable):
@@ -28,7 +28,8 @@ class TextOrNumber(Nullable):
 
     default_error_messages = {"infinite": "invalid_number"}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+    def to_text(self, value: Any) -> str:
+        """Return the text. Raise ValidationError if the value is neither a string nor a finite number."""
         if isinstance(value, str):
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -49,7 +50,7 @@ class Id(TextOrNumber):
     }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        text = super()._deserialize(value, attr, data, **kwargs)
+        text = self.to_text(value)
         if "\0" in text or not is_unicode(text):
             raise self.make_error("nul" if "\0" in text else "surrogate")
         return text if text.strip() else missing
@@ -61,7 +62,7 @@ class EventName(TextOrNumber):
     default_error_messages = {"required": "event_not_defined", "invalid": "event_not_string"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        return super()._deserialize(value, attr, data, **kwargs) or missing
+        return self.to_text(value) or missing
 
 
 class Text(Nullable):
@@ -130,20 +131,32 @@ class Items(Nullable):
 class OrderedSchema(Schema):
     """A schema that keeps unknown fields, and all fields in the sender's order."""
 
+    renamed: ClassVar[dict[str, str]] = {}  # old name -> present name
+    required_any: ClassVar[list[tuple[str, ...]]] = []  # fields of which at least one is required
+
     def __init__(self) -> None:
         super().__init__(unknown=INCLUDE)
         self.required = [name for name, field in self.fields.items() if field.required]
+        self._needed = [*((name,) for name in self.required), *self.required_any]
+
+    def rename_old_spellings(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the data with present names instead of old ones."""
+        for old, new in self.renamed.items():
+            if old in data and (old in OLD_SPELLINGS or is_blank(data.get(new))):
+                data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
+                del data[old]
+        return data
 
     def _deserialize(self, data: Any, *, error_store: Any, many: bool = False, **options: Any) -> Any:
         """Deserialize the fields that `data` has, in its order. Then report required ones that are absent.
 
         marshmallow visits all declared fields, most of them absent, and returns the unknown ones in an order that
-        differs between processes. Visiting only those present saves 7 us of the 60 us that a batch item takes.
+        differs between processes. Renaming and requiring here, and not in its hooks, takes 0.7 of the time.
         """
         if many or not isinstance(data, dict):
             return super()._deserialize(data, error_store=error_store, many=many, **options)
         loaded, declared = {}, self.fields
-        for name, value in data.items():
+        for name, value in self.rename_old_spellings(data).items():
             if name in declared:
                 try:
                     value = declared[name].deserialize(value, name, data)
@@ -152,9 +165,9 @@ class OrderedSchema(Schema):
                     continue
             if value is not missing:
                 loaded[name] = value
-        for name in self.required:
-            if name not in loaded and name not in error_store.errors:
-                error_store.store_error([declared[name].error_messages["required"]], name)
+        for names in self._needed:
+            if loaded.keys().isdisjoint(names) and error_store.errors.keys().isdisjoint(names):
+                error_store.store_error([declared[names[0]].error_messages["required"]], names[0])
         return loaded
 
 
@@ -163,6 +176,7 @@ class Call(OrderedSchema):
 
     call: ClassVar[str] = ""  # its name, which is the type of its events
     renamed = OLD_SPELLINGS
+    error_messages = {"type": "event_not_object"}
 
     type = Type()
     userId = Id()
@@ -173,25 +187,11 @@ class Call(OrderedSchema):
     context = Object()
     integrations = Object()
 
-    @pre_load
-    def rename_old_spellings(self, data: Any, **_: Any) -> Any:
-        if not isinstance(data, dict):
-            raise ValidationError("event_not_object")
-        for old, new in self.renamed.items():
-            if old in data and (old in OLD_SPELLINGS or is_blank(data.get(new))):
-                data = {**data, new: data[old] if is_blank(data.get(new)) else data[new]}
-                del data[old]
-        return data
-
 
 class UserCall(Call):
     """A call that needs a userId or an anonymousId."""
 
-    @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def require_user(self, loaded: dict[str, Any], sent: dict[str, Any], **_: Any) -> None:
-        spellings = ("userId", "userID", "anonymousId", "anonymousID")
-        if not {"userId", "anonymousId"} & loaded.keys() and all(is_blank(sent.get(name)) for name in spellings):
-            raise ValidationError("id_required", "userId")
+    required_any = [("userId", "anonymousId")]
 
 
 class Identify(UserCall):

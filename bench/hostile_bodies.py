@@ -98,9 +98,12 @@ def one_event() -> Named:
 
 
 def long_numbers() -> Named:
-    """Yield numbers with thousands of digits."""
+    """Yield numbers that take long to read."""
     digits = "9" * 4299 + ","
     yield "16 events of 4,299-digit integers", zipped("/v1/batch", batch(*[event(listed(digits))] * 16))
+    slow = "1.2345678901234567e307,"  # msgspec takes 10 us for it
+    yield "480 KB in a call of slow numbers", zipped("/v1/track", event(listed(slow)))
+    yield "30 events of slow numbers", zipped("/v1/batch", batch(*[event(listed(slow, 16_000))] * 30))
     for route, size in (("track", LONG), ("batch", 8 * MIB - 20_000)):
         long = event(f"[{fill('9' * 4300 + ',', size)}{'9' * 4301}]")
         yield (

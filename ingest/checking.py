@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
@@ -15,7 +14,7 @@ from eventlog import Event, Rejection
 from eventlog.times import iso
 from ingest.stamping import Stamper
 from parsing import json_text
-from parsing.json_batch import ParsedValue
+from parsing.json_text import ParsedValue
 from parsing.json_values import OVERSIZED
 from parsing.timestamps import parse_sent_at
 from schemas import BATCH, CALLS, UNTYPED, Call, is_blank
@@ -74,7 +73,7 @@ class Checker:
         self, schema: Call, item: ParsedValue, defaults: BatchDefaults = NO_DEFAULTS, max_errors: int = MAX_ERRORS
     ) -> Event:
         """Return the Event of a call. Raise ApiError with at most `max_errors` field errors."""
-        value, text = item
+        value, text, is_checked = item
         check_size(text, self._settings.max_event_bytes - defaults.size)
         if not isinstance(value, dict):
             raise ApiError("event_not_object")
@@ -90,8 +89,10 @@ class Checker:
         if codes and isinstance(value.get("batch"), list):
             raise ApiError("bad_request", "This is a batch; send it to /v1/batch")
         if not codes:
-            with suppress(ValueError):  # NaN and the like cannot be encoded; `_find_defects` names their fields
-                return self._stamper.stamp(schema.call, call)
+            try:
+                return self._stamper.stamp(schema.call, call, is_checked)
+            except ValueError:  # NaN and the like cannot be encoded; `_find_defects` names their fields
+                pass
         defects = self._find_defects(value, max_errors)
         defective = {defect["field"] for defect in defects}
         errors = defects + [error for error in _field_errors(codes) if error["field"] not in defective]

@@ -10,7 +10,7 @@ from eventlog.sources import check_name
 from eventlog.times import iso
 from ingest.stamping import make_event
 from parsing import json_batch, json_text
-from parsing.json_batch import ParsedValue
+from parsing.json_text import ParsedValue
 from parsing.timestamps import parse_time_or_none
 from schemas import CALLS
 
@@ -27,7 +27,7 @@ def read_line(line: bytes) -> tuple[int, Event]:
     if not isinstance(source.value, str):
         raise NotPossible("The line needs the name of a source")
     check_name(source.value)
-    return id.value if id.value < MAX_ID else NEXT_ID, _check_event(source.value, *event)
+    return id.value if id.value < MAX_ID else NEXT_ID, _check_event(source.value, event.value, event.text)
 
 
 def _check_event(source: str, event: Any, text: str) -> Event:

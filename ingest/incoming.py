@@ -20,7 +20,7 @@ from ingest.checking import Checker, make_rejection
 from ingest.client_address import Client
 from ingest.stamping import Stamper, make_message_id
 from parsing import json_batch, json_text
-from parsing.json_batch import ParsedValue
+from parsing.json_text import ParsedValue
 
 MAX_KEYLESS_BYTES = 512 * 1024  # of a body that anyone can send, and that must be read for its key
 LARGE_BODY_BYTES = 512 * 1024  # larger bodies are read one at a time in a process: each may need 20 times its size

@@ -15,7 +15,6 @@ from ingest.checking import MAX_ERRORS, MAX_MESSAGE_ID_LENGTH, RejectedItem, che
 from ingest.incoming import IncomingRequest
 from ingest.query import Query
 from parsing import json_text
-from parsing.json_batch import ParsedValue
 from parsing.json_values import OVERSIZED
 from telemetry import logs
 
@@ -28,10 +27,10 @@ def accept(schema: schemas.Call, *, in_query: bool = False) -> Response:
         try:
             text = incoming.read_text()
             check_size(text, incoming.settings.max_event_bytes)  # before parsing, which would delay other requests
-            value = json_text.parse(text)
+            item = json_text.parse(text)
             incoming.yield_control()
-            incoming.authenticate_from_body(value)
-            event = incoming.make_checker().check_call(schema, ParsedValue(value, text))
+            incoming.authenticate_from_body(item.value)
+            event = incoming.make_checker().check_call(schema, item)
         except ApiError as error:
             incoming.keep_rejected_body(error)
             raise

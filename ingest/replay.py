@@ -14,7 +14,6 @@ from ingest.checking import Checked, Checker, check_size, make_rejection
 from ingest.client_address import Client
 from ingest.stamping import Stamper
 from parsing import json_batch, json_text
-from parsing.json_batch import ParsedValue
 from schemas import CALLS
 
 SHORT_ROUTES = {name[0]: schema for name, schema in CALLS.items()}  # /v1/t and the like
@@ -57,7 +56,7 @@ def _check(checker: Checker, route: str, text: str, settings: Config) -> Checked
         limits = settings.max_batch_events, settings.max_event_bytes
         return checker.check_body(json_batch.parse_batch(text, *limits, _do_not_yield), text)
     check_size(text, settings.max_event_bytes)
-    return [checker.check_call(schema, ParsedValue(json_text.parse(text), text))], []
+    return [checker.check_call(schema, json_text.parse(text))], []
 
 
 def _do_not_yield() -> None:

@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,8 +33,11 @@ class Stamper:
         self._client = client
         self._make_id = make_id
 
-    def stamp(self, type: str, call: dict[str, Any]) -> Event:
-        """Return the Event of a call that its schema has loaded. Raise ValueError if it is not JSON."""
+    def stamp(self, type: str, call: dict[str, Any], is_checked: bool) -> Event:
+        """Return the Event of a call that its schema has loaded. Raise ValueError if it is not JSON.
+
+        `is_checked` is that of the ParsedValue.
+        """
         original, timestamp = self._take_times(call)
         if "messageId" not in call:
             call["messageId"] = str(self._make_id())
@@ -51,7 +53,8 @@ class Stamper:
             "timestamp": timestamp,
             "receivedAt": self._received_at_text,
         }
-        return make_event(self._source.name, type, call, timestamp, self._received_at_text, json_text.encode(payload))
+        text = json_text.encode(payload, is_checked=is_checked)
+        return make_event(self._source.name, type, call, timestamp, self._received_at_text, text)
 
     def _add_address(self, call: dict[str, Any]) -> None:
         """Set context.ip if the client is the user's own device: a web page, or one with context.direct."""
@@ -75,8 +78,10 @@ class Stamper:
             return self._received_at_text, self._received_at_text
         sent_at = parse_sent_at(call.get("sentAt"))
         if sent_at:
-            with suppress(OverflowError):  # a correction that leaves the years 1 to 9999 is not applied
+            try:
                 return happened.original, iso(self._received_at - (sent_at - happened.utc))
+            except OverflowError:  # a correction that leaves the years 1 to 9999 is not applied
+                pass
         return happened.original, iso(happened.utc)
 
 

@@ -1,28 +1,40 @@
 """Parse a batch's items, or an object's members, one by one.
 
-json.loads would hold the processor for all of them, and does not tell where each one's text is.
+Reading all of them in one call would hold the processor, and does not tell where each one's text is.
 """
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
 
 from errors import ApiError
 from parsing.json_hints import invalid_json
-from parsing.json_text import MAX_MEMBERS, too_many_members
+from parsing.json_text import MAX_MEMBERS, NOT_READ, ParsedValue, read_checked, too_many_members
 from parsing.json_values import WindowReader, read_value
+
+# msgspec splits a text in one call. These limits keep it below 10 ms: a member takes 0.25 us, an item less.
+MAX_SPLIT_LENGTH = 512 * 1024  # characters
+MAX_SPLIT_COMMAS = 30_000
 
 _skip_blanks = re.compile(r"[ \t\n\r]*").match
 
 
-class ParsedValue(NamedTuple):
-    """A JSON value, and the text that it was parsed from."""
+class _Name:
+    """The name of a member. No two are equal, so that a repeated name hides no value from its check."""
 
-    value: Any
-    text: str
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+_split_object = Decoder(dict[_Name, Raw], dec_hook=lambda _, text: _Name(text)).decode
+_split_list = Decoder(list[Raw]).decode
 
 
 def parse_batch(text: str, max_items: int, max_length: int, yield_control: Callable[[], None]) -> Any:
@@ -31,6 +43,35 @@ def parse_batch(text: str, max_items: int, max_length: int, yield_control: Calla
     A member or an item of more than `max_length` characters becomes OVERSIZED. The rest of a batch of more than
     `max_items` is not read. Raises ApiError.
     """
+    if len(text) <= min(MAX_SPLIT_LENGTH, max_length) and text.count(",") <= MAX_SPLIT_COMMAS:
+        with suppress(*NOT_READ):
+            return _read_checked_batch(text, max_items, yield_control)
+    return _read_batch_strictly(text, max_items, max_length, yield_control)
+
+
+def _read_checked_batch(text: str, max_items: int, yield_control: Callable[[], None]) -> dict[str, Any]:
+    """Return the members of a batch that is valid and within the limits. Raise NOT_READ for any other text."""
+    members: dict[str, Any] = {}
+    texts = _split_object(text)
+    if len(texts) > MAX_MEMBERS:
+        raise DecodeError("too many members")
+    for name, member in texts.items():
+        if name.text != "batch":
+            members[name.text] = read_checked(str(member, "utf-8"))
+            continue
+        item_texts = _split_list(member)
+        if len(item_texts) > max_items:
+            raise DecodeError("too many items")
+        items = members["batch"] = []
+        for item in item_texts:
+            item_text = str(item, "utf-8")
+            items.append(ParsedValue(read_checked(item_text), item_text, is_checked=True))
+            yield_control()
+    return members
+
+
+def _read_batch_strictly(text: str, max_items: int, max_length: int, yield_control: Callable[[], None]) -> Any:
+    """Do the same for any text, and say what is wrong with it and where."""
     members: dict[str, Any] = {}
     member_numbers = count(1)
     read = partial(read_value, text) if len(text) <= max_length else WindowReader(text, max_length, yield_control).read

@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -15,7 +15,7 @@ MIN_MILLISECONDS, MIN_MICROSECONDS, MIN_NANOSECONDS = 10**11, 10**14, 10**17
 
 _EPOCH_TEXT = re.compile(r"(?!\d{14}(?!\d))\d{9,21}(?:\.\d+)?", re.ASCII)  # 8 and 14 digits are a date
 
-_COMMON_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}|\.\d{6})?Z", re.ASCII)
+_COMMON_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 _compile = partial(re.compile, flags=re.ASCII | re.IGNORECASE | re.VERBOSE)
 _OFFSET = r"[+-]\d{2}(?::?\d{2})?"
@@ -73,14 +73,22 @@ def parse_time_or_none(value: Any) -> datetime | None:
 
 def parse_sent_at(value: Any) -> datetime | None:
     """Like `parse_time_or_none`, but return None for the time of a clock that was never set too."""
-    sent_at = parse_time_or_none(value)
+    sent_at = _parse_repeated_text(value) if isinstance(value, str) else parse_time_or_none(value)
     return sent_at if sent_at and sent_at >= MIN_SENT_AT else None
+
+
+@lru_cache(maxsize=1)
+def _parse_repeated_text(text: str) -> datetime | None:
+    """Like `parse_time_or_none`. All items of a batch have the same sentAt, so it is read once."""
+    return parse_time_or_none(text)
 
 
 def _parse_text(text: str) -> datetime:
     if _COMMON_FORM.fullmatch(text):
-        with suppress(ValueError):  # Python does not read second 60 or hour 24
-            return datetime.fromisoformat(text)  # 1 us, where the tolerant patterns take 5
+        try:
+            return datetime.fromisoformat(text).astimezone(UTC)  # in a fifth of the time of the tolerant patterns
+        except ValueError:  # Python does not read second 60 or hour 24
+            pass
     if _EPOCH_TEXT.fullmatch(text):
         return _parse_epoch(float(text) if "." in text else int(text))
     for match in (_match_extended, _match_basic, _match_mail, _match_asctime):

@@ -11,6 +11,7 @@ import pytest
 from factories import item
 
 from ingest.incoming import Yielder
+from parsing import timestamps
 
 
 def test_one_bad_event_never_rejects_its_batch(post, stored):
@@ -200,3 +201,26 @@ def test_a_rejection_has_the_message_id_if_it_is_valid(post, given, told):
 def test_a_batch_that_is_too_long_is_not_parsed_to_its_end(post):
     status, answer = post("/v1/batch", '{"batch": [' + "10," * 1_000_000 + "this is no JSON")
     assert (status, answer["code"]) == (400, "batch_too_long")
+
+
+@pytest.mark.parametrize(
+    ("place", "sent_at"), [("batch", "2015-11-10T02:00:00.001Z"), ("items", "2015-11-10T02:00:00.002Z")]
+)
+def test_the_sent_at_of_a_batch_is_read_once(post, stored, monkeypatch, place, sent_at):
+    read = []
+    parse = timestamps.parse_timestamp
+    monkeypatch.setattr(timestamps, "parse_timestamp", lambda value: read.append(value) or parse(value))
+    fields = {"sentAt": sent_at}
+    items = [item(timestamp="2015-11-10T01:00:00.123Z", **(fields if place == "items" else {}))] * 20
+    assert post("/v1/batch", {"batch": items} | (fields if place == "batch" else {}))[1]["stored"] == 20
+    assert read.count(sent_at) == 1
+    assert {event["sentAt"] for event in stored()} == {sent_at}
+    assert {event["timestamp"] for event in stored()} != {items[0]["timestamp"]}
+
+
+@pytest.mark.parametrize("sent_at", [1, True, [], {}, None, "x", "1970-01-01T00:00:00Z", 1e300])
+def test_a_sent_at_that_is_no_time_is_ignored(post, stored, sent_at):
+    times = {"timestamp": "2015-11-10T01:00:00.123Z"}
+    for last in ("2015-11-10T02:00:00.123Z", sent_at):
+        assert post("/v1/batch", {"batch": [item(**times)], "sentAt": last})[0] == 200
+    assert stored()[1]["timestamp"] == times["timestamp"]

@@ -155,7 +155,7 @@ def test_the_depth_of_a_wide_event_is_found():
         value = wide
         for _ in range(levels - 2):
             value = [value, 1]
-        assert json_text.is_too_deep(value, "[" * 300) is is_too_deep
+        assert json_text.is_too_deep(value, "[" * 500) is is_too_deep
 
 
 @pytest.fixture

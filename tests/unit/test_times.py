@@ -1,6 +1,8 @@
 """Clients write times in many forms."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from parsing.timestamps import parse_timestamp
 
@@ -132,3 +134,21 @@ def test_a_time_is_read_in_every_form(given, utc):
 def test_a_text_that_is_no_time_is_rejected(given):
     with pytest.raises(ValueError):
         parse_timestamp(given)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    date=st.sampled_from(["2015-11-10", "0001-01-01", "9999-12-31", "2015-02-29"]),
+    clock=st.from_regex(r"([01][0-9]|2[0-5]):[0-6][0-9]:[0-6][0-9](\.[0-9]{1,9})?", fullmatch=True),
+    zone=st.just("Z") | st.from_regex(r"[+-]([01][0-9]|2[0-5]):[0-6][0-9]", fullmatch=True),
+)
+def test_the_common_form_is_read_as_the_others_are(date, clock, zone):
+    """Python's own reader takes the form with a T, except that it refuses second 60 and hour 24."""
+
+    def read(text):
+        try:
+            return parse_timestamp(text).utc
+        except ValueError:
+            return None
+
+    assert read(f"{date}T{clock}{zone}") == read(f"{date} {clock}{zone}")
