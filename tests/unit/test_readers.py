@@ -137,7 +137,6 @@ def test_both_readers_store_the_same_of_an_unusual_value(assert_same, value):
 
 many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ENVELOPE = st.dictionaries(st.sampled_from(["context", "integrations", "sentAt", "writeKey", "x"]), ANY)
-ASCII = st.booleans()
 
 
 @many
