@@ -60,9 +60,9 @@ class Database:
             before = connection.total_changes()
             yield connection  # an error releases the queue first, then closes the connection, which rolls back
             if connection.total_changes() - before < MAX_FAST_ROWS:
-                connection.execute("COMMIT")
+                self._commit(connection)
             else:
-                self.runtime.run_blocking(lambda: connection.execute("COMMIT"))
+                self.runtime.run_blocking(lambda: self._commit(connection))
             pages, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
             self.wal_pages = pages - copied
             # A file that was moved or deleted still takes commits, but readers at the path never see them.
@@ -134,6 +134,11 @@ class Database:
                         self._save_and_close(monotonic())
             finally:
                 self._in_use.release()
+
+    def _commit(self, connection: apsw.Connection) -> None:
+        """Commit, and let other processes write at once. After a call in a thread, this request resumes much later."""
+        connection.execute("COMMIT")
+        self.queue.release()
 
     def _open(self, deadline: float) -> apsw.Connection:
         require_file(self.path)
