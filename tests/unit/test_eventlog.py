@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -734,6 +735,20 @@ def test_an_older_log_is_migrated_at_start_only(path, log, monkeypatch, tmp_path
     assert connection.execute("SELECT count(*) FROM added, events").fetchall() == [(0,)]
     log.append([event("and after")])
     assert len(log.reader.read_after(0)) == 3
+
+
+def test_after_a_slow_commit_the_next_one_runs_in_a_thread(log, monkeypatch):
+    blocking_calls, clock = [], itertools.count(0.0, 0.05)
+    log.run_on(FakeRuntime(run_blocking=lambda call: blocking_calls.append(call())))
+    log.append([event("opens the log")])
+    with monkeypatch.context() as slow:
+        slow.setattr("eventlog.database.monotonic", lambda: next(clock))
+        log.append([event("slow")])
+    assert len(blocking_calls) == 0
+    log.append([event("in a thread, fast again")])
+    assert len(blocking_calls) == 1
+    log.append([event("fast")])
+    assert len(blocking_calls) == 1
 
 
 def test_other_processes_write_while_a_long_commit_returns(log, path):
