@@ -8,6 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import filling
 import load
 import report
 import results
@@ -19,17 +20,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--cases", nargs="+", choices=load.CASES, default=list(load.CASES), metavar="CASE")
+    names = [make.__name__ for make in servers.ALL]
+    parser.add_argument("--servers", nargs="+", choices=names, default=names, metavar="SERVER")
     parser.add_argument("--against", metavar="FOLDER", help="compare only with this other checkout of tracklog")
+    parser.add_argument("--events", type=int, nargs="+", default=[0], help="in the logs at first, with --against")
     options = parser.parse_args()
     if lacking := servers.missing(with_peers=not options.against):
         raise SystemExit(f"the bench needs {', '.join(lacking)}")
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=servers.PROJECT)))
-        makers = servers.ALL
+    with tempfile.TemporaryDirectory(dir=servers.PROJECT) as folder:
         if options.against:
-            makers = [servers.tracklog, lambda folder: servers.tracklog(folder, options.against, "other")]
+            compare_checkouts(Path(folder), options)
+        else:
+            measured = compare_servers(Path(folder), options)
+    if options == parser.parse_args([]):
+        results.save("ingest", measured)
+
+
+def compare_servers(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, dict]]:
+    """Print and return the figures of all servers, by case."""
+    measured = {}
+    with ExitStack() as stack:
+        makers = [make for make in servers.ALL if make.__name__ in options.servers]
         started = [stack.enter_context(servers.serving(make(folder))) for make in makers]
-        measured = {}
         for name in options.cases:
             case = load.CASES[name]
             able = [server for server in started if case.batch == 1 or server.batch_path]
@@ -40,8 +52,28 @@ def main() -> None:
                 for server, figures in rounds.items()
             }
             print(f"\n{report.case_table(name, measured[name])}", flush=True)
-    if options == parser.parse_args([]):
-        results.save("ingest", measured)
+    return measured
+
+
+def compare_checkouts(folder: Path, options: argparse.Namespace) -> None:
+    """Print the figures of this checkout and another. Each round starts both anew, with as many events in the log."""
+    for events in options.events:
+        model = folder / f"{events}.db"
+        filling.create(model, Path(options.against), events)
+        for name in options.cases:
+            rounds = {"tracklog": [], "other": []}
+            for _ in range(options.rounds):
+                for server, checkout in (("tracklog", servers.PROJECT), ("other", Path(options.against))):
+                    place = folder / f"{server}-{events}"
+                    filling.copy(model, place, events)
+                    with servers.serving(servers.tracklog(place, checkout)) as started:
+                        started.stored = started.counted
+                        load.run(started, load.CASES[name], 1)  # warm up
+                        rounds[server].append(load.run(started, load.CASES[name], options.seconds))
+            table = {
+                server: {"durable": True, "syncs/event": None, "rounds": figures} for server, figures in rounds.items()
+            }
+            print(f"\n{report.case_table(f'{name}, into {events:,} events', table)}", flush=True)
 
 
 def measure(

@@ -1,15 +1,19 @@
-"""Make benchmark events, and fill a log with them directly, without the service."""
+"""Make benchmark events, and logs with any number of them, without the service."""
 
+import os
+import shutil
 import sys
 import uuid
 from pathlib import Path
 
 import apsw
-from servers import PROJECT
+from servers import PROJECT, add_source
 
 sys.path.insert(0, str(PROJECT))
 
 import eventlog
+
+MAX_RENEWED_EVENTS = 1_000_000  # a larger log grows little in a round, and copying it takes long
 
 AT = "2015-11-10T00:45:23.412Z"
 
@@ -54,3 +58,20 @@ def fill(database: Path, events: int, old: int = 0) -> None:
         connection.execute("INSERT INTO counts SELECT 'bench', 'track', 'stored', '', count(*), '', '' FROM events")
     connection.pragma("journal_mode", "wal")
     connection.close()
+
+
+def create(database: Path, checkout: Path, events: int) -> None:
+    """Create a log with `events` events, of a checkout's schema."""
+    add_source(database, checkout)
+    if events:
+        fill(database, events)
+
+
+def copy(model: Path, folder: Path, events: int) -> None:
+    """Copy a log of `events` events to `folder`, in place of one that has grown. A large one is copied only once."""
+    if events <= MAX_RENEWED_EVENTS:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        folder.mkdir()
+        shutil.copyfile(model, folder / "tracklog.db")
+        os.sync()  # so that the system does not do it during a round

@@ -1,6 +1,6 @@
 """Measure the effect of a log's size: on ingest, alternating between sizes, on a row's cost, and on commands.
 
-Every round creates a new empty log, because a log does not stay empty.
+Every round begins with new copies of the small logs, because these grow most.
 """
 
 import os
@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import apsw
+import filling
 import load
 import report
 import results
@@ -24,6 +25,7 @@ from eventlog.records import Counts, write_events
 from eventlog.schema import connect
 
 MILLIONS = (1, 5, 10)
+SMALL_MILLIONS = (0, 0.2)
 ROUNDS, SECONDS = 5, 5
 CASES = ("c64", load.BATCHES)
 ROWS, TRANSACTIONS = 800, 100  # timed for a row's cost
@@ -34,7 +36,7 @@ def main():
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=PROJECT)))
         make_logs(folder)
-        rows = {name: time_row(folder / f"{log}.db") for name, log in (("empty", 0), ("10 million events", 10))}
+        rows = {"empty": time_row(renew(folder, 0)), "10 million events": time_row(folder / "10.db")}
         print(report.rows_table(rows), flush=True)
         started = {millions: stack.enter_context(serving(of_size(folder, millions))) for millions in MILLIONS}
         measured = {name: measure(folder, started, load.CASES[name]) for name in CASES}
@@ -49,13 +51,18 @@ def main():
 def make_logs(folder):
     """Create a log of each size, the larger ones from the smaller."""
     grown = folder / "grown.db"
-    with serving(tracklog(folder, name="grown")):
-        pass  # creates the log
-    for millions in (0, *MILLIONS):
-        fill(grown, millions * 1_000_000)
+    filling.create(grown, PROJECT, 0)
+    for millions in (*SMALL_MILLIONS, *MILLIONS):
+        fill(grown, int(millions * 1_000_000))
         shutil.copyfile(grown, folder / f"{millions}.db")
     grown.unlink()
     os.sync()  # so that the system does not do it during the first rounds
+
+
+def renew(folder, millions):
+    """Return the path of a new copy of a small log."""
+    filling.copy(folder / f"{millions}.db", folder / "renewed", int(millions * 1_000_000))
+    return folder / "renewed" / "tracklog.db"
 
 
 def of_size(folder, millions):
@@ -90,11 +97,12 @@ def measure(folder, started, case):
     """Return the rounds' figures for each size; 0 is the empty log."""
     for server in started.values():
         load.run(server, case, 2)  # warm up
-    figures = {str(millions): [] for millions in (0, *started)}
-    for number in range(ROUNDS):
-        with serving(tracklog(folder, name=f"empty-{case.batch}-{number}")) as empty:
-            load.run(empty, case, 1)
-            figures["0"].append(grown(empty, case))
+    figures = {str(millions): [] for millions in (*SMALL_MILLIONS, *started)}
+    for _ in range(ROUNDS):
+        for millions in SMALL_MILLIONS:
+            with serving(tracklog(renew(folder, millions).parent)) as small:
+                load.run(small, case, 1)
+                figures[str(millions)].append(grown(small, case))
         for millions, server in started.items():
             figures[str(millions)].append(grown(server, case))
     return figures

@@ -102,7 +102,7 @@ ServerT = TypeVar("ServerT", bound=Server)
 class Tracklog(Server):
     def counted(self) -> int:
         """Return the same as `stored`, without reading millions of rows."""
-        return self.query("SELECT sum(count) FROM counts WHERE outcome = 'stored'")
+        return self.query("SELECT coalesce(sum(count), 0) FROM counts WHERE outcome = 'stored'")
 
     def flask(self, *arguments: str) -> None:
         """Run a flask command on the server's log."""
@@ -200,16 +200,16 @@ def pocketbase(folder: Path) -> PocketBase:
 
 def _gunicorn(kind: type[ServerT], folder: Path, name: str, app: str, checkout: Path, *options: str | Path) -> ServerT:
     database = folder / f"{name}.db"
-    environment = {"TRACKLOG_DATABASE": str(database)}
-    subprocess.run(
-        [BIN / "flask", "sources", "add", "bench", "--source-id", "ILoveData123"],
-        cwd=checkout,
-        env=os.environ | environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    add_source(database, checkout)
     command = [BIN / "gunicorn", app, "--bind", "127.0.0.1:{port}", *options]
-    return kind(name, database, command, checkout, **environment)
+    return kind(name, database, command, checkout, TRACKLOG_DATABASE=str(database))
+
+
+def add_source(database: Path, checkout: Path) -> None:
+    """Create a log with a source, or add that to a log."""
+    environment = os.environ | {"TRACKLOG_DATABASE": str(database)}
+    command = [BIN / "flask", "sources", "add", "bench", "--source-id", "ILoveData123"]
+    subprocess.run(command, cwd=checkout, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 ALL = [tracklog, unstored, naive, fastapi, fastify, pocketbase]

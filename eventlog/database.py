@@ -16,6 +16,7 @@ from .shared_files import shared_files
 from .waiting import WAIT_SECONDS, WriteQueue, retry_until
 
 MAX_FAST_ROWS = 200  # changed rows whose commit takes a few milliseconds
+MAX_FAST_SECONDS = 0.02  # after a commit that took longer, the next one runs in a thread, too
 MAX_WAL_PAGES = 24_000  # about 100 MB
 
 
@@ -35,6 +36,7 @@ class Database:
         self.queue = WriteQueue(path)
         self._connection: apsw.Connection | None = None
         self._can_write = False
+        self._commit_seconds = 0.0  # of the latest commit
         self._in_use = threading.Lock()
         self._files = shared_files(path)
         self._files.owners.add(self)
@@ -59,10 +61,10 @@ class Database:
             retry_until(deadline, lambda: connection.execute("BEGIN IMMEDIATE"))
             before = connection.total_changes()
             yield connection  # an error releases the queue first, then closes the connection, which rolls back
-            if connection.total_changes() - before < MAX_FAST_ROWS:
-                connection.execute("COMMIT")
+            if connection.total_changes() - before < MAX_FAST_ROWS and self._commit_seconds < MAX_FAST_SECONDS:
+                self._commit(connection)
             else:
-                self.runtime.run_blocking(lambda: connection.execute("COMMIT"))
+                self.runtime.run_blocking(lambda: self._commit(connection))
             pages, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
             self.wal_pages = pages - copied
             # A file that was moved or deleted still takes commits, but readers at the path never see them.
@@ -134,6 +136,13 @@ class Database:
                         self._save_and_close(monotonic())
             finally:
                 self._in_use.release()
+
+    def _commit(self, connection: apsw.Connection) -> None:
+        """Commit, and let other processes write. Called in a thread, do not wait for this request to run again."""
+        started_at = monotonic()
+        connection.execute("COMMIT")
+        self._commit_seconds = monotonic() - started_at
+        self.queue.release()
 
     def _open(self, deadline: float) -> apsw.Connection:
         require_file(self.path)

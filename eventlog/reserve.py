@@ -60,5 +60,5 @@ def _create(path: str, free: int, wanted: int) -> bool:
 
 def _measure_disk(path: str) -> tuple[int, int]:
     """Return the free bytes of the log's disk, and the bytes that its reserve should have."""
-    disk = os.statvfs(os.path.dirname(os.path.abspath(path)))
+    disk = os.statvfs(os.path.dirname(path))
     return disk.f_bavail * disk.f_frsize, min(MAX_BYTES, disk.f_blocks * disk.f_frsize // MIN_DISK_RATIO)

@@ -54,15 +54,19 @@ class WriteQueue:
 
     @contextmanager
     def turn(self, deadline: float) -> Iterator[None]:
-        """Hold the lock until the block ends. Raise BlockingIOError if it is not free by `deadline`."""
+        """Hold the lock until the block ends or releases it. Raise BlockingIOError if it is not free by `deadline`."""
         if self._descriptor is None:
             self._descriptor = open_side_file(self._log, self._log + "-queue", os.O_RDONLY)
-        descriptor = self._descriptor
-        lock_file(descriptor, deadline)
+        lock_file(self._descriptor, deadline)
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            self.release()
+
+    def release(self) -> None:
+        """End the turn. Do nothing if it has ended."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file. The next turn opens it again."""

@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -21,7 +22,7 @@ from fake_runtime import FakeRuntime
 import eventlog
 from eventlog import file_identity, schema
 from eventlog.records import Counts
-from eventlog.waiting import RETRY_SECONDS
+from eventlog.waiting import RETRY_SECONDS, WriteQueue
 
 PROJECT = Path(__file__).parents[2]
 
@@ -734,3 +735,33 @@ def test_an_older_log_is_migrated_at_start_only(path, log, monkeypatch, tmp_path
     assert connection.execute("SELECT count(*) FROM added, events").fetchall() == [(0,)]
     log.append([event("and after")])
     assert len(log.reader.read_after(0)) == 3
+
+
+def test_after_a_slow_commit_the_next_one_runs_in_a_thread(log, monkeypatch):
+    blocking_calls, clock = [], itertools.count(0.0, 0.05)
+    log.run_on(FakeRuntime(run_blocking=lambda call: blocking_calls.append(call())))
+    log.append([event("opens the log")])
+    with monkeypatch.context() as slow:
+        slow.setattr("eventlog.database.monotonic", lambda: next(clock))
+        log.append([event("slow")])
+    assert len(blocking_calls) == 0
+    log.append([event("in a thread, fast again")])
+    assert len(blocking_calls) == 1
+    log.append([event("fast")])
+    assert len(blocking_calls) == 1
+
+
+def test_other_processes_write_while_a_long_commit_returns(log, path):
+    """Its thread releases the queue. The request itself runs again only when its worker gets to it."""
+    queue = WriteQueue(path)
+
+    def run_blocking(call):
+        call()
+        with queue.turn(deadline=0):
+            taken.append(log)
+
+    taken = []
+    log.run_on(FakeRuntime(run_blocking=run_blocking))
+    assert log.append(events(500)) == [True] * 500
+    assert taken == [log]
+    queue.close()
