@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from service import AUTHENTICATION, EVENT, PROJECT, SOURCE_ID, Service, free_port, wait_until
+from service import AUTHENTICATION, EVENT, PROJECT, SOURCE_ID, Service, free_port, wait_until, write_command
 
 OURS = sorted(path.name for path in PROJECT.glob("*.py"))  # modules that another project may have, too
 
@@ -26,20 +26,10 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def bin(tmp_path):
-    """A folder on the PATH with the command, run by the Python of the tests."""
-    bin = tmp_path / "bin"
-    bin.mkdir()
-    (bin / "tracklog").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROJECT}/cli.py" "$@"\n')
-    (bin / "tracklog").chmod(0o755)
-    return bin
-
-
-@pytest.fixture
-def environment(bin):
-    """Return the tests' environment, without the settings that it may have."""
+def environment(tmp_path):
+    """Return the tests' environment with the command on its PATH, without the settings that it may have."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKLOG_", "FLASK_"))}
-    return kept | {"PATH": f"{bin}:{os.environ['PATH']}"}
+    return kept | {"PATH": f"{write_command(tmp_path / 'bin')}:{os.environ['PATH']}"}
 
 
 @pytest.fixture

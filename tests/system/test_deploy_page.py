@@ -141,6 +141,7 @@ def stored(operator, log=LOG):
 
 def assert_all_kept(operator, senders, log=LOG):
     """No post has failed, and the log has every acknowledged event once."""
+    print(f"{senders.unit}: {len(senders.acknowledged)} acknowledged, {len(senders.failures)} failed")
     assert senders.failures == []
     assert len(senders.acknowledged) > 20
     ids = stored(operator, log)

@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import subprocess
-import sys
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
@@ -13,7 +12,7 @@ from broker import Broker
 from forwarder import answering
 from needs import need
 from postgres import PASSWORD, USER, Cluster
-from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
+from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until, write_command
 
 DOCUMENTS = [
     "README.md",
@@ -33,8 +32,13 @@ ELSEWHERE = {
     ".venv/bin/pip install '.[postgresql]' && make install": "the tests' environment has it",
 }
 OF_THE_MACHINE = (
+    "make -C /opt/tracklog ",
+    "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db runuser ",
+    "curl --max-time 5 --unix-socket /run/tracklog.sock ",
+    "curl https://events.example.com/",
     "journalctl ",
     "systemctl ",
+    "timedatectl",
 )  # need root and systemd; test_systemd.py checks the files
 # Some run the tests. test_deploy_page.py, test_container.py and test_warehouse.py follow the others.
 NOT_RUN = ["CONTRIBUTING.md", "docs/container.md", "docs/deploy.md", "docs/warehouse.md"]
@@ -74,12 +78,8 @@ class Reader:
     def __init__(self, service, places):
         self.service = service
         self.places = places
-        bin = service.folder / "bin"  # the command as `make install` links it, for the Python of these tests
-        bin.mkdir()
-        (bin / "tracklog").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROJECT}/cli.py" "$@"\n')
-        (bin / "tracklog").chmod(0o755)
         self.environment = service.environment | {
-            "PATH": f"{bin}:{BIN}:{os.environ['PATH']}",
+            "PATH": f"{write_command(service.folder / 'bin')}:{BIN}:{os.environ['PATH']}",
             "TRACKLOG_SECRET_WAREHOUSE": SOURCE_ID,
             "TRACKLOG_SECRET_KAFKA": "secret",
             "TRACKLOG_SECRET_HOOK": "secret",

@@ -92,7 +92,7 @@ def test_only_the_commands_of_destinations_get_the_secrets(host, stand_in, argum
 
 
 def test_no_secret_is_an_argument(host, stand_in):
-    stand_in('ps -eo args; test -n "$TRACKLOG_SECRET_X" && echo given')
+    stand_in('ps -eo args >&2; test -n "$TRACKLOG_SECRET_X" && echo given')
     done = host.run("strace --follow-forks --trace=execve --string-limit=9999 tracklog destinations list")
     assert done.stdout == "given\n"
     assert "systemd-run" in done.stderr

@@ -23,15 +23,6 @@ def commands():
     return [(group, name) for group in GROUPS for name in group.commands]
 
 
-@pytest.mark.parametrize(("group", "name"), commands())
-def test_every_command_has_help_with_an_example(run, group, name):
-    """No line is longer than a terminal of 80 columns."""
-    text = run(group.name, name, "--help")
-    assert f"tracklog {group.name} {name}" in text.partition("Example:")[2]
-    assert all(len(line) <= 80 for line in text.splitlines())
-    assert isinstance(group, click.Group)
-
-
 #: Commands that would otherwise lack an argument, or read one wrongly.
 ARGUMENTS = {
     ("destinations", "add"): ["new", "webhook+http://host"],
@@ -45,6 +36,21 @@ ARGUMENTS = {
     ("forward",): ["--once"],
 }
 ON_THE_LOG = [(group.name, name) for group, name in commands()] + [("forward",)]
+
+
+@pytest.mark.parametrize("command", [*ON_THE_LOG, ("serve",), ("settings",)], ids=" ".join)
+def test_every_command_has_help_with_an_example(run, command):
+    """No line is longer than a terminal of 80 columns."""
+    text = run(*command, "--help")
+    assert f"tracklog {' '.join(command)}" in text.partition("Example:")[2]
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_every_command_is_tested():
+    names = [(group.name, name) for group, name in commands()] + [
+        (each.name,) for each in COMMANDS if each not in GROUPS
+    ]
+    assert sorted(names) == sorted([*ON_THE_LOG, ("serve",), ("settings",)])
 
 
 @pytest.fixture
