@@ -17,15 +17,15 @@ def run(*arguments, input=None):
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def firing(series, minute):
+def firing(series, minute, interval="1m"):
     """Return the alerts that fire in this minute: the labels and annotations of each, as promtool prints them.
 
-    `series` maps each series to its values, in promtool's notation, one a minute.
+    `series` maps each series to its values, in promtool's notation, one a minute. The rules are evaluated at an interval.
     """
     asked = [{"alertname": alert, "eval_time": f"{minute}m"} for alert in RULES]  # no alert is expected
     given = [{"series": name, "values": values} for name, values in series.items()]
     tests = [{"interval": "1m", "input_series": given, "alert_rule_test": asked}]
-    test = {"rule_files": [str(PATH)], "evaluation_interval": "1m", "tests": tests}
+    test = {"rule_files": [str(PATH)], "evaluation_interval": interval, "tests": tests}
     status, said = run("test", "rules", "/dev/stdin", input=json.dumps(test))
     assert status == 0 or "FAILED" in said, said
     return re.findall(r"Labels:(\{.*\})\s+Annotations:(\{.*\})", said)

@@ -76,7 +76,7 @@ def test_the_annotations_of_every_alert_are_rendered():
         series = {each["series"]: each["values"] for each in test["input_series"]}
         for minutes in {case["eval_time"] for case in test["promql_expr_test"] if case.get("exp_samples")}:
             minute = int(minutes[:-1]) * (60 if minutes[-1] == "h" else 1)
-            rendered += firing(series, minute)
+            rendered += firing(series, minute, interval="5m")
     assert names_of(rendered) == set(RULES)
     for _, annotations in rendered:
         assert not re.search(r"<error|<no value>|<nil>|{{| {2}|[%$]|\(\w+=", annotations), annotations
