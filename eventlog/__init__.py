@@ -145,5 +145,5 @@ class EventLog:
 
     def space(self) -> Space:
         """Return what the log takes of its disk, and what is free there. Raise OSError if its folder is missing."""
-        free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
+        free = shutil.disk_usage(os.path.dirname(self.path)).free
         return Space(size_of(self.path), size_of(self.path + "-wal"), size_of(self.path + "-reserve"), free)
