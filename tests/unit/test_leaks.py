@@ -125,6 +125,7 @@ SITUATIONS = {
 CALLS = {
     "append": lambda log: log.append([NEW], [REJECTED]),
     "import_events": lambda log: log.import_events([(7, NEW)]),
+    "backup_age": lambda log: log.backup_age(),
     "back_up": lambda log: log.back_up(log.path + "-copy", lambda done, pages: None),
     "prove_writable": lambda log: log.prove_writable(1),
     "space": lambda log: log.space(),
@@ -182,7 +183,7 @@ CALLS = {
     "people.estimate_forget": lambda log: log.people.estimate_forget(log.people.find("1")),
     "people.forget": lambda log: log.people.forget(log.people.find("1")),
 }
-WITHOUT_THE_FILE = {"observe", "run_on", "close", "close_if_moved", "keep_reserve", "make_room", "space"}
+WITHOUT_THE_FILE = {"observe", "run_on", "close", "close_if_moved", "keep_reserve", "make_room", "space", "backup_age"}
 
 
 def public_methods(thing):
@@ -204,7 +205,7 @@ def test_a_closed_log_leaves_nothing(leaves_nothing, make_log, situation, call):
         with closing(eventlog.EventLog(path)) as log:
             return CALLS[call](log)
 
-    outcome = leaves_nothing(use, ("tracklog.db", "tracklog.db-queue", "tracklog.db-copy"))
+    outcome = leaves_nothing(use, ("tracklog.db", "tracklog.db-queue", "tracklog.db-copy", "tracklog.db-backup-time"))
     fails = situation not in ("a log", "half a file") and call not in WITHOUT_THE_FILE
     assert isinstance(outcome, FAILURES) or not fails
     assert not isinstance(outcome, FAILURES) or situation != "a log"
@@ -528,6 +529,6 @@ def test_a_command_leaves_nothing(leaves_nothing, make_log, signals, situation, 
         arguments = [each.format(folder=folder) for each in ARGUMENTS[command]]
         return app, app.test_cli_runner().invoke(args=[*command.split(), *arguments])
 
-    _, result = leaves_nothing(use, (*FILES, "tracklog.db-copy", "export"))
+    _, result = leaves_nothing(use, (*FILES, "tracklog.db-copy", "tracklog.db-backup-time", "export"))
     assert "Traceback" not in result.output
     assert situation != "a log" or not isinstance(result.exception, FAILURES)

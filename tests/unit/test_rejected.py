@@ -120,7 +120,7 @@ def test_a_raised_limit_accepts_a_body_that_was_too_large(refuse, path, query):
     id = refuse("/v1/track", GOOD | {"text": "x" * 600_000})
     app = create_app(Config(database=path, max_event_bytes=1_000_000))
     result = app.test_cli_runner().invoke(args=["rejected", "replay", str(id)])
-    assert result.output == f"{id} is stored as event 1\n"
+    assert result.stdout == f"{id} is stored as event 1\n"
 
 
 def test_rejections_are_listed_until_they_are_replayed(run, refuse, log):
