@@ -212,7 +212,7 @@ def test_no_query_breaks_the_page(browse, query):
     assert browse[1].get("/-/live", **query)[0] == 200
 
 
-def test_the_newest_events_are_found_without_a_scan(browse):
+def test_a_log_that_cannot_be_read_is_reported(browse):
     service, browse = browse
     status, body = browse.get("/-/live")
     assert (status, "live.js" in body) == (200, True)
