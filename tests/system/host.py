@@ -30,7 +30,9 @@ systemctl restart nginx
 POST = """
 import json, sys
 from service import Clients
-with Clients(80, 8, lambda client, count: {"userId": str(client), "event": "Posted", "messageId": f"%s-{client}-{count}"}) as clients:
+def posted(client, count):
+    return {"userId": str(client), "event": "Posted", "messageId": f"%s-{client}-{count}"}
+with Clients(80, 8, posted) as clients:
     sys.stdin.read()
 print(json.dumps([clients.acknowledged, clients.refused, clients.failed]))
 """

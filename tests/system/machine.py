@@ -64,7 +64,8 @@ def build_root(folder, suite):
     command = ["debootstrap", "--variant=minbase", "--include=ca-certificates,dbus,systemd,systemd-sysv"]
     built = subprocess.run([*command, suite, partial, mirror()], capture_output=True, text=True, timeout=900)
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr
-    shutil.copy(CA_CERTIFICATES, partial / CA_CERTIFICATES.relative_to("/"))
+    for path in filter(Path.exists, (CA_CERTIFICATES, Path("/etc/pip.conf"))):
+        shutil.copy(path, partial / path.relative_to("/"))
     proxies = subprocess.run(["apt-config", "dump", "Acquire::http"], capture_output=True, text=True).stdout
     (partial / "etc/apt/apt.conf.d/host").write_text(proxies)
     partial.rename(root)
@@ -155,19 +156,8 @@ class Machine:
     def shell(self, script, *arguments):
         """Return the command that runs a shell script, with $0 and so on, as root in the booted machine."""
         enter = ["nsenter", f"--target={self._leader()}", "--all", "--root"]
-        return [
-            *enter,
-            "env",
-            "-i",
-            "--chdir=/",
-            f"PATH={PATH}",
-            "HOME=/root",
-            "LANG=C.UTF-8",
-            "bash",
-            "-euc",
-            script,
-            *arguments,
-        ]
+        environment = ["env", "-i", "--chdir=/", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8"]
+        return [*enter, *environment, "bash", "-euc", script, *arguments]
 
     def power_off(self):
         """Shut down. The machine keeps its files; it can `boot` again."""

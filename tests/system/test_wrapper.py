@@ -7,7 +7,8 @@ pytestmark = pytest.mark.full
 
 COMMAND = "/opt/tracklog/.venv/bin/tracklog"
 SECRET = "s e c r e t"
-SETTINGS = rb"""
+SETTINGS = (
+    rb"""
 # comment
 ; comment
 TRACKLOG_A=with blanks  and two
@@ -21,7 +22,9 @@ line two"
 export TRACKLOG_G=exported
 TRACKLOG_H=a'b c'd"e f"
 TRACKLOG_I=back\slash\ttab
-TRACKLOG_J=""" + "ünïcode ✓".encode() + rb"""
+TRACKLOG_J="""
+    + "ünïcode ✓".encode()
+    + rb"""
 TRACKLOG_K=%n %% $$ ${HOME}
 TRACKLOG_L=
 TRACKLOG-M=bad name
@@ -31,7 +34,9 @@ TRACKLOG_P=*
 TRACKLOG_Q=$(id); rm -rf x & | > <
 TRACKLOG_R=--option
 TRACKLOG_A=the last one counts
-""" + b"TRACKLOG_V=ends with blanks  \nTRACKLOG_S=carriage return\r\nTRACKLOG_T=\x01control\nTRACKLOG_U='no end\n"  # fmt: skip
+"""
+)
+SETTINGS += b"TRACKLOG_S=ends with blanks  \nTRACKLOG_T=carriage return\r\nTRACKLOG_U=\x01control\nTRACKLOG_V='no end\n"
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +72,9 @@ def test_a_setting_means_what_it_means_in_the_service(host, stand_in):
     with open(host.root / "etc/tracklog.env", "ab") as settings:
         settings.write(SETTINGS)
     stand_in("exec env -0")
-    host.run("printf '[Service]\\nUser=tracklog\\nType=oneshot\\nExecStart=/usr/bin/env -0\\nStandardOutput=file:/odd\\n"
-             "EnvironmentFile=/etc/tracklog.env\\n' > /etc/systemd/system/odd.service; systemctl start odd")  # fmt: skip
+    unit = "[Service]\nUser=tracklog\nType=oneshot\nExecStart=/usr/bin/env -0\nStandardOutput=file:/odd\n"
+    (host.root / "etc/systemd/system/odd.service").write_text(unit + "EnvironmentFile=/etc/tracklog.env\n")
+    host.run("systemctl start odd")
     wrapped = environment(host.run("TRACKLOG_LEAKED=1 TRACKLOG_C=other tracklog events tail").stdout)
     assert wrapped == environment(host.run("cat /odd").stdout)
     assert len(wrapped) > 20
@@ -172,7 +178,8 @@ def test_a_second_service_has_a_command_and_units_of_its_own(host):
         ln -s tracklog /usr/local/bin/tracklog2
         tracklog2 sources add second --source-id second
         systemctl enable --now tracklog@2.socket tracklog@2.service tracklog-forward@2.service
-        curl --fail --unix-socket /run/tracklog2.sock http://x/v1/track -u second: -d '{"userId": "1", "event": "Second"}'
+        curl --fail --unix-socket /run/tracklog2.sock http://x/v1/track --user second: \\
+            --data '{"userId": "1", "event": "Second"}'
     """)
     assert "Second" in host.run("tracklog2 events tail").stdout
     assert "Second" not in host.run("tracklog events tail").stdout
