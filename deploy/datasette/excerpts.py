@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from faults import Fault
+from body_faults import Fault
 
 WHOLE_CHARACTERS = 1500  # of a body that is shown whole
 BEFORE, AFTER, IN_FAULT = 200, 200, 300  # characters shown before, after and in a fault of a longer body

@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import guard
+from body_faults import Fault, find_faults
 from excerpts import Piece, make_excerpt, visible
-from faults import Fault, find_faults
 from hiding import KeyHider
 
 from errors import ApiError

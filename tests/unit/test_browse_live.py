@@ -23,8 +23,8 @@ from schemas import CALLS
 
 PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT / "deploy/datasette"))
+import body_faults  # noqa: E402
 import excerpts  # noqa: E402
-import faults  # noqa: E402
 import guard  # noqa: E402
 import news  # noqa: E402
 from hiding import HIDDEN, KeyHider  # noqa: E402
@@ -212,11 +212,11 @@ def test_a_rejection_of_a_disabled_source_is_advised(log, post, read):
 def test_old_names_are_those_of_the_schemas():
     renamed = {(new, old) for schema in CALLS.values() for old, new in schema.renamed.items()}
     items = {("type", "action"), ("messageId", "requestId")}  # of a batch only, which checking.py renames
-    assert {(new, old) for new, olds in faults.OLD_NAMES.items() for old in olds} == renamed | items
+    assert {(new, old) for new, olds in body_faults.OLD_NAMES.items() for old in olds} == renamed | items
 
 
 def test_limits_are_those_of_the_parser():
-    assert (faults.MAX_DEPTH, faults.MAX_STEP_LENGTH) == (json_text.MAX_DEPTH, json_text.MAX_PATH_LENGTH)
+    assert (body_faults.MAX_DEPTH, body_faults.MAX_STEP_LENGTH) == (json_text.MAX_DEPTH, json_text.MAX_PATH_LENGTH)
 
 
 def test_the_page_needs_no_library_of_the_service():
@@ -256,7 +256,9 @@ def test_what_cannot_be_seen_is_shown_as_an_escape():
 
 def test_marks_that_overlap_are_shown_once():
     text = '{"a": {"b": 1}}'
-    pieces = excerpts.make_excerpt(text, [faults.Fault(6, 14), faults.Fault(7, 8), faults.Fault(14, 14, "n")], str)
+    pieces = excerpts.make_excerpt(
+        text, [body_faults.Fault(6, 14), body_faults.Fault(7, 8), body_faults.Fault(14, 14, "n")], str
+    )
     assert "".join(piece.text for piece in pieces if piece.kind != "note") == text
 
 
@@ -264,7 +266,7 @@ def test_marks_that_overlap_are_shown_once():
 @given(st.integers(0, 4000), st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 3000)), max_size=10))
 def test_an_excerpt_has_the_text_in_order_and_gaps_of_the_right_size(length, spans):
     text = "".join(f"{number} " for number in range(1000))[:length]
-    found = sorted(faults.Fault(min(at, len(text)), min(at + size, len(text))) for at, size in spans)
+    found = sorted(body_faults.Fault(min(at, len(text)), min(at + size, len(text))) for at, size in spans)
     at = 0
     for piece in excerpts.make_excerpt(text, found, str):
         if piece.kind == "gap":
@@ -311,8 +313,8 @@ def test_both_messages_are_shown_if_they_differ(post, read):
 )
 def test_no_body_takes_long_to_search(text):
     for message in ("The body is nested too deeply", f"line {len(text)}, column 1: x"):
-        faults.find_faults(text.encode(), text, "invalid_json", message, [])
-    faults.find_faults(text.encode(), text, "invalid_number", "x", [field_error("a.a.a", "invalid_number")])
+        body_faults.find_faults(text.encode(), text, "invalid_json", message, [])
+    body_faults.find_faults(text.encode(), text, "invalid_number", "x", [field_error("a.a.a", "invalid_number")])
 
 
 def test_bodies_are_shown_without_marks_once_marking_took_long(post, read, monkeypatch):
