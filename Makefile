@@ -21,8 +21,8 @@ run: install  ## Register the example source and serve on 127.0.0.1:8000
 	@exec $(BIN)/tracklog serve
 
 browse: .venv-browse/installed  ## Browse the log, read-only, on 127.0.0.1:8001 (set BROWSE_PORT to change)
-	@printf '\n  http://127.0.0.1:%s/-/dashboards/log\n\n' $(BROWSE_PORT)
-	@PYTHONPATH=deploy/datasette exec .venv-browse/bin/datasette serve deploy/datasette --host 127.0.0.1 --port $(BROWSE_PORT)
+	@printf '\n  http://127.0.0.1:%s/-/%s\n' $(BROWSE_PORT) live $(BROWSE_PORT) dashboards/log
+	@PYTHONPATH=.:deploy/datasette exec .venv-browse/bin/datasette serve deploy/datasette --host 127.0.0.1 --port $(BROWSE_PORT)
 
 # Hypothesis generates the same examples in every run, and random ones in test-full.
 test: .venv/tested  ## Run the unit tests and a few system tests (about four minutes)

@@ -6,6 +6,7 @@ import click
 from flask.cli import ScriptInfo
 
 from commands import COMMANDS
+from commands.group import report_failures
 from config import VERSION
 
 
@@ -26,7 +27,8 @@ def main() -> None:
 def _create_app() -> Any:
     from app import create_app  # not for --help and completion, which need none
 
-    return create_app()
+    with report_failures():
+        return create_app()
 
 
 if __name__ == "__main__":

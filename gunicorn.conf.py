@@ -1,4 +1,4 @@
-"""Configure gunicorn. `gunicorn wsgi:app` in this folder reads this file; its command line takes precedence."""
+"""Configure gunicorn, for `tracklog serve` and `gunicorn wsgi:app` in this folder. The command line overrides it."""
 
 import gc
 import os

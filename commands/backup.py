@@ -1,4 +1,4 @@
-"""Copy the log, or import exported events: flask events backup | import."""
+"""Copy the log, or import exported events: tracklog events backup | import."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from commands.events import events
-from commands.group import create_log, create_option, get_log, sanitize, show_progress
+from commands.group import create_log, create_option, get_log, report_progress, sanitize, show_progress
 from errors import ApiError
 from eventlog import Event, NotPossible
 from ingest.body import GZIP_MAGIC
@@ -31,14 +31,9 @@ def backup(target: str) -> None:
 
     \b
     Example:
-      flask events backup /backup/tracklog-$(date +%F).db
+      tracklog events backup /backup/tracklog-$(date +%F).db
     """
-    with show_progress("Copying", 1) as progress:
-
-        def report(done: int, pages: int) -> None:
-            progress.length = pages
-            progress.update(done - progress.pos)
-
+    with report_progress("Copying") as report:
         last = get_log().back_up(target, report)
     click.echo(f"Backed up {sanitize(get_log().path)} to {target}; its last event is {last}")
 
@@ -47,7 +42,7 @@ def backup(target: str) -> None:
 @click.argument("file", metavar="FILE", type=click.File("rb"))
 @create_option
 def import_events(file: BinaryIO, may_create: bool) -> None:
-    """Store the events that `flask events export` wrote to FILE.
+    """Store the events that `tracklog events export` wrote to FILE.
 
     FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. If there is no log,
     creates it where TRACKLOG_DATABASE says, or with --create. Events that are already in the log are duplicates and are
@@ -56,8 +51,8 @@ def import_events(file: BinaryIO, may_create: bool) -> None:
 
     \b
     Example:
-      flask events import events.ndjson
-      cat archive/*.ndjson.gz | flask events import -
+      tracklog events import events.ndjson
+      cat archive/*.ndjson.gz | tracklog events import -
     """
     create_log(may_create).keep_reserve()
     is_shown = sys.stderr.isatty() and file.name != "<stdin>" and file.seekable()

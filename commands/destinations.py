@@ -1,4 +1,4 @@
-"""flask destinations: manage where events are forwarded to."""
+"""tracklog destinations: manage where events are forwarded to."""
 
 import re
 
@@ -58,12 +58,12 @@ def add(
 
     \b
     Example:
-      flask destinations add warehouse \\
+      tracklog destinations add warehouse \\
         'https://${TRACKLOG_SECRET_KEY}@warehouse.example/v1/batch'
-      flask destinations add hook webhook+https://host.example/in \\
+      tracklog destinations add hook webhook+https://host.example/in \\
         --header 'Authorization: Bearer ${TRACKLOG_SECRET_HOOK}' \\
         --only 'track:Added File' --mask context.ip,traits.email
-      flask destinations add tables postgresql://user@host.example/db --create
+      tracklog destinations add tables postgresql://user@host.example/db --create
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
         raise NotPossible("A destination's name may have only letters, digits, - and _, and at most 60 of them")
@@ -102,10 +102,10 @@ def set_url(
 
     \b
     Example:
-      flask destinations set warehouse \\
+      tracklog destinations set warehouse \\
         'https://${TRACKLOG_SECRET_KEY}@new.example/v1/batch'
-      flask destinations set hook --header 'X-Key: ${TRACKLOG_SECRET_HOOK}'
-      flask destinations set hook --mask context.ip --transform ''
+      tracklog destinations set hook --header 'X-Key: ${TRACKLOG_SECRET_HOOK}'
+      tracklog destinations set hook --mask context.ip --transform ''
     """
     is_changed = url or lines or no_headers or creates_tables or any(map(is_given, rules.values()))
     if not is_changed or (lines and no_headers):
@@ -135,7 +135,7 @@ def list_destinations() -> None:
 
     \b
     Example:
-      flask destinations list
+      tracklog destinations list
     """
     progress = {each.name: each for each in get_log().destinations.progress()}
     held = {each.name: each for each in get_log().retention.held() if each.since}
@@ -169,7 +169,7 @@ def pause(name: str) -> None:
 
     \b
     Example:
-      flask destinations pause warehouse
+      tracklog destinations pause warehouse
     """
     get_log_to_change().make_room()
     get_log().destinations.pause(name, True)
@@ -183,7 +183,7 @@ def resume(name: str) -> None:
 
     \b
     Example:
-      flask destinations resume warehouse
+      tracklog destinations resume warehouse
     """
     get_log_to_change().destinations.pause(name, False)
     click.echo(f"Destination {name} is resumed")
@@ -197,7 +197,7 @@ def remove(name: str, is_confirmed: bool) -> None:
 
     \b
     Example:
-      flask destinations remove warehouse --yes
+      tracklog destinations remove warehouse --yes
     """
     get_log_to_change().make_room()
     dead = get_log().destinations.count_dead(get_log().destinations.get(name).name)

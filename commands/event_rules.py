@@ -1,4 +1,4 @@
-"""The options of flask destinations for the rules of a destination's events."""
+"""The options of tracklog destinations for the rules of a destination's events."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias

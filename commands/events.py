@@ -1,4 +1,4 @@
-"""Show and check the recorded events: flask events tail | stats | export | check."""
+"""Show and check the recorded events: tracklog events tail | stats | export | check."""
 
 import time
 from collections.abc import Sequence
@@ -6,8 +6,17 @@ from itertools import groupby
 
 import click
 
-from commands.group import TERMINAL_COLUMNS, LogGroup, format_minute, get_log, print_table, sanitize, show_progress
-from eventlog import Count, StoredEvent
+from commands.group import (
+    TERMINAL_COLUMNS,
+    LogGroup,
+    format_minute,
+    get_log,
+    print_table,
+    report_progress,
+    sanitize,
+    show_progress,
+)
+from eventlog import Count, StoredEvent, StoredRejection
 from schemas import CALLS
 
 POLL_SECONDS = 0.25
@@ -18,32 +27,45 @@ events = LogGroup("events", help="Show, check and manage the recorded events.")
 
 @events.command()
 @click.option("-n", "number", type=click.IntRange(min=0), default=10, help="Number of events.")
-@click.option("--follow", is_flag=True, help="Keep printing new events until interrupted.")
+@click.option("--follow", is_flag=True, help="Keep printing new ones until interrupted.")
 @click.option("--type", type=click.Choice(list(CALLS)), help="Only calls of this type.")
 @click.option("--source", metavar="NAME", help="Only events of this source.")
-def tail(number: int, follow: bool, type: str | None, source: str | None) -> None:
+@click.option("--rejected", "is_rejected", is_flag=True, help="Print rejected events instead.")
+def tail(number: int, follow: bool, type: str | None, source: str | None, is_rejected: bool) -> None:
     """Print the newest events, one per line.
 
-    The columns are id, time received, type, source, user and name. With --type or --source, the log is
-    scanned backwards until enough events are found.
+    The columns are id, time received, type, source, user and name. With --rejected, they are id, time first received,
+    source, error code and route; rejections that were replayed are shown too. With --type or --source, the log is
+    scanned backwards until enough are found.
 
     \b
     Example:
-      flask events tail -n 3
-      flask events tail --follow --type track --source website
+      tracklog events tail -n 3
+      tracklog events tail --follow --type track --source website
+      tracklog events tail --follow --rejected
     """
-    reader = get_log().reader
-    last_shown = reader.last_id()
-    newest = reader.read_last(number, type=type, source=source)
+    if is_rejected and type:
+        raise click.UsageError("A rejected event has no type: give --rejected or --type")
+    log = get_log()
+    last_shown = log.rejections.last_id() if is_rejected else log.reader.last_id()
+    shown: Sequence[StoredRejection | StoredEvent] = (
+        log.rejections.last(number, source=source, replayed=True)
+        if is_rejected
+        else log.reader.read_last(number, type=type, source=source)
+    )
     while True:
-        for event in newest:
-            click.echo(_format_event(event))
-            last_shown = max(last_shown, event.id)
+        for each in shown:
+            click.echo(_format_rejection(each) if isinstance(each, StoredRejection) else _format_event(each))
+            last_shown = max(last_shown, each.id)
         if not follow:
             return
-        if not newest:
+        if not shown:
             time.sleep(POLL_SECONDS)
-        newest = reader.read_after(last_shown, MAX_EVENTS_PER_READ, type=type, source=source)
+        shown = (
+            log.rejections.read_after(last_shown, MAX_EVENTS_PER_READ, source=source)
+            if is_rejected
+            else log.reader.read_after(last_shown, MAX_EVENTS_PER_READ, type=type, source=source)
+        )
 
 
 @events.command()
@@ -54,7 +76,7 @@ def stats() -> None:
 
     \b
     Example:
-      flask events stats
+      tracklog events stats
     """
     counts = get_log().reader.counts()
     rows = []
@@ -93,8 +115,8 @@ def export() -> None:
 
     \b
     Example:
-      flask events export > events.ndjson
-      flask events export | jq -r 'select(.event.type == "track") | .event.event'
+      tracklog events export > events.ndjson
+      tracklog events export | jq -r 'select(.event.type == "page") | .event.name'
     """
     reader = get_log().reader
     written, last = 0, reader.last_id()
@@ -114,9 +136,10 @@ def check() -> None:
 
     \b
     Example:
-      flask events check
+      tracklog events check
     """
-    problems = get_log().reader.problems()
+    with report_progress("Checking") as report:
+        problems = get_log().reader.problems(report)
     for problem in problems:
         click.echo(sanitize(problem))
     if problems:
@@ -128,4 +151,10 @@ def _format_event(event: StoredEvent) -> str:
     user = event.user_id or event.anonymous_id or ""
     name = event.name or ""
     line = f"{event.id:>7} {event.received_at[:19]} {event.type:<8} {event.source[:12]:<12} {user[:14]:<14} {name}"
+    return sanitize(line[:TERMINAL_COLUMNS]).rstrip()
+
+
+def _format_rejection(rejection: StoredRejection) -> str:
+    received_at, source = rejection.received_at[:19], rejection.source[:12]
+    line = f"{rejection.id:>7} {received_at} {source:<12} {rejection.code:<24} {rejection.route}"
     return sanitize(line[:TERMINAL_COLUMNS]).rstrip()

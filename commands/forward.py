@@ -1,4 +1,4 @@
-"""flask forward: deliver events to their destinations."""
+"""tracklog forward: deliver events to their destinations."""
 
 import logging
 import signal
@@ -32,8 +32,8 @@ def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
 
     \b
     Example:
-      flask forward
-      flask forward warehouse --once
+      tracklog forward
+      tracklog forward warehouse --once
     """
     if once:  # for a person at a terminal
         print_warnings()

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -96,6 +96,18 @@ def create_log(may_create: bool) -> EventLog:
 def show_progress(label: str, length: int, is_shown: bool = True) -> Any:
     """Return a progress bar on the standard error. It is hidden unless that is a terminal."""
     return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not (is_shown and sys.stderr.isatty()))
+
+
+@contextmanager
+def report_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar. Yield a function that is called with how much is done, and how much there is in all."""
+    with show_progress(label, 1) as progress:
+
+        def report(done: int, total: int) -> None:
+            progress.length = max(total, 1)
+            progress.update(done - progress.pos)
+
+        yield report
 
 
 def print_table(

@@ -1,4 +1,4 @@
-"""Deliver to a destination by hand: flask destinations test | dead | replay."""
+"""Deliver to a destination by hand: tracklog destinations test | dead | replay."""
 
 from collections.abc import Iterator, Sequence
 from uuid import uuid4
@@ -23,7 +23,7 @@ def test(name: str) -> None:
 
     \b
     Example:
-      flask destinations test warehouse
+      tracklog destinations test warehouse
     """
     id, at = f"test-{uuid4()}", now()
     payload = (
@@ -32,7 +32,7 @@ def test(name: str) -> None:
     )
     sources = get_log_to_change().destinations.get(name).sources or [source.name for source in get_log().sources.all()]
     if not sources:
-        raise NotPossible("The log has no source that the test event could be of. Add one: flask sources add NAME")
+        raise NotPossible("The log has no source that the test event could be of. Add one: tracklog sources add NAME")
     event = StoredEvent(0, sources[0], id, "track", "tracklog", None, "Destination Tested", at, at, payload)
     result = _deliver(name, [event], max_tries=1)
     if not result.delivered:
@@ -49,7 +49,7 @@ def dead(name: str) -> None:
 
     \b
     Example:
-      flask destinations dead warehouse
+      tracklog destinations dead warehouse
     """
     rows = [
         (event.id, format_minute(died_at), event.type, attempts, code, message)
@@ -70,8 +70,8 @@ def replay(name: str, is_dead: bool, first: int | None, last: int | None) -> Non
 
     \b
     Example:
-      flask destinations replay warehouse --dead
-      flask destinations replay warehouse --from 1000 --to 2000
+      tracklog destinations replay warehouse --dead
+      tracklog destinations replay warehouse --from 1000 --to 2000
     """
     get_log_to_change()
     if is_dead and first is None and last is None:

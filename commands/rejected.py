@@ -1,4 +1,4 @@
-"""Inspect, fix and replay rejections: flask rejected list | show | replay | delete."""
+"""Inspect, fix and replay rejections: tracklog rejected list | show | replay | delete."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -39,8 +39,8 @@ def list_rejected(number: int, code: str | None, source: str | None, replayed: b
 
     \b
     Example:
-      flask rejected list
-      flask rejected list --code event_not_defined --source website
+      tracklog rejected list
+      tracklog rejected list --code event_not_defined --source website
     """
     rows = []
     for each in get_log().rejections.last(number, code=code, source=source, replayed=replayed):
@@ -57,8 +57,8 @@ def show(id: int, raw: bool) -> None:
 
     \b
     Example:
-      flask rejected show 17
-      flask rejected show 17 --raw | jq .
+      tracklog rejected show 17
+      tracklog rejected show 17 --raw | jq .
     """
     rejection = get_log().rejections.get(id)
     if raw:
@@ -87,10 +87,10 @@ def replay(ids: Sequence[int], code: str | None, everything: bool, body: BinaryI
 
     \b
     Example:
-      flask rejected replay 17
-      flask rejected show 17 --raw | jq '.event = "Added File"' > fixed.json
-      flask rejected replay 17 --body fixed.json
-      flask rejected replay --code source_disabled
+      tracklog rejected replay 17
+      tracklog rejected show 17 --raw | jq '.event = "Added File"' > fixed.json
+      tracklog rejected replay 17 --body fixed.json
+      tracklog rejected replay --code source_disabled
     """
     if body and len(ids) != 1:
         raise click.UsageError("--body needs exactly one ID")
@@ -115,8 +115,8 @@ def delete(ids: Sequence[int], code: str | None, everything: bool) -> None:
 
     \b
     Example:
-      flask rejected delete 17 18
-      flask rejected delete --code invalid_json
+      tracklog rejected delete 17 18
+      tracklog rejected delete --code invalid_json
     """
     get_log_to_change().make_room()
     deleted = get_log().rejections.delete(select_ids(ids, code, everything, replayed=True))

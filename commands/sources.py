@@ -1,4 +1,4 @@
-"""Manage the sources: flask sources add | list | rotate | disable | enable | remove."""
+"""Manage the sources: tracklog sources add | list | rotate | disable | enable | remove."""
 
 import click
 
@@ -26,8 +26,8 @@ def add(name: str, source_id: str | None, may_create: bool) -> None:
 
     \b
     Example:
-      flask sources add website
-      flask sources add legacy --source-id ILoveData123
+      tracklog sources add website
+      tracklog sources add legacy --source-id ILoveData123
     """
     source = create_log(may_create).sources.add(name, source_id)
     click.echo(f"Source {source.name} has the Source ID {source.id}")
@@ -39,7 +39,7 @@ def list_sources() -> None:
 
     \b
     Example:
-      flask sources list
+      tracklog sources list
     """
     rows = []
     for each in get_log().sources.all_keys():
@@ -60,8 +60,8 @@ def rotate(name: str, source_id: str | None, retire: str | None) -> None:
 
     \b
     Example:
-      flask sources rotate legacy
-      flask sources rotate legacy --retire ILoveData123
+      tracklog sources rotate legacy
+      tracklog sources rotate legacy --retire ILoveData123
     """
     if source_id is not None and retire is not None:
         raise click.UsageError("--source-id adds a key and --retire ends one; give one of them")
@@ -82,7 +82,7 @@ def disable(name: str) -> None:
 
     \b
     Example:
-      flask sources disable legacy
+      tracklog sources disable legacy
     """
     get_log_to_change().sources.set_enabled(name, False)
     click.echo(f"Source {name} is disabled")
@@ -97,7 +97,7 @@ def enable(name: str) -> None:
 
     \b
     Example:
-      flask sources enable legacy
+      tracklog sources enable legacy
     """
     get_log_to_change().sources.set_enabled(name, True)
     click.echo(f"Source {name} is enabled")
@@ -112,7 +112,7 @@ def remove(name: str) -> None:
 
     \b
     Example:
-      flask sources remove webiste
+      tracklog sources remove webiste
     """
     get_log_to_change().sources.remove(name)
     click.echo(f"Source {name} is removed")

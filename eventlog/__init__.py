@@ -17,6 +17,7 @@ from .database import Database
 from .dead_letters import DeadLetter
 from .destinations import Destination, Destinations
 from .errors import Damaged, DiskFull, Missing, NotPossible, Unavailable, Unusable
+from .mentions import Trait
 from .people import People, Person
 from .reader import Count, Reader, StoredEvent
 from .records import NAME_FIELDS, Counts, Event, Rejection, import_events

@@ -1,9 +1,19 @@
 """Read the log's events in commit order, and its counts."""
 
 import json
+from collections.abc import Callable
+from itertools import count
+from time import monotonic
 from typing import NamedTuple
 
+import apsw
+
 from .database import Database
+from .waiting import WAIT_SECONDS
+
+STEPS_PER_REPORT = 10_000
+STEPS_PER_EVENT = 40  # of SQLite's virtual machine, to check an event
+STEPS_PER_PAGE = 45  # as long as the check of a page takes, which SQLite counts as one step
 
 
 class StoredEvent(NamedTuple):
@@ -112,8 +122,19 @@ class Reader:
         )
         return [Count(*row) for row in rows]
 
-    def problems(self) -> list[str]:
-        """Read the whole log. Return what is wrong with the file, and which counts differ from the rows."""
+    def problems(self, report: Callable[[int, int], object] = lambda done, total: None) -> list[str]:
+        """Read the whole log. Return what is wrong with the file, and which counts differ from the rows.
+
+        `report` is called with the share that is done: a number of steps, and about their total.
+        """
+        with self._database.connection(monotonic() + WAIT_SECONDS) as connection:
+            _report_steps(connection, report)
+        problems = self._problems()  # an error closes the connection
+        with self._database.connection(monotonic() + WAIT_SECONDS) as connection:
+            connection.set_progress_handler(None)
+        return problems
+
+    def _problems(self) -> list[str]:
         problems = [str(text) for (text,) in self._database.read("PRAGMA integrity_check") if text != "ok"]
         miscounted = self._database.read(
             """
@@ -140,3 +161,17 @@ class Reader:
     def _select(self, condition: str, **bindings: str | int | None) -> list[StoredEvent]:
         rows = self._database.read(f"SELECT {', '.join(StoredEvent._fields)} FROM events WHERE {condition}", bindings)
         return [StoredEvent(*row) for row in rows]
+
+
+def _report_steps(connection: apsw.Connection, report: Callable[[int, int], object]) -> None:
+    """Call `report` while the connection checks the log: first all pages, then all rows."""
+    pages = int(connection.pragma("page_count")) // STEPS_PER_REPORT
+    events = int(connection.execute("SELECT coalesce(max(id) - min(id) + 1, 0) FROM events").get)
+    total, calls = pages * STEPS_PER_PAGE + events * STEPS_PER_EVENT // STEPS_PER_REPORT, count(1)
+
+    def report_steps() -> bool:
+        call = next(calls)
+        report(min(call, pages) * STEPS_PER_PAGE + max(0, call - pages), total)
+        return False  # go on
+
+    connection.set_progress_handler(report_steps, STEPS_PER_REPORT)

@@ -49,6 +49,15 @@ class Rejections(Tables):
         condition = f"{_MATCHES} ORDER BY id DESC LIMIT :limit"
         return self._select(condition, limit=limit, code=code, source=source, replayed=replayed)[::-1]
 
+    def read_after(self, cursor: int, limit: int, *, source: str | None = None) -> list[StoredRejection]:
+        """Return the next rejections with an id above `cursor`, replayed or not, oldest first."""
+        condition = f"id > :cursor AND {_MATCHES} ORDER BY id LIMIT :limit"
+        return self._select(condition, cursor=cursor, limit=limit, code=None, source=source, replayed=True)
+
+    def last_id(self) -> int:
+        """Return the newest rejection's id, or 0 if there is none."""
+        return int(self._read.read("SELECT coalesce(max(id), 0) FROM rejected")[0][0])
+
     def ids(self, *, code: str | None = None, source: str | None = None, replayed: bool = False) -> list[int]:
         """Return the ids of rejections, oldest first. Leave out replayed ones unless `replayed`."""
         rows = self._read.read(

@@ -82,7 +82,7 @@ def _folder_name(source: str) -> str:
 
 
 def _compress(events: Sequence[StoredEvent]) -> bytes:
-    """Return the lines that `flask events export` writes, gzipped without a timestamp."""
+    """Return the lines that `tracklog events export` writes, gzipped without a timestamp."""
     compressor = zlib.compressobj(wbits=31)
     lines = (f"{event.export_line()}\n".encode() for event in events)
     return b"".join([*map(compressor.compress, lines), compressor.flush()])

@@ -77,7 +77,7 @@ def _check(connection: psycopg.Connection, schema: str) -> None:
     if version < len(MIGRATIONS):
         raise RetryLater(
             f"the schema {schema} has version {version} of the tables (0 if the role may not use it), and "
-            f"{len(MIGRATIONS)} is needed: `flask destinations set` creates it with --create"
+            f"{len(MIGRATIONS)} is needed: `tracklog destinations set` creates it with --create"
         )
 
 

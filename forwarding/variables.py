@@ -38,5 +38,5 @@ def check_name(name: str) -> None:
         raise NotPossible(
             f"Only variables that begin with {PREFIX} are filled in, and {name} does not. "
             f"Rename it to {PREFIX}{name} in the forwarder's environment, "
-            "and write the new name with: flask destinations set"
+            "and write the new name with: tracklog destinations set"
         )

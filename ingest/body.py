@@ -5,10 +5,12 @@ import re
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable
-
-from flask import Request
+from typing import TYPE_CHECKING
 
 from errors import ApiError
+
+if TYPE_CHECKING:  # the browsing page decodes forms too, without Flask
+    from flask import Request
 
 MAX_KEPT_BYTES = 64 * 1024  # kept of a body that is too large or not what its headers say
 CHUNK_BYTES = 128 * 1024  # received, given to zlib or taken from it, or decoded from base64 at a time
@@ -29,7 +31,7 @@ class Body:
         self.is_cut = False
 
     def read(
-        self, request: Request, limit: int, yield_control: Callable[[], None], claim_size: Callable[[int], None]
+        self, request: "Request", limit: int, yield_control: Callable[[], None], claim_size: Callable[[int], None]
     ) -> bytes:
         """Read the content and return the JSON in it. Raise ApiError if it is over `limit` bytes or cannot be read.
 
@@ -46,7 +48,7 @@ class Body:
         is_form = request.environ.get("CONTENT_TYPE", "").lower().startswith(_FORM_TYPE)
         return decode_form(self.content, is_form, yield_control)
 
-    def _receive(self, request: Request, limit: int, yield_control: Callable[[], None]) -> bytes:
+    def _receive(self, request: "Request", limit: int, yield_control: Callable[[], None]) -> bytes:
         length = int(request.environ.get("CONTENT_LENGTH") or 0)
         try:
             # gunicorn ends the stream with the body, and returns fewer bytes than asked for only there.

@@ -1,4 +1,4 @@
-"""Turn a line of `flask events export` back into its Event."""
+"""Turn a line of `tracklog events export` back into its Event."""
 
 from typing import Any
 

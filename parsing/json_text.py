@@ -29,8 +29,9 @@ def decode(body: bytes) -> str:
     """Decode UTF-8, without a byte order mark. Raise ApiError for another encoding or too many brackets."""
     if len(body) > MAX_BRACKETS and body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
         raise ApiError("payload_too_large", f"A body may have at most {MAX_BRACKETS} opening brackets")
+    body = body.removeprefix(BOM_UTF8)
     try:
-        return body.removeprefix(BOM_UTF8).decode()
+        return body.decode()
     except UnicodeDecodeError as error:
         at = error.start
         line, column = body.count(b"\n", 0, at) + 1, at - body.rfind(b"\n", 0, at)

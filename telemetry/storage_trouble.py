@@ -9,8 +9,8 @@ QUIET_SECONDS = 1.0
 
 # What an operator can do about an error of the log with a command.
 REMEDIES: dict[type[Exception], str] = {
-    Damaged: "Restore a backup. To list the damage: flask events check",
-    DiskFull: "Delete other files, or old events with: flask events prune --older-than AGE",
+    Damaged: "Restore a backup. To list the damage: tracklog events check",
+    DiskFull: "Delete other files, or old events with: tracklog events prune --older-than AGE",
     Missing: (
         "If it was moved, move it back. If it is elsewhere, set TRACKLOG_DATABASE to its path. "
         "To create one there: tracklog sources add NAME --create"

@@ -2,7 +2,8 @@
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 #: The visible columns of the tables with secrets. SQLite returns NULL for every other column.
@@ -31,21 +32,21 @@ _OPENS_NO_FILE = {"OpenEphemeral", "OpenAutoindex", "OpenPseudo", "OpenDup", "So
 _VIRTUAL = re.compile(r"json_(each|tree)|pragma_\w+")  # other modules expose pages, statements or indexes
 
 
-def prepare(connection: sqlite3.Connection) -> None:
-    """Make a connection read-only, and hide the secret columns from it."""
+def prepare(connection: sqlite3.Connection, visible: Mapping[str, Set[str]] = VISIBLE_COLUMNS) -> None:
+    """Make a connection read-only, and hide the columns from it that are not visible in a table with secrets."""
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     # SQLite creates these tables on first use, with a statement that the authorizer would deny.
     for module in ("json_each('1')", "json_tree('1')", *(f"pragma_{name}" for name in _PRAGMAS)):
         connection.execute(f"SELECT 1 FROM {module}").fetchall()
-    connection.set_authorizer(_authorize)
+    connection.set_authorizer(partial(_authorize, visible))
 
 
-def _authorize(action: int, table: str | None, column: str | None, database: str | None, view: str | None) -> int:
+def _authorize(visible: Mapping[str, Set[str]], action: int, table: str | None, column: str | None, *_: object) -> int:
     if action == sqlite3.SQLITE_PRAGMA:
         return sqlite3.SQLITE_OK if table in _PRAGMAS else sqlite3.SQLITE_DENY
     if action not in _ALLOWED:
         return sqlite3.SQLITE_DENY
-    is_secret = action == sqlite3.SQLITE_READ and column and column not in VISIBLE_COLUMNS.get(table or "", {column})
+    is_secret = action == sqlite3.SQLITE_READ and column and column not in visible.get(table or "", {column})
     return sqlite3.SQLITE_IGNORE if is_secret else sqlite3.SQLITE_OK
 
 

@@ -36,6 +36,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def write_command(folder):
+    """Write the command `tracklog` into a folder, as `make install` links it, but for the Python of these tests."""
+    folder.mkdir()
+    (folder / "tracklog").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROJECT}/cli.py" "$@"\n')
+    (folder / "tracklog").chmod(0o755)
+    return folder
+
+
 class Service:
     """A gunicorn that serves the checkout on a port picked by the system. A with block stops it at its end."""
 

@@ -173,6 +173,7 @@ def operator(request, new_machine):
 
 def test_the_page_leads_from_an_empty_host_to_operation(operator):
     set_up(operator)
+    assert '"event": "start"' in operator.follow("Where the logs are")
     restore(operator)
     upgrade_and_roll_back(operator)
     upgrade_and_roll_back_with_a_migration(operator)
@@ -210,7 +211,23 @@ def set_up(operator):
         operator.types("systemctl start tracklog-backup.service; sleep 1")
     assert_all_kept(operator, senders)
     wait_until_forwarded(operator)
+    keep_three_backups(operator)
     read_while_stopped(operator)
+
+
+def keep_three_backups(operator):
+    """In a drop-in, as the page says. What a killed backup has left is deleted too."""
+    drop_in = "/etc/systemd/system/tracklog-backup.service.d/override.conf"
+    write(operator.machine, drop_in, "[Service]\nEnvironment=BACKUPS_KEPT=3\n")
+    operator.types("systemctl daemon-reload; mkdir /var/backups/tracklog/.backup-killed")
+    for _ in range(3):
+        operator.types("sleep 1; systemctl start tracklog-backup.service")
+        found = operator.types("ls -A /var/backups/tracklog").split()
+        newest = operator.types(f"sqlite3 /var/backups/tracklog/{found[-1]} 'SELECT max(id) FROM events'")
+        assert newest == operator.types(f"sqlite3 -readonly {LOG} 'SELECT max(id) FROM events'")
+    assert len(found) == 3
+    assert operator.types("stat -c %U:%a /var/backups/tracklog/*.db").split() == ["tracklog:640"] * 3
+    operator.types("sleep 1")  # backups are named by the second
 
 
 def read_while_stopped(operator):
@@ -229,9 +246,9 @@ def restore(operator):
     with Senders(operator) as senders:
         operator.types("sleep 2")
     before = stored(operator)
-    operator.follow("Restore a backup", 0)
+    operator.follow("Restore a backup", 0, 1)
     assert len(stored(operator)) < len(before)
-    operator.follow("Restore a backup", 1)
+    operator.follow("Restore a backup", 2)
     assert sorted(stored(operator)) == sorted(before)
     assert_all_kept(operator, senders)
     wait_until_forwarded(operator)
@@ -273,11 +290,13 @@ def upgrade_and_roll_back_with_a_migration(operator):
     with Senders(operator) as senders:
         operator.types("sleep 2")
     assert_all_kept(operator, senders)
+    operator.types("systemctl start tracklog-backup.service")  # of the newer log: the older version refuses it
     before = stored(operator)
     assert operator.follow("Roll back", 0) == "eventlog/migrations/9999_new.sql\n"
     operator.follow("Roll back", 1, 2, 3)
-    operator.follow("Restore a backup", 0)
     operator.follow("Roll back", 5)
+    operator.follow("Restore a backup", 1)
+    operator.follow("Roll back", 6)
     assert sorted(stored(operator)) == sorted(before)
     wait_until_forwarded(operator)
 
@@ -300,3 +319,10 @@ def serve_more(operator):
     operator.types("systemctl start tracklog-backup@2.service tracklog-prune@2.service")
     operator.machine.reboot()
     operator.types("curl --fail --unix-socket /run/tracklog2.sock http://localhost/readyz")
+    running = "systemctl show --property=MainPID tracklog.service tracklog@2.service tracklog-forward.service"
+    before = operator.types(running).split()
+    operator.follow("Upgrade without a lost event")  # forward again after the roll-back, with both services
+    after = operator.types(running).split()
+    assert len(after) == 3
+    assert not set(before) & set(after)
+    assert operator.types("tracklog2 events check").startswith("The log is intact")

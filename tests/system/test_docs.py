@@ -12,7 +12,7 @@ from broker import Broker
 from forwarder import answering
 from needs import need
 from postgres import PASSWORD, USER, Cluster
-from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until
+from service import BIN, PROJECT, SOURCE_ID, Service, free_port, wait_until, write_command
 
 DOCUMENTS = [
     "README.md",
@@ -27,11 +27,13 @@ ELSEWHERE = {
     "make browse": "test_browse.py",
     "make run": "test_start.py",
     "make test": "runs these tests",
-    ".venv/bin/pip install '.[archive]'": "the tests' environment has it",
-    ".venv/bin/pip install '.[kafka]'": "the tests' environment has it",
-    ".venv/bin/pip install '.[postgresql]'": "the tests' environment has it",
+    ".venv/bin/pip install '.[archive]' && make install": "the tests' environment has it",
+    ".venv/bin/pip install '.[kafka]' && make install": "the tests' environment has it",
+    ".venv/bin/pip install '.[postgresql]' && make install": "the tests' environment has it",
 }
 OF_THE_MACHINE = (
+    "make -C /opt/tracklog ",
+    "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db runuser ",
     "journalctl ",
     "systemctl ",
 )  # need root and systemd; test_systemd.py checks the files
@@ -74,7 +76,7 @@ class Reader:
         self.service = service
         self.places = places
         self.environment = service.environment | {
-            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PATH": f"{write_command(service.folder / 'bin')}:{BIN}:{os.environ['PATH']}",
             "TRACKLOG_SECRET_WAREHOUSE": SOURCE_ID,
             "TRACKLOG_SECRET_KAFKA": "secret",
             "TRACKLOG_SECRET_HOOK": "secret",
@@ -117,10 +119,11 @@ class Reader:
 TEXT = {"capture_output": True, "text": True, "input": "y\n"}  # confirms every question
 # Commands that run until they are stopped, with the condition to wait for.
 UNTIL = {
-    "flask events tail -n 20 --follow --source website": lambda reader, printed: "Posted" in printed,
-    "flask forward": lambda reader, printed: reader.has_delivered(),
-    "flask forward cold": lambda reader, printed: reader.has_delivered(),
-    "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db .venv/bin/gunicorn wsgi:app --workers 2": (
+    "tracklog events tail -n 20 --follow --source website": lambda reader, printed: "Posted" in printed,
+    "tracklog events tail -n 20 --follow --rejected": lambda reader, printed: "event_not_defined" in printed,
+    "tracklog forward": lambda reader, printed: reader.has_delivered(),
+    "tracklog forward cold": lambda reader, printed: reader.has_delivered(),
+    "TRACKLOG_DATABASE=/var/lib/tracklog/tracklog.db .venv/bin/tracklog serve --workers 2": (
         lambda reader, printed: "Booting worker" in printed
     ),
 }
@@ -143,6 +146,7 @@ def reader(tmp_path, request):
     with ExitStack() as stack:
         # The README assumes the source that `make run` registers, the other pages a source with events.
         service = stack.enter_context(serving(tmp_path, "example" if document == "README.md" else "website"))
+        places[".venv/bin/tracklog"] = "tracklog"
         places["127.0.0.1:8000"] = f"127.0.0.1:{service.port}"
         if document != "README.md":
             for number in range(17):
@@ -163,7 +167,7 @@ def reader(tmp_path, request):
             )
         if heading == "Dead letters":
             reader.types(
-                "flask destinations add warehouse 'https://${TRACKLOG_SECRET_WAREHOUSE}@events.example.com/v1/batch'"
+                "tracklog destinations add warehouse 'https://${TRACKLOG_SECRET_WAREHOUSE}@events.example.com/v1/batch'"
             )
         if heading == "Kafka":
             broker = Broker(tmp_path)

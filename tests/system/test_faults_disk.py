@@ -96,7 +96,7 @@ def test_a_full_disk_can_be_pruned_under_load(on_disk, disk, filled_by):
             wait_until(reserve.exists)
     assert reason(on_disk) == (
         f"The disk of {on_disk.database} is full. "
-        "Delete other files, or old events with: flask events prune --older-than AGE"
+        "Delete other files, or old events with: tracklog events prune --older-than AGE"
     )
     pruned = on_disk.query("SELECT sum(count) FROM counts WHERE outcome = 'removed'")
     assert pruned[0][0] > 200

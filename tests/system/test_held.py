@@ -16,7 +16,7 @@ EVENTS = 3000
 def nightly_prune(service, check=True):
     """Run the command of the shipped timer, and return what it says."""
     unit = (PROJECT / "deploy" / "tracklog-prune.service").read_text()
-    arguments = re.search(r"^ExecStart=\S+/flask (.*)$", unit, re.MULTILINE)[1].split()
+    arguments = re.search(r"^ExecStart=\S+/(?:flask|tracklog) (.*)$", unit, re.MULTILINE)[1].split()
     return service.flask(*arguments, check=check)
 
 

@@ -159,6 +159,7 @@ def test_the_forwarder_logs_each_change_in_json(running, port):
 def test_forward_once_writes_sentences(running, port):
     with answering(lambda *_: (400, {}, b""), port):
         ended = running.flask("forward", "--once", check=False)
-    *warnings, last = ended.stderr.splitlines()
+    first, *warnings, last = ended.stderr.splitlines()
+    assert first == f"Log: {running.database}"
     assert last == "All events are delivered; dead letters: 1"
     assert [line.split("WARNING ")[1].split(":")[0] for line in warnings] == ["hook rejects event 1"]

@@ -64,10 +64,10 @@ def test_only_the_api_is_exposed(nginx, path):
 
 
 def test_metrics_are_told_on_a_server_of_their_own(service, start_nginx):
-    """The one that docs/monitor.md has for Prometheus."""
-    documented = re.search(
-        r"^server \{.*?^\}", (PROJECT / "docs" / "monitor.md").read_text(), re.DOTALL | re.MULTILINE
-    )[0]
+    """The one that docs/deploy.md has for Prometheus."""
+    documented = re.search(r"^server \{.*?^\}", (PROJECT / "docs" / "deploy.md").read_text(), re.DOTALL | re.MULTILINE)[
+        0
+    ]
     port, beside = free_port(), "# To limit the request rate per client"
     inside = documented.replace("127.0.0.1:9464", f"127.0.0.1:{port}")
     service.start()

@@ -1,6 +1,5 @@
 """The service comes back by itself from any time of failing starts, and the senders wait meanwhile."""
 
-import re
 import time
 
 import pytest
@@ -35,10 +34,9 @@ def state(host, unit):
     return host.try_run(f"systemctl is-active {unit}").stdout.strip()
 
 
-def starts(host, since):
-    """Return how often the service was started since a time."""
-    lines = host.run(f"journalctl --output=cat --since=@{since}").stdout
-    return len(re.findall(r"^Starting tracklog.service", lines, re.MULTILINE))
+def restarts(host):
+    """Return how often systemd has started the service again since it was last started by hand, or at boot."""
+    return int(host.run("systemctl show --property=NRestarts --value tracklog").stdout)
 
 
 def assert_recovered(host):
@@ -55,7 +53,8 @@ def assert_nothing_was_lost(host, posts, prefix):
     assert len(stored) == len(set(stored))
     assert posts.failed == []
     answers = {(answer.status, answer.body["code"], answer.retry_after) for answer in posts.refused}
-    assert answers == {(504, "storage_unavailable", "5")}
+    assert (504, "storage_unavailable", "5") in answers
+    assert answers <= {(504, "storage_unavailable", "5"), (503, "storage_unavailable", "5")}, "503 while a log is moved"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +110,7 @@ def test_the_service_recovers_from_failing_starts(host, request, failure, mend, 
         assert_recovered(host)
     assert_nothing_was_lost(host, posts, prefix)
     assert said in host.run(f"journalctl --output=cat --since=@{since} --unit=tracklog").stdout
-    assert 10 < starts(host, since) < SECONDS
+    assert 5 < restarts(host) < SECONDS
 
 
 def test_the_service_recovers_from_a_mount_that_fails_for_a_minute(host):
@@ -119,7 +118,6 @@ def test_the_service_recovers_from_a_mount_that_fails_for_a_minute(host):
     events = count_events(host)
     host.run(LATE_MOUNT)
     host.reboot()
-    since = int(time.time())
     assert state(host, "var-lib-tracklog.mount") == "failed"
     assert host.try_run("tracklog sources add early").returncode == 1, "it would be a second log"
     command = 'curl -s -w \'%{http_code}\' localhost/v1/track -u ILoveData123: -d \'{"userId": "1", "event": "Late"}\''
@@ -130,4 +128,4 @@ def test_the_service_recovers_from_a_mount_that_fails_for_a_minute(host):
     wait_until(lambda: state(host, "tracklog-forward") == "active", 30)
     assert host.run(command).stdout.endswith("}\n200")
     assert count_events(host) > events
-    assert 10 < starts(host, since) < SECONDS
+    assert 5 < restarts(host) < SECONDS

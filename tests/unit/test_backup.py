@@ -8,7 +8,7 @@ import os
 
 import apsw
 import pytest
-from factories import damage_index, without_log_name
+from factories import damage_index, events, without_log_name
 
 import eventlog
 from app import create_app
@@ -309,3 +309,12 @@ def test_a_restored_backup_is_a_log_in_wal_mode(log, many, path, tmp_path):
     connection = apsw.Connection(target)
     assert connection.pragma("journal_mode") == "wal"
     connection.close()
+
+
+def test_a_check_reports_the_share_that_is_done(log):
+    log.append(events(3000))
+    shares = []
+    assert log.reader.problems(lambda done, total: shares.append(done / total)) == []
+    assert shares == sorted(shares)
+    assert shares
+    assert 0.3 < shares[-1] < 3

@@ -269,3 +269,8 @@ def test_a_body_nested_too_deep_to_parse_is_rejected(post, kept):
     for levels in range(901, 1100, 20):
         assert post("/v1/track", nested(levels))[1]["code"] in ("too_deep", "invalid_json")
     assert kept() == (0, 10)
+
+
+def test_a_byte_is_counted_after_a_byte_order_mark(post):
+    _, answer = post("/v1/track", BOM + b'{\n"userId": "\xe9"}')
+    assert answer["message"] == "line 2, column 12: the byte 0xe9 is not UTF-8"

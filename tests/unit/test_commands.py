@@ -6,7 +6,10 @@ import re
 
 import click
 import pytest
+from click.testing import CliRunner
+from factories import events
 
+from cli import tracklog
 from commands import COMMANDS, GROUPS
 
 EVENTS = [
@@ -18,15 +21,6 @@ EVENTS = [
 
 def commands():
     return [(group, name) for group in GROUPS for name in group.commands]
-
-
-@pytest.mark.parametrize(("group", "name"), commands())
-def test_every_command_has_help_with_an_example(run, group, name):
-    """No line is longer than a terminal of 80 columns."""
-    text = run(group.name, name, "--help")
-    assert f"flask {group.name} {name}" in text.partition("Example:")[2]
-    assert all(len(line) <= 80 for line in text.splitlines())
-    assert isinstance(group, click.Group)
 
 
 #: Commands that would otherwise lack an argument, or read one wrongly.
@@ -42,6 +36,21 @@ ARGUMENTS = {
     ("forward",): ["--once"],
 }
 ON_THE_LOG = [(group.name, name) for group, name in commands()] + [("forward",)]
+
+
+@pytest.mark.parametrize("command", [*ON_THE_LOG, ("serve",), ("settings",)], ids=" ".join)
+def test_every_command_has_help_with_an_example(run, command):
+    """No line is longer than a terminal of 80 columns."""
+    text = run(*command, "--help")
+    assert f"tracklog {' '.join(command)}" in text.partition("Example:")[2]
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_every_command_is_tested():
+    names = [(group.name, name) for group, name in commands()] + [
+        (each.name,) for each in COMMANDS if each not in GROUPS
+    ]
+    assert sorted(names) == sorted([*ON_THE_LOG, ("serve",), ("settings",)])
 
 
 @pytest.fixture
@@ -190,3 +199,83 @@ def test_tail_shows_no_control_characters(post, runner):
 def test_an_argument_that_is_not_utf_8_is_an_error_of_one_line(run, arguments):
     """Python turns its bytes into lone surrogates, which SQLite does not take."""
     assert "An argument is not UTF-8" in run(*arguments, "a\udcff", exit_code=1)
+
+
+def test_tail_shows_rejections(run, post):
+    post("/v1/track", "no JSON")
+    post("/v1/batch", {"batch": [{"type": "track"}, EVENTS[0]]})
+    lines = run("events", "tail", "--rejected").splitlines()
+    assert [line.split()[2:] for line in lines] == [
+        ["example", "invalid_json", "/v1/track"], ["example", "event_not_defined", "/v1/batch"],
+    ]  # fmt: skip
+    assert all(len(line) <= 80 for line in lines)
+    assert run("events", "tail", "--rejected", "-n", "1").splitlines() == lines[1:]
+    assert run("events", "tail", "--rejected", "--source", "nobody") == run("events", "tail", "--rejected", "-n0") == ""
+    assert "Usage: " in run("events", "tail", "--rejected", "--type", "page", exit_code=2)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["old and new", "only new"])
+def test_tail_follows_new_rejections_of_a_source(run, post, monkeypatch, first):
+    """A rejection that is sent again is no new one, and one of another source is left out."""
+    run("sources", "add", "other", "--source-id", "other")
+    if first:
+        post("/v1/track", "old")
+    sends = [
+        lambda: post("/v1/track", "old" if first else "first"),
+        lambda: (post("/v1/track", "new"), post("/v1/track?writeKey=other", "theirs", Authentication=None)),
+    ]
+    naps = iter([*sends, lambda: None])
+
+    def nap(seconds):
+        next(naps, stop)()
+
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", nap)
+    lines = run("events", "tail", "--follow", "--rejected", "--source", "example", exit_code=1).splitlines()
+    assert [line.split()[2] for line in lines[:2]] == ["example", "example"]
+    assert [line for line in lines if "invalid_json" in line] == lines[:2]
+
+
+def test_replayed_and_deleted_rejections_leave_a_tail_in_order(run, post, log):
+    for body in ("1", "2", '{"userId": "1", "event": ""}'):
+        post("/v1/track", body)
+    run("rejected", "delete", "2")
+    assert [line.split()[0] for line in run("events", "tail", "--rejected").splitlines()] == ["1", "3"]
+    assert [each.id for each in log.rejections.read_after(1, 10)] == [3]
+    assert log.rejections.last_id() == 3
+
+
+@pytest.mark.parametrize("command", ON_THE_LOG, ids=" ".join)
+def test_a_wrong_option_is_a_usage_error_with_status_2(run, command):
+    assert "No such option" in run(*command, "--no-such-option", exit_code=2)
+
+
+@pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("events",), ("events", "no-such-command")])
+def test_a_wrong_command_is_a_usage_error_with_status_2(arguments):
+    result = CliRunner().invoke(tracklog, arguments, prog_name="tracklog")
+    assert (result.exit_code, result.output.startswith("Usage: tracklog ")) == (2, True)
+
+
+BARS = [
+    ("backup {folder}/copy.db", "Copying"),
+    ("check", "Checking"),
+    ("export", "Exporting"),
+    ("forget 1 --yes", "Searching"),
+    ("forget 1 --yes", "Deleting"),
+    ("import {folder}/export", "Importing"),
+    ("prune --older-than 1d", "Pruning"),
+]
+
+
+@pytest.mark.parametrize(("command", "label"), BARS)
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "no terminal"])
+def test_a_long_command_shows_progress_on_a_terminal(runner, log, tmp_path, monkeypatch, command, label, is_terminal):
+    log.append(events(3000))
+    (tmp_path / "export").write_text("\n")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda stream: is_terminal)
+    result = runner.invoke(args=["events", *command.format(folder=tmp_path).split()])
+    assert result.exit_code == 0
+    assert (label in result.stderr) == is_terminal
+    assert label not in result.stdout

@@ -11,12 +11,10 @@ import pytest
 from test_imports import FLOORS
 
 import errors
+import forwarding
 from commands import COMMANDS, GROUPS
 from config import Config
 from eventlog.access import SIDE_FILES
-from forwarding.masking import KEY_VARIABLE
-from forwarding.transforms import FOLDER_VARIABLE
-from forwarding.variables import PREFIX
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
@@ -29,8 +27,8 @@ ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text()
 
 
 PACKAGES = ("commands", "eventlog", "forwarding", "ingest", "parsing", "routes", "serving", "telemetry")
-ALL_COMMANDS = [f"flask {group.name} {name}" for group in GROUPS for name in group.commands]
-ALL_COMMANDS += [f"flask {command.name}" for command in COMMANDS if command not in GROUPS]
+ALL_COMMANDS = [f"tracklog {group.name} {name}" for group in GROUPS for name in group.commands]
+ALL_COMMANDS += [f"tracklog {command.name}" for command in COMMANDS if command not in GROUPS]
 
 
 def test_the_readme_is_read_in_two_minutes():
@@ -45,9 +43,10 @@ def test_every_setting_is_documented_with_its_default(setting):
     assert f"| `TRACKLOG_{setting.name.upper()}` | `{setting.default}` | {meaning} |" in DEPLOY
 
 
-@pytest.mark.parametrize("variable", [f"{PREFIX}NAME", KEY_VARIABLE, FOLDER_VARIABLE])
-def test_every_variable_of_the_forwarder_is_documented(variable):
-    assert f"| `{variable}`" in DEPLOY
+@pytest.mark.parametrize("variable", forwarding.VARIABLES)
+def test_every_variable_of_the_forwarder_is_documented_as_it_is_shown(variable):
+    (row,) = re.findall(rf"^\| `{variable}`[^|]*\| (.*) \|$", DEPLOY, re.MULTILINE)
+    assert re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", row).replace("`", "") == forwarding.VARIABLES[variable]
 
 
 @pytest.mark.parametrize("heading", ["Services with this API", "Webhooks", "Archive", "Kafka", "PostgreSQL"])
@@ -182,3 +181,18 @@ def test_every_file_next_to_the_log_is_explained(end):
 
 def test_the_figures_are_the_measured_ones():
     subprocess.run([sys.executable, "bench/report.py", "--check"], cwd=PROJECT, check=True)
+
+
+def test_every_command_that_exits_with_a_status_of_its_own_is_documented():
+    found = set()
+    for path in (PROJECT / "commands").glob("*.py"):
+        for function in nodes(ast.parse(path.read_text()), ast.FunctionDef):
+            raised = [ast.unparse(node.exc) for node in nodes(function, ast.Raise) if node.exc]
+            if any("exceptions.Exit" in each for each in raised):
+                decorator = ast.unparse(function.decorator_list[0])
+                group = decorator.partition(".command")[0]
+                found.add(f"tracklog {function.name}" if group == "click" else f"tracklog {group} {function.name}")
+                assert [each for each in raised if "Exit" in each] == ["click.exceptions.Exit(1)"]
+    table = MAINTAIN.partition("\n### Exit status\n")[2].partition("\n### ")[0]
+    assert set(re.findall(r"^\| `(tracklog [\w ]+)` \|", table, re.MULTILINE)) == found
+    assert re.findall(r"^\| (\d) \|", table, re.MULTILINE) == ["0", "1", "2"]

@@ -300,7 +300,7 @@ def test_other_variables_are_not_filled_in(log, add, monkeypatch, caplog, url):
     assert error == (
         "Only variables that begin with TRACKLOG_SECRET_ are filled in, and WAREHOUSE_KEY does not. Rename it to "
         "TRACKLOG_SECRET_WAREHOUSE_KEY in the forwarder's environment, and write the new name with: "
-        "flask destinations set"
+        "tracklog destinations set"
     )
     assert SECRET not in error + printed + caplog.text
 

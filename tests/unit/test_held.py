@@ -165,7 +165,7 @@ def test_a_prune_names_what_holds_it_back_and_the_way_out(append, add, prune, ru
         "  dead has held 10 of them since 2026-03-01 00:00",
         "  slow has held 6 of them since 2026-03-01 00:00",
     ]
-    assert "flask destinations remove" in lines[3]
+    assert "tracklog destinations remove" in lines[3]
     assert "--even-undelivered" in lines[3]
 
 

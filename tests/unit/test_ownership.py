@@ -88,7 +88,7 @@ def test_side_files_follow_the_mode_of_the_log(path, tmp_path, umask, mode):
 
 
 def write(folder):
-    """Write to the log in the folder, as `flask sources add` does."""
+    """Write to the log in the folder, as `tracklog sources add` does."""
     eventlog.create(str(folder / "tracklog.db"))
     log = eventlog.EventLog(str(folder / "tracklog.db"))
     try:

@@ -61,7 +61,7 @@ def test_the_file_is_damaged(log, path):
         file.write(b"\xff" * 4000)
     with pytest.raises(eventlog.Damaged, match=f"^{path} is damaged ") as damaged:
         log.reader.last_id()
-    assert explain_failure(damaged.value).endswith(". Restore a backup. To list the damage: flask events check")
+    assert explain_failure(damaged.value).endswith(". Restore a backup. To list the damage: tracklog events check")
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_the_file_is_damaged(log, path):
     [
         (
             eventlog.DiskFull("The disk of x is full"),
-            "The disk of x is full. Delete other files, or old events with: flask events prune",
+            "The disk of x is full. Delete other files, or old events with: tracklog events prune",
         ),
-        (eventlog.Missing("There is no log at x"), "There is no log at x. If it was moved, move it back. To create"),
+        (eventlog.Missing("There is no log at x"), "There is no log at x. If it was moved, move it back. If it is"),
         (eventlog.Unavailable("x is busy"), "x is busy"),
     ],
 )

@@ -1,6 +1,7 @@
 """Open the log in Datasette, and check users' SQL with the guard."""
 
 import os
+import pwd
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,7 +42,17 @@ def startup(datasette: Datasette) -> None:
     path = os.environ.get("TRACKLOG_DATABASE", "tracklog.db")
     if not os.path.exists(path):
         raise click.ClickException(f"There is no log at {path}")
+    owner = os.stat(path).st_uid
+    if os.geteuid() == 0 != owner:  # a web server needs no more than the service's rights
+        raise click.ClickException(f"Run this as the owner of {path}: runuser -u {_user_name(owner)} -- make browse")
     datasette.add_database(Log(datasette, path=path, is_mutable=True), name="tracklog")
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 @hookimpl

@@ -22,10 +22,10 @@ for (const each of pages) {
   page.on('response', (response) => response.status() >= 400 && failed.push(`${response.status()} ${response.url()}`))
   await page.goto(new URL(path, url).href, { waitUntil: 'networkidle' })
   const cards = page.locator('.dashboard-card')
-  for (const card of await cards.all()) await card.locator('svg.marks').waitFor()
+  for (const card of await cards.all()) await card.locator('svg.marks, p.empty').waitFor()
   const plots = await cards.evaluateAll((all) =>
     all.map((card) => ({
-      title: card.querySelector('.dashboard-card-title a').innerText.trim(),
+      title: card.querySelector('.dashboard-card-title a')?.innerText.trim(),
       marks: card.querySelectorAll('.mark-rect.role-mark path, .mark-symbol.role-mark path').length,
       words: [...card.querySelectorAll('svg.marks text')].map((text) => text.textContent),
     })),
