@@ -57,7 +57,7 @@ class ContainerHost:
     """Runs shell scripts on the host of containers. A with block removes the host at its end."""
 
     def __init__(self, folder):
-        for program in ("podman", "debootstrap", "iptables", "ip", "nsenter", "unshare", "sqlite3", "curl", "git"):
+        for program in ("podman", "debootstrap", "iptables", "ip", "nsenter", "sqlite3", "curl", "git"):
             need(program)
         if os.geteuid() != 0:
             lack("the right to mount a file system")
