@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from machine import CA_CERTIFICATES, mirror
 from needs import lack, need
@@ -56,7 +57,7 @@ class ContainerHost:
     """Runs shell scripts on the host of containers. A with block removes the host at its end."""
 
     def __init__(self, folder):
-        for program in ("podman", "debootstrap", "iptables", "ip", "nsenter", "unshare", "sqlite3", "curl", "git"):
+        for program in ("podman", "debootstrap", "iptables", "ip", "nsenter", "sqlite3", "curl", "git"):
             need(program)
         if os.geteuid() != 0:
             lack("the right to mount a file system")
@@ -130,7 +131,7 @@ class ContainerHost:
     def _leader(self):
         """Return the id of the host's first process."""
         assert self._process.poll() is None
-        return open(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read().strip()
+        return Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().strip()
 
     def _is_removed(self):
         """Remove the folder, unless a process that is still ending holds a mount in it."""

@@ -11,9 +11,11 @@ from service import PROJECT
 INSTALL = {
     ".venv-browse": "make .venv-browse/installed",
     ".venv-warehouse": "make .venv-warehouse/installed",
+    "ip": "apt install iproute2",
     "java": "apt install default-jre-headless",
     "javac": "apt install default-jdk-headless",
     "namespaces and cgroups of version 2": "run the tests on a host that allows them",
+    "namespaces with mounts of their own": "run the tests on a host that allows them",
     "node": "apt install nodejs",
     "php": "apt install php-cli",
     "nsenter": "apt install util-linux",
