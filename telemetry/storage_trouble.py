@@ -12,8 +12,8 @@ REMEDIES: dict[type[Exception], str] = {
     Damaged: "Restore a backup. To list the damage: tracklog events check",
     DiskFull: "Delete other files, or old events with: tracklog events prune --older-than AGE",
     Missing: (
-        "If it was moved, move it back. If it is elsewhere, set TRACKLOG_DATABASE to its path. "
-        "To create one there: tracklog sources add NAME --create"
+        "Mount its disk, or move it back. If it is elsewhere, set TRACKLOG_DATABASE to its path. "
+        "To create a first log: tracklog sources add NAME --create"
     ),
 }
 

@@ -75,7 +75,7 @@ def test_the_help_imports_neither_the_app_nor_a_server_or_driver(environment):
 def test_a_relative_log_is_in_the_working_directory(tracklog, folder):
     refused = tracklog("sources", "add", "website")
     assert refused.returncode == 1
-    assert refused.stderr.endswith("To create one there: tracklog sources add NAME --create\n")
+    assert refused.stderr.endswith("To create a first log: tracklog sources add NAME --create\n")
     assert not [name for name in os.listdir(folder) if name.startswith("tracklog.db")]
     assert tracklog("sources", "add", "website", "--create").stderr == f"Created the log {folder}/tracklog.db\n"
     set_to = tracklog("sources", "add", "website", TRACKLOG_DATABASE="other.db")

@@ -16,7 +16,7 @@ from service import AUTHENTICATION, BIN, EVENT, PROJECT, Clients, Service, free_
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({}, "To create one there: tracklog sources add NAME --create"),
+        ({}, "To create a first log: tracklog sources add NAME --create"),
         ({"TRACKLOG_MAX_BODY_BYTES": "8MB"}, "TRACKLOG_MAX_BODY_BYTES must be a whole number of at least 1, not '8MB'"),
         ({"TRACKLOG_BIND": "nowhere"}, "TRACKLOG_BIND must be HOST:PORT or unix:PATH, not 'nowhere'"),
     ],

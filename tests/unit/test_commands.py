@@ -76,8 +76,8 @@ COMMANDS_BY_NAME = {command.name: command for command in COMMANDS}
 def test_every_command_says_that_there_is_no_log(run, missing_log, command, monkeypatch):
     monkeypatch.delenv("TRACKLOG_DATABASE", raising=False)
     output = run(*arguments_of(command), exit_code=1)
-    assert output.startswith(f"Error: There is no log at {missing_log}. If it was moved, move it back. ")
-    assert output.endswith("To create one there: tracklog sources add NAME --create\n")
+    assert output.startswith(f"Error: There is no log at {missing_log}. Mount its disk, or move it back. ")
+    assert output.endswith("To create a first log: tracklog sources add NAME --create\n")
     assert os.listdir(os.path.dirname(missing_log)) == []
 
 

@@ -71,7 +71,7 @@ def test_the_file_is_damaged(log, path):
             eventlog.DiskFull("The disk of x is full"),
             "The disk of x is full. Delete other files, or old events with: tracklog events prune",
         ),
-        (eventlog.Missing("There is no log at x"), "There is no log at x. If it was moved, move it back. If it is"),
+        (eventlog.Missing("There is no log at x"), "There is no log at x. Mount its disk, or move it back. If it is"),
         (eventlog.Unavailable("x is busy"), "x is busy"),
     ],
 )
