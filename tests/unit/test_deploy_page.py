@@ -1,5 +1,6 @@
 """docs/deploy.md and the files in deploy/ agree. tests/system/test_deploy_page.py follows the page."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -95,6 +96,26 @@ def test_a_substitution_of_the_page_changes_the_shipped_file(script, file):
     command = f"HOST=other.example.org; sed {script}"
     changed = subprocess.run(["bash", "-c", command], input=shipped, capture_output=True, text=True, check=True).stdout
     assert changed != shipped
+
+
+@pytest.mark.parametrize(
+    ("setting", "kept"),
+    [
+        ("3", "789"),
+        ("1", "9"),
+        ("0", "9"),
+        ("", "123456789"),
+        ("all", "123456789"),
+        ("-3", "123456789"),
+    ],
+)
+def test_the_newest_backup_is_never_deleted(tmp_path, setting, kept):
+    for number in range(1, 10):
+        (tmp_path / f"tracklog-2026-01-0{number}-020000.db").touch()
+    (script,) = re.findall(r"^ExecStart=.* -euc '(ls .*)'$", (DEPLOY / "tracklog-backup.service").read_text(), re.M)
+    environment = os.environ | {"BACKUPS": str(tmp_path), "BACKUPS_KEPT": setting}
+    subprocess.run(["sh", "-euc", script], env=environment, check=True, capture_output=True)
+    assert "".join(path.name[18] for path in sorted(tmp_path.iterdir())) == kept
 
 
 def test_nginx_reads_the_certificate_that_the_page_makes():
