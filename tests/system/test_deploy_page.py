@@ -249,7 +249,8 @@ def restore(operator):
     before = stored(operator)
     operator.follow("Restore a backup", 0, 1)
     assert len(stored(operator)) < len(before)
-    operator.follow("Restore a backup", 2)
+    operator.follow("Restore a backup", 2, 3)
+    assert operator.types(f"find {LOG}-backup-time -mmin -1")
     assert sorted(stored(operator)) == sorted(before)
     assert_all_kept(operator, senders)
     wait_until_forwarded(operator)
@@ -298,6 +299,7 @@ def upgrade_and_roll_back_with_a_migration(operator):
     operator.follow("Roll back", 5)
     operator.follow("Restore a backup", 1)
     operator.follow("Roll back", 6)
+    assert operator.types(f"find {LOG}-backup-time -mmin -1")
     assert sorted(stored(operator)) == sorted(before)
     wait_until_forwarded(operator)
 
