@@ -1,4 +1,4 @@
-"""Create the application that gunicorn serves and the flask commands run in."""
+"""Create the application that gunicorn serves, and in which `flask` runs its commands."""
 
 from app import create_app
 
