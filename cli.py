@@ -20,12 +20,12 @@ def tracklog() -> None:
 
 
 def main() -> None:
-    """Run the command. Its name here is also that of its variable for shell completion."""
+    """Run the command. Its name also determines its variable for shell completion, _TRACKLOG_COMPLETE."""
     tracklog(prog_name="tracklog", obj=ScriptInfo(create_app=_create_app, set_debug_flag=False))
 
 
 def _create_app() -> Any:
-    from app import create_app  # not for --help and completion, which need none
+    from app import create_app  # here, because --help and completion need no app
 
     with report_failures():
         return create_app()

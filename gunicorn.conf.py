@@ -104,9 +104,9 @@ def post_worker_init(worker: Worker) -> None:
 
 
 def watch_machine(log: eventlog.EventLog) -> None:
-    """Close a log that was moved, even in an idle worker, and log jumps of the clock.
+    """Every second, close a log that was moved, even in an idle worker, and log a jump of the clock.
 
-    No process can open a log that was moved until all have closed it.
+    No process can open a log that was moved until all processes have closed it.
     """
     clock = Clock()
     while True:

@@ -44,8 +44,8 @@ def backup(target: str) -> None:
 def import_events(file: BinaryIO, may_create: bool) -> None:
     """Store the events that `tracklog events export` wrote to FILE.
 
-    FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. If there is no log,
-    creates it where TRACKLOG_DATABASE says, or with --create. Events that are already in the log are duplicates and are
+    FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. Creates a log that does not
+    exist if TRACKLOG_DATABASE names it, or with --create. Events that are already in the log are duplicates and are
     not stored again, so a failed import can be repeated. Events keep their times. An event keeps its id if that is
     higher than every id that the log has used.
 

@@ -80,9 +80,9 @@ def get_log_to_change() -> EventLog:
 
 
 def create_log(may_create: bool) -> EventLog:
-    """Return the log, migrated or new. Raise Missing if there is none and the operator has not said where.
+    """Return the log, migrated or new. Raise Missing if there is none and the operator has not said where to create it.
 
-    Without TRACKLOG_DATABASE, its path depends on the working directory, so creating one there needs --create.
+    Without TRACKLOG_DATABASE, its path depends on the working directory, so creating one needs --create.
     """
     log = get_log()
     is_new = not os.path.exists(log.path)

@@ -16,8 +16,8 @@ from commands.group import report_failures, sanitize
 def settings() -> None:
     """Show every setting, its value, its default and its meaning.
 
-    Settings are environment variables. The service reads the first ones, the forwarder the last ones, and every
-    command TRACKLOG_DATABASE. Of a secret, this shows only whether it is set.
+    Settings are environment variables. The service reads the first ones, and the forwarder the last ones. Every command
+    reads TRACKLOG_DATABASE. Of a secret, this shows only whether it is set.
 
     \b
     Example:

@@ -16,7 +16,7 @@ from .shared_files import shared_files
 from .waiting import WAIT_SECONDS, WriteQueue, retry_until
 
 MAX_FAST_ROWS = 200  # changed rows whose commit takes a few milliseconds
-MAX_FAST_SECONDS = 0.02  # after a commit that took longer, the next one runs in a thread, too
+MAX_FAST_SECONDS = 0.02  # after a commit that took longer, the next one runs in a thread
 MAX_WAL_PAGES = 24_000  # about 100 MB
 
 
@@ -138,7 +138,7 @@ class Database:
                 self._in_use.release()
 
     def _commit(self, connection: apsw.Connection) -> None:
-        """Commit, and let other processes write. Called in a thread, do not wait for this request to run again."""
+        """Commit, and let other processes write at once. If this runs in a thread, its request may continue late."""
         started_at = monotonic()
         connection.execute("COMMIT")
         self._commit_seconds = monotonic() - started_at

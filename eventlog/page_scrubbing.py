@@ -24,8 +24,9 @@ MAX_WAIT_SECONDS = 60.0
 
 
 def scrub(path: str, report: Callable[[int], object] = lambda passed: None) -> None:
-    """Overwrite all deleted rows in the log at `path` and in its -wal. Call `report` with the pages searched since.
+    """Overwrite all deleted rows in the log at `path` and in its -wal.
 
+    Calls `report` with the number of pages searched since its last call.
     Raises Unavailable if other processes prevent it for MAX_WAIT_SECONDS.
     """
     _overwrite(path, [])  # copies the deletion itself from the WAL into the file

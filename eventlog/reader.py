@@ -125,7 +125,7 @@ class Reader:
     def problems(self, report: Callable[[int, int], object] = lambda done, total: None) -> list[str]:
         """Read the whole log. Return what is wrong with the file, and which counts differ from the rows.
 
-        `report` is called with the share that is done: a number of steps, and about their total.
+        `report` is called with the number of steps done, and about their total.
         """
         with self._database.connection(monotonic() + WAIT_SECONDS) as connection:
             _report_steps(connection, report)

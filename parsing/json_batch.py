@@ -1,6 +1,6 @@
 """Parse a batch's items, or an object's members, one by one.
 
-Reading all of them in one call would hold the processor, and does not tell where each one's text is.
+One call for all of them would hold the processor, and would not tell where each one's text is.
 """
 
 import re
@@ -71,7 +71,7 @@ def _read_checked_batch(text: str, max_items: int, yield_control: Callable[[], N
 
 
 def _read_batch_strictly(text: str, max_items: int, max_length: int, yield_control: Callable[[], None]) -> Any:
-    """Do the same for any text, and say what is wrong with it and where."""
+    """Return what `parse_batch` does, for any text. Raise ApiError that says what is wrong and where."""
     members: dict[str, Any] = {}
     member_numbers = count(1)
     read = partial(read_value, text) if len(text) <= max_length else WindowReader(text, max_length, yield_control).read

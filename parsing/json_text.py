@@ -130,7 +130,7 @@ def escape_non_ascii(text: str, yield_control: Callable[[], None]) -> bytes:
 
 
 def is_too_deep(value: Any, text: str) -> bool:
-    """Return True if a value is nested too deeply. A short text, or one with few brackets, saves the search."""
+    """Return True if a value is nested too deeply. A short text, or one with few brackets, needs no search."""
     if len(text) <= 2 * MAX_DEPTH or text.count("{") + text.count("[") <= MAX_DEPTH:
         return False
     level = [value]

@@ -3,7 +3,7 @@
 import logging
 from time import monotonic, time
 
-MIN_SECONDS = 5  # of a jump; a time service corrects less without one
+MIN_SECONDS = 5  # of a jump; a time service corrects smaller differences gradually
 
 logger = logging.getLogger("tracklog")
 

@@ -60,8 +60,8 @@ def page(browse):
 
 def test_events_and_rejections_appear_while_the_page_is_open(browse, page):
     service, _ = browse
-    assert "Waiting for the first event of example" in page.run("document.body.innerText")
-    assert "Nothing was rejected of example" in page.run("document.body.innerText")
+    assert "Waiting for the first event from example" in page.run("document.body.innerText")
+    assert "Nothing was rejected from example" in page.run("document.body.innerText")
     service.post("/v1/track", {"userId": "1", "event": "Added File"})
     service.post("/v1/track", "{'userId': '1'}")
     page.until("document.querySelector('#events li b')?.innerText === 'Added File'")

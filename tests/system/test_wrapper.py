@@ -151,7 +151,7 @@ def test_another_user_s_shell_completes_commands(host):
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        ("rm /etc/tracklog.env", "tracklog: there is no /etc/tracklog.env. docs/deploy.md tells what to write into it"),
+        ("rm /etc/tracklog.env", "tracklog: there is no /etc/tracklog.env. docs/deploy.md says what to write into it"),
         ("printf 'A=\\xff\\n' >> /etc/tracklog.env", "tracklog: systemd cannot read the settings as the user tracklog"),
         (f"rm {COMMAND}", f"tracklog: there is no {COMMAND}. Install it with: make -C /opt/tracklog install"),
     ],
