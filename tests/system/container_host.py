@@ -29,7 +29,7 @@ default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-# crun refuses cgroups of version 1 with those of version 2 beside them.
+# crun refuses cgroups of version 1 next to those of version 2.
 SETUP = """
 umount --quiet /sys/fs/cgroup/unified || true
 mount --types tmpfs tmpfs {folder}/memory

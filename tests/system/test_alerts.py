@@ -31,7 +31,7 @@ def test_the_alerts_fire_only_if_something_is_wrong():
 
 
 @pytest.mark.parametrize("alert", RULES)
-def test_an_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(alert):
+def test_an_alert_has_a_case_that_fires_and_one_that_does_not(alert):
     """In the latter, all its metrics are there."""
     fires, is_silent = [], []
     for test in parts_about(alert):
@@ -60,7 +60,7 @@ def test_a_case_is_too_short_for_the_alert(alert, tmp_path):
 
 
 @pytest.mark.parametrize("alert", RULES)
-def test_an_alert_says_in_plain_words_what_is_wrong_and_where_to_read_on(alert):
+def test_an_alert_says_what_is_wrong_and_where_to_read_on(alert):
     annotations = RULES[alert]["annotations"]
     assert set(annotations) == {"summary", "description", "runbook"}
     assert len(annotations["description"].split()) > 6

@@ -154,7 +154,7 @@ def test_text_of_senders_is_shown_and_not_executed(browse, page):
         assert not [url for url in page_seen["requested"] if url.endswith("/hostile")], name
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_runs_only_its_script(browse, page):
+def test_the_page_loads_and_runs_nothing_from_elsewhere(browse, page):
     _, browse = browse
     urls = [line["requested"] for line in page.said("requested")]
     assert {url.split("/")[2] for url in urls} == {browse.url[7:]}

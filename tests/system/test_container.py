@@ -350,7 +350,7 @@ def test_a_full_volume_answers_503_and_stays_healthy(operator):
         operator.host.run("podman rm --all --force --time 0; umount /full")
 
 
-def test_docker_s_read_only_root_with_a_tmp_is_enough(operator):
+def test_a_read_only_root_of_docker_needs_only_a_tmp(operator):
     """Unlike Podman, Docker mounts no /tmp in a container with a read-only root."""
     (table,) = re.findall(r"^\| `--read-only` \| `(.*?)`", TEXT, re.MULTILINE)
     operator.follow("Start the service", 0)

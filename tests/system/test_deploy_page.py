@@ -217,7 +217,7 @@ def set_up(operator):
 
 
 def keep_three_backups(operator):
-    """In a drop-in, as the page says. What a killed backup has left is deleted too."""
+    """In a drop-in, as the page says. The folder of a killed backup is deleted too."""
     drop_in = "/etc/systemd/system/tracklog-backup.service.d/override.conf"
     write(operator.machine, drop_in, "[Service]\nEnvironment=BACKUPS_KEPT=3\n")
     operator.types("systemctl daemon-reload; mkdir /var/backups/tracklog/.backup-killed")
@@ -232,7 +232,7 @@ def keep_three_backups(operator):
 
 
 def read_while_stopped(operator):
-    """As the page says, a member of the group can then read the log only as a file that nobody changes."""
+    """As the page says, a member of the group can then read the log only as a file that no process changes."""
     example = re.search(r"^sqlite3 ('file:.*immutable=1').*$", PAGE, re.MULTILINE)[0]
     as_alice = f"runuser -u alice -- sqlite3 -readonly {LOG} 'select count(*) from events'"
     assert int(operator.types(as_alice)) > 1

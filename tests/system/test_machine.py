@@ -1,4 +1,4 @@
-"""The machines that other tests boot are whole, and apart from this host."""
+"""The machines that other tests boot work, and are isolated from this host."""
 
 import pytest
 

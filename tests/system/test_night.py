@@ -120,7 +120,7 @@ def sound(service):
 
 
 def fail_to_start(service, under=()):
-    """Start a service that cannot; return what it says."""
+    """Start a service that cannot start. Return what it prints."""
     command = [*under, BIN / "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{service.port}"]
     ended = subprocess.run(
         command, cwd=PROJECT, env=service.environment, capture_output=True, text=True, timeout=60, check=False
@@ -270,7 +270,7 @@ def test_a_dead_destination(running, row, answer):
 @causes("Files belong to root")
 @pytest.mark.parametrize("end", ["", "-queue"], ids=["log", "queue"])
 def test_files_of_another_user(running, row, end):
-    """A user whom a file denies everything is root without its capabilities, and the file belongs to another."""
+    """Root without its capabilities plays a user that may not open the file, which belongs to another user."""
     need("setpriv")
     if os.getuid() != 0:
         lack("the right to mount a file system")

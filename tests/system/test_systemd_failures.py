@@ -1,4 +1,4 @@
-"""The service comes back by itself from any time of failing starts, and the senders wait meanwhile."""
+"""The service recovers by itself however long its starts fail. Meanwhile, senders wait."""
 
 import time
 
@@ -113,8 +113,8 @@ def test_the_service_recovers_from_failing_starts(host, request, failure, mend, 
     assert 5 < restarts(host) < SECONDS
 
 
-def test_the_service_recovers_from_a_mount_that_fails_for_a_minute(host):
-    """The host boots before the log's disk is there. Nobody mounts it later: systemd tries again with each start."""
+def test_the_service_recovers_from_a_minute_of_failing_mounts(host):
+    """The host boots before the log's disk is there. No operator mounts it later: systemd tries again with each start."""
     events = count_events(host)
     host.run(LATE_MOUNT)
     host.reboot()

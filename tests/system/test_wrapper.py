@@ -50,7 +50,7 @@ def host(new_machine):
 
 @pytest.fixture
 def stand_in(host):
-    """Return a function that replaces the command by a shell script."""
+    """Return a function that replaces the command with a shell script."""
     host.run(f"mv {COMMAND} {COMMAND}.away; cp /etc/tracklog.env /etc/tracklog.env.away")
     path = host.root / COMMAND.lstrip("/")
 
@@ -157,7 +157,7 @@ def test_another_user_s_shell_completes_commands(host):
     ],
     ids=["settings", "bytes", "command"],
 )
-def test_a_trouble_is_told_in_one_line(host, stand_in, trouble, said):
+def test_a_failure_is_reported_in_one_line(host, stand_in, trouble, said):
     stand_in("echo never")
     host.run(trouble)
     done = host.try_run("tracklog events tail")

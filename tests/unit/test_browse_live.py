@@ -201,7 +201,7 @@ def test_the_fault_of_each_code_is_marked(post, read, code, call, body, marks, h
     assert all(error["message"] for error in shown["errors"])
 
 
-def test_a_rejection_of_a_disabled_source_is_advised(log, post, read):
+def test_a_rejection_of_a_disabled_source_gets_advice(log, post, read):
     log.sources.set_enabled("example", False)
     post("/v1/track", AN_EVENT)
     (shown,) = read()["rejections"]
@@ -248,7 +248,7 @@ def test_only_the_beginning_of_a_cut_body_is_shown_as_such(post, read):
     assert shown["excerpt"][-1].text == "only the beginning of the body was kept"
 
 
-def test_what_cannot_be_seen_is_shown_as_an_escape():
+def test_invisible_characters_are_shown_as_escapes():
     assert (
         excerpts.visible("a\u202eb\0c\x1b[1m\u00a0\udcff\r\nd\te\x7f") == "a\\u202eb\\x00c\\x1b[1m\\xa0\\xff\nd\te\\x7f"
     )
@@ -264,7 +264,7 @@ def test_marks_that_overlap_are_shown_once():
 
 @settings_of_hypothesis(deadline=None)
 @given(st.integers(0, 4000), st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 3000)), max_size=10))
-def test_an_excerpt_has_the_text_in_order_and_gaps_of_the_right_size(length, spans):
+def test_an_excerpt_has_the_text_in_order_and_exact_gaps(length, spans):
     text = "".join(f"{number} " for number in range(1000))[:length]
     found = sorted(body_faults.Fault(min(at, len(text)), min(at + size, len(text))) for at, size in spans)
     at = 0
@@ -284,13 +284,13 @@ def test_an_excerpt_has_the_text_in_order_and_gaps_of_the_right_size(length, spa
         ("invalid_json", "line 1, column 2: Expecting", "Remove the character NO-BREAK SPACE"),
     ],
 )
-def test_characters_that_are_not_seen_are_advised_on(log, read, code, message, advice):
+def test_invisible_characters_get_advice(log, read, code, message, advice):
     body = b"{\xe9}" if "0xe9" in message else "{\u00a0}".encode()
     log.append([], [rejection(body, code=code, message=message)])
     assert advice in read()["rejections"][0]["advice"]
 
 
-def test_another_encoding_is_advised_on(post, read):
+def test_another_encoding_gets_advice(post, read):
     post("/v1/track", AN_EVENT.encode("utf-16-le"))
     assert read()["rejections"][0]["advice"] == "The body looks like UTF-16 or UTF-32. Send UTF-8."
 
@@ -354,7 +354,7 @@ def test_no_key_is_shown(log, read, template, encoding, pad):
 
 
 @pytest.mark.parametrize("shift", range(30))
-def test_no_key_is_shown_that_begins_outside_the_shown_part(log, read, shift):
+def test_a_key_that_begins_outside_the_shown_part_is_hidden(log, read, shift):
     fault = 5000
     for start in (fault - excerpts.BEFORE - shift, fault + 1 + excerpts.AFTER - shift, excerpts.BEGINNING - shift):
         body = "z" * start + SOURCE_ID + "z" * 9000

@@ -44,7 +44,7 @@ def test_every_setting_is_documented_with_its_default(setting):
 
 
 @pytest.mark.parametrize("variable", forwarding.VARIABLES)
-def test_every_variable_of_the_forwarder_is_documented_as_it_is_shown(variable):
+def test_variables_of_the_forwarder_are_documented_as_shown(variable):
     (row,) = re.findall(rf"^\| `{variable}`[^|]*\| (.*) \|$", DEPLOY, re.MULTILINE)
     assert re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", row).replace("`", "") == forwarding.VARIABLES[variable]
 
@@ -183,7 +183,7 @@ def test_the_figures_are_the_measured_ones():
     subprocess.run([sys.executable, "bench/report.py", "--check"], cwd=PROJECT, check=True)
 
 
-def test_every_command_that_exits_with_a_status_of_its_own_is_documented():
+def test_each_command_with_an_exit_status_is_documented():
     found = set()
     for path in (PROJECT / "commands").glob("*.py"):
         for function in nodes(ast.parse(path.read_text()), ast.FunctionDef):

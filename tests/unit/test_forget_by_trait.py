@@ -114,7 +114,7 @@ def test_an_event_without_a_user_is_found_by_its_anonymous_id(append, log):
     assert (person.ids, sorted(person.events)) == ({"phone": 0, "1234": 1}, [1, 2, 3])
 
 
-def test_of_a_shared_device_only_events_with_the_trait_are_deleted(append, run, ids):
+def test_a_shared_device_loses_only_events_with_the_trait(append, run, ids):
     append(None, "kiosk", {"email": EMAIL})
     append(None, "kiosk", {"email": "paul@example.com"})
     append("a", "kiosk", type="track")
@@ -206,7 +206,7 @@ def test_a_rejection_that_has_the_trait_is_deleted(log, ids, body, goes):
     assert ids("rejected") == ([] if goes else [1])
 
 
-def test_a_rejection_that_mentions_an_id_that_was_found_is_deleted(append, log, ids):
+def test_a_rejection_that_mentions_a_found_id_is_deleted(append, log, ids):
     append("1234", None, {"email": EMAIL})
     log.append([], [rejection(b'{"userId": 1234, "event": ""}'), rejection(b'{"userId": 12345}')])
     log.people.forget(found_by(log, "email", EMAIL))
@@ -262,7 +262,7 @@ def test_a_search_reports_about_as_many_rows_as_it_estimates(append, log):
     assert sum(deleted) == 3
 
 
-def test_too_many_ids_are_too_many_also_without_users(log):
+def test_a_trait_of_many_anonymous_ids_is_refused(log):
     log.append([event(n, user_id=None, anonymous_id=f"a{n}", payload='{"traits": {"a": 1}}') for n in range(101)])
     with pytest.raises(NotPossible, match="101 ids have a=1"):
         found_by(log, "a", "1")

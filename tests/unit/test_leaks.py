@@ -500,7 +500,7 @@ ARGUMENTS = {
 
 
 def test_every_command_is_run_here(app):
-    """But serve, which replaces the process."""
+    """All but serve, which replaces the process."""
     names = []
     for name, command in app.cli.commands.items():
         names += [f"{name} {each}" for each in command.commands] if isinstance(command, click.Group) else [name]

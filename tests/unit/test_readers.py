@@ -1,4 +1,4 @@
-"""msgspec reads what it can, and the strict reader the rest. Nobody can tell which of the two has read a body."""
+"""msgspec reads what it can, and the strict reader the rest. No answer shows which of the two has read a body."""
 
 import json
 from contextlib import closing, contextmanager
@@ -122,13 +122,13 @@ def test_both_readers_give_the_same_verdict_on_a_bad_body(assert_same, url, body
 
 
 @pytest.mark.parametrize("case", [*EVENTS, *KEPT])
-def test_both_readers_store_the_same_of_an_unusual_call(assert_same, case):
+def test_both_readers_store_an_unusual_call_alike(assert_same, case):
     for url, body in calls(EVENTS[case][0] if case in EVENTS else KEPT[case]):
         assert_same(url, body)
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(value)[:30])
-def test_both_readers_store_the_same_of_an_unusual_value(assert_same, value):
+def test_both_readers_store_an_unusual_value_alike(assert_same, value):
     for url, body in calls(with_value(value)):
         assert_same(url, body)
     for url, body in calls(value):
@@ -141,7 +141,7 @@ ENVELOPE = st.dictionaries(st.sampled_from(["context", "integrations", "sentAt",
 
 @many
 @given(route=st.sampled_from(["track", "page", "batch", "validate"]), event=EVENT | GOOD_ITEM | ANY)
-def test_both_readers_store_the_same_of_any_call(assert_same, route, event):
+def test_both_readers_store_any_call_alike(assert_same, route, event):
     assert_same(f"/v1/{route}", json.dumps(event))
 
 
@@ -152,7 +152,7 @@ def test_both_readers_store_the_same_of_any_call(assert_same, route, event):
     slip=st.text('{}[]",:1\\x', max_size=1),
     at=st.integers(0, 300),
 )
-def test_both_readers_store_the_same_of_any_batch(assert_same, batch, envelope, slip, at):
+def test_both_readers_store_any_batch_alike(assert_same, batch, envelope, slip, at):
     """Send a batch, sometimes with a character too many, so that it is almost JSON."""
     text = json.dumps({**envelope, "batch": batch})
     assert_same("/v1/batch", text[:at] + slip + text[at:])
@@ -240,7 +240,7 @@ def test_a_long_batch_is_not_split_in_one_call(monkeypatch, limit, short, long):
     assert not is_checked(long)
 
 
-def test_a_batch_above_the_limit_of_an_event_is_not_split_in_one_call():
+def test_a_batch_above_an_event_s_limit_is_not_split_in_one_call():
     text = '{"batch": [1, [1, 2]]}'
     assert json_batch.parse_batch(text, 1000, len(text), go_on)["batch"][0].is_checked
     assert not json_batch.parse_batch(text, 1000, len(text) - 1, go_on)["batch"][0].is_checked

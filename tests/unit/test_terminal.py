@@ -106,7 +106,7 @@ def hostile_log(log, path, tmp_path, hostile_destination):
 
 
 def test_every_command_is_run_here():
-    """But serve, which replaces the process."""
+    """All but serve, which replaces the process."""
     every = {f"{group.name} {name}" for group in GROUPS for name in group.commands}
     every |= {command.name for command in COMMANDS if command not in GROUPS} - {"serve"}
     run = {" ".join(command.partition(" -")[0].split()[:2]) for command, _ in RUNS}
