@@ -56,7 +56,7 @@ def compare_servers(folder: Path, options: argparse.Namespace) -> dict[str, dict
 
 
 def compare_checkouts(folder: Path, options: argparse.Namespace) -> None:
-    """Print the figures of this checkout and another. Each round starts both anew, with as many events in the log."""
+    """Print the figures of this checkout and another. Each round starts both again, on logs of one size."""
     for events in options.events:
         model = folder / f"{events}.db"
         filling.create(model, Path(options.against), events)

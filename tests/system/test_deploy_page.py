@@ -257,7 +257,7 @@ def restore(operator):
 
 
 NEWER = {
-    "requirements/service.txt": "# So that .venv is made anew.\n",
+    "requirements/service.txt": "# So that make creates a new .venv.\n",
     "deploy/nginx.conf": "# The newer version.\n",
     "deploy/tracklog.service": "# The newer version.\n",
     "routes/health.py": "# The newer version.\n",

@@ -58,7 +58,7 @@ def assert_nothing_was_lost(host, posts, prefix):
 
 
 @pytest.mark.parametrize(
-    ("failure", "mend", "said"),
+    ("failure", "repair", "said"),
     [
         pytest.param(
             "sed -i s/PROXIES=1/PROXIES=one/ /etc/tracklog.env",
@@ -98,7 +98,7 @@ def assert_nothing_was_lost(host, posts, prefix):
         ),
     ],
 )
-def test_the_service_recovers_from_failing_starts(host, request, failure, mend, said):
+def test_the_service_recovers_from_failing_starts(host, request, failure, repair, said):
     prefix = request.node.callspec.id
     since = int(time.time())
     with posting(host, prefix) as posts:
@@ -106,7 +106,7 @@ def test_the_service_recovers_from_failing_starts(host, request, failure, mend, 
         time.sleep(SECONDS)
         assert state(host, "tracklog") != "active"
         assert state(host, "tracklog.socket") == "active"
-        host.run(mend)
+        host.run(repair)
         assert_recovered(host)
     assert_nothing_was_lost(host, posts, prefix)
     assert said in host.run(f"journalctl --output=cat --since=@{since} --unit=tracklog").stdout
