@@ -44,15 +44,16 @@ def backup(target: str) -> None:
 def import_events(file: BinaryIO, may_create: bool) -> None:
     """Store the events that `tracklog events export` wrote to FILE.
 
-    FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. Creates a log that does not
-    exist if TRACKLOG_DATABASE names it, or with --create. Events that are already in the log are duplicates and are
-    not stored again, so a failed import can be repeated. Events keep their times. An event keeps its id if that is
-    higher than every id that the log has used.
+    FILE may be compressed with gzip; - reads the standard input. Blank lines are skipped. Events that are already in
+    the log are duplicates and are not stored again, so a failed import can be repeated. Events keep their times. An
+    event keeps its id if that is higher than every id that the log has used.
+
+    If there is no log, creates the one that TRACKLOG_DATABASE names. Without that setting, this needs --create.
 
     \b
     Example:
       tracklog events import events.ndjson
-      cat archive/*.ndjson.gz | tracklog events import -
+      cat archive/*/*/*.ndjson.gz | tracklog events import -
     """
     create_log(may_create).keep_reserve()
     is_shown = sys.stderr.isatty() and file.name != "<stdin>" and file.seekable()

@@ -27,7 +27,7 @@ from telemetry import logs
 def forward(names: tuple[str, ...], once: bool, give_up_after: float) -> None:
     """Deliver events to their destinations until stopped.
 
-    Delivers to all destinations, or to those that are named. Serves a destination that is added later within a second.
+    Delivers to all destinations, or to those that are named. Finds a destination that is added later within a second.
     Only one forwarder at a time delivers to a destination.
 
     \b

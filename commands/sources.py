@@ -22,7 +22,7 @@ sources = LogGroup("sources", help="Manage the sources that may send events.")
 def add(name: str, source_id: str | None, may_create: bool) -> None:
     """Register a source.
 
-    Creates a log that does not exist if TRACKLOG_DATABASE names it, or with --create.
+    If there is no log, creates the one that TRACKLOG_DATABASE names. Without that setting, this needs --create.
 
     \b
     Example:

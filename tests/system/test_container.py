@@ -148,7 +148,7 @@ def test_every_command_of_the_page_works(operator):
     assert host.run("sqlite3 /backup/*.db 'SELECT count(*) FROM events'").stdout == "2\n"
     operator.follow("Upgrade", 0, 1)
     operator.serve()
-    operator.follow("Troubles")
+    operator.follow("Troubleshooting")
     assert operator.post()[0] == 200
     assert operator.followed == {(heading, number) for heading in PAGE for number in range(len(PAGE[heading]))}
 
@@ -307,7 +307,7 @@ def test_a_volume_of_another_user_is_named_with_its_remedy(serving):
     message = "The user 10001 cannot read and write /var/lib/tracklog, which belongs to root"
     wait_until(lambda: message in serving.logs())
     assert "chown 10001 /var/lib/tracklog" in serving.logs()
-    serving.follow("Troubles")
+    serving.follow("Troubleshooting")
     serving.wait_until_healthy()
     assert serving.post()[0] == 200
 
