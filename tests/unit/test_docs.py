@@ -141,7 +141,7 @@ def test_links_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
-WRAPPED_PAGES = [page for page in PAGES if page.name not in {"CHANGELOG.md", "api.md", "forward.md"}]
+WRAPPED_PAGES = [page for page in PAGES if page.name not in {"CHANGELOG.md", "api.md"}]
 
 
 @pytest.mark.parametrize("page", WRAPPED_PAGES, ids=str)
