@@ -174,7 +174,7 @@ def operator(request, new_machine):
 
 def test_the_page_leads_from_an_empty_host_to_operation(operator):
     set_up(operator)
-    assert '"event": "start"' in operator.follow("Where the logs are")
+    assert '"event": "start"' in operator.follow("Where the log lines are")
     restore(operator)
     upgrade_and_roll_back(operator)
     upgrade_and_roll_back_with_a_migration(operator)
