@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Trait(NamedTuple):
-    """A trait by which a person is found. An email is compared in any case, also outside of the traits."""
+    """A trait by which a person is found. An email is found in any case, also outside of the traits."""
 
     name: str
     value: str

@@ -99,7 +99,7 @@ class People(Tables):
         )
 
     def estimate(self, passes: int) -> int:
-        """Return how many rows a search passes that reads all events and dead letters so many times."""
+        """Return about how many rows a search passes that reads all events and dead letters `passes` times."""
         spans = [f"(SELECT coalesce(max(id) - min(id) + 1, 0) FROM {each})" for each in ("events", "dead_letters")]
         query = f"SELECT {passes} * ({' + '.join(spans)}) + (SELECT count(*) FROM rejected)"
         return int(self._read.read(query)[0][0])

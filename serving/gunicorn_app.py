@@ -1,4 +1,4 @@
-"""Run gunicorn as `tracklog serve` does: in any folder, whose modules it does not import."""
+"""Run gunicorn for `tracklog serve`, in any folder, without importing that folder's modules."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from gunicorn.app.wsgiapp import WSGIApplication
 
 
 class Server(WSGIApplication):  # type: ignore[misc]
-    """gunicorn, without its import of modules from the working directory, which may have an app.py too."""
+    """gunicorn that imports no modules from the working directory, which may have another app.py."""
 
     def chdir(self) -> None:
         os.chdir(self.cfg.chdir)

@@ -8,7 +8,7 @@ from json.decoder import JSONDecoder, scanstring  # type: ignore[attr-defined]
 from typing import Any, AnyStr, NamedTuple, TypeAlias
 
 MAX_FAULTS = 10  # marked in one body
-MAX_LEVELS = 20  # that a field is looked for; each level reads the levels below it once more
+MAX_LEVELS = 20  # in which a field is searched; the text of a level is read again for each level above it
 MAX_STEP_LENGTH = 200  # characters of a member's name in the path of an error
 MAX_TOKEN_LENGTH = 1000  # characters of a word or a text that is marked
 MAX_DEPTH = 200  # levels that an event may have
@@ -182,7 +182,7 @@ def _first_too_deep(text: str) -> Iterator[Fault]:
 
 
 def _largest_value(text: str) -> Iterator[Fault]:
-    """Yield the largest value of an object, or the largest in that one, as long as one has most of the text."""
+    """Yield the largest value of an object. Descend into it for as long as one value has most of the text."""
     start, end = _whole(text)[:2]
     for _ in range(MAX_LEVELS):
         spans = _read_values(text, start).values()

@@ -51,7 +51,7 @@ OLDER = f"SELECT count(*) FROM {{table}} WHERE id > :after AND id < :oldest AND 
 
 SHOWN = ("id", "received_at", "source", "route", "code", "cut", "times_seen", "became")
 
-#: What to do, for the codes whose message does not tell.
+#: What to do, for the codes whose message does not say it.
 ADVICE = {
     "source_disabled": "Nothing else was checked. Enable the source, then replay the rejection.",
     "payload_too_large": "Send smaller batches.",

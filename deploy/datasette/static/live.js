@@ -7,12 +7,12 @@ const MAX_ROWS_WHILE_READ = 2000 // in a list that shows older ones
 const seen = document.getElementById('seen').dataset
 const state = document.getElementById('state')
 
-/** Return whether a reader has selected text in an element. */
+/** Return whether the user has selected text in an element. */
 function isSelected(element) {
   return !getSelection().isCollapsed && getSelection().containsNode(element, true)
 }
 
-/** Return whether a reader is in the middle of a list, so that its rows must stay where they are. */
+/** Return whether the user is reading a list, so that its rows must stay where they are. */
 function isRead(list) {
   return list.scrollTop > 0 || isSelected(list) || list.querySelector('details[open]') !== null
 }
@@ -48,7 +48,7 @@ function merge(list, fetched) {
   return { added, changed }
 }
 
-/** Tell how many rows have arrived above the part of a list that is shown. */
+/** Show how many rows have arrived above the visible part of a list. */
 function announce(list, added) {
   const button = list.parentElement.querySelector('.new')
   button.dataset.rows = list.scrollTop > 0 ? Number(button.dataset.rows || 0) + added : 0
