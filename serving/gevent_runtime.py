@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import gevent
+import gevent.threadpool  # now: an upgrade may replace .venv before the first call that blocks
 from gevent.util import wrap_errors
 
 from eventlog.runtime import Runtime, T

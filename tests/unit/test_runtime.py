@@ -28,6 +28,16 @@ def run(request):
     return run
 
 
+def test_the_first_call_that_blocks_imports_nothing(run):
+    """An upgrade may replace .venv while the process runs."""
+    run("""
+import sys
+before = set(sys.modules)
+assert runtime.run_blocking(lambda: 1) == 1
+assert set(sys.modules) == before, set(sys.modules) - before
+""")
+
+
 def test_a_blocking_call_returns_its_result(run):
     run("assert runtime.run_blocking(lambda: 7) == 7")
 
