@@ -172,6 +172,8 @@ def test_an_interrupted_forget_is_finished_by_the_same_trait(append, log, ids, e
         (b'{"text": "Write to peter@example.com."}', True),
         (gzip.compress(b'{"email": "peter@example.com"}', mtime=0), True),
         (rb'{"email": "peter\u0040example.com"}', True),
+        (rb'{"from": "Peter \u003cpeter@example.com\u003e"}', True),
+        (rb'{"text": "Write to\npeter@example.com"}', True),
         (b'{"email": "a.peter@example.com"}', False),
         (b'{"email": "peter@example.com.au"}', False),
         (b'{"email": "peter@example.community"}', False),
@@ -208,9 +210,15 @@ def test_a_rejection_that_has_the_trait_is_deleted(log, ids, body, goes):
 
 def test_a_rejection_that_mentions_an_id_that_was_found_is_deleted(append, log, ids):
     append("1234", None, {"email": EMAIL})
-    log.append([], [rejection(b'{"userId": 1234, "event": ""}'), rejection(b'{"userId": 12345}')])
+    bodies = [
+        b'{"userId": 1234, "event": ""}',
+        b'{"userId": 12345}',
+        rb'{"text": "from:\r\n1234"}',
+        b'{"text": "n1234"}',
+    ]
+    log.append([], list(map(rejection, bodies)))
     log.people.forget(found_by(log, "email", EMAIL))
-    assert ids("rejected") == [2]
+    assert ids("rejected") == [2, 4]
 
 
 def test_a_trait_of_many_is_refused(append, run, log, ids):
