@@ -72,10 +72,10 @@ class People(Tables):
         if shared := devices.intersection(person.shared):
             person = self._find((users | devices) - shared, trait, report)
         # Rows with the trait come last. So if deleting is interrupted, the rest can still be found by it.
-        events, dead = ([id for id, *_ in rows[table]] for table in ("events", "dead_letters"))
+        events, dead = (dict.fromkeys(id for id, *_ in rows[table]) for table in ("events", "dead_letters"))
         return person._replace(
-            events=[id for id in person.events if id not in set(events)] + events,
-            dead_letters=[id for id in person.dead_letters if id not in set(dead)] + dead,
+            events=[id for id in person.events if id not in events] + [*events],
+            dead_letters=[id for id in person.dead_letters if id not in dead] + [*dead],
         )
 
     def _find(self, start: Collection[str], trait: Trait | None, report: Report) -> Person:
