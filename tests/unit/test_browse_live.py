@@ -401,6 +401,13 @@ def test_the_value_of_a_write_key_is_hidden(text):
     assert "nknown" not in KeyHider([]).hide(text)
 
 
+@pytest.mark.parametrize("length", [8, 19, 31])
+def test_the_beginning_of_a_key_is_hidden_at_the_end_of_a_text(length):
+    """A message quotes 20 characters of a body, and of a body that is too large only the beginning is kept."""
+    key = "0123456789abcdef" * 2
+    assert KeyHider([key]).hide(f'write a colon before "{key[:length]}') == f'write a colon before "{HIDDEN * length}'
+
+
 def test_other_texts_are_not_hidden():
     text = '{"event": "I love data", "client_secret": "x", "id": "abcd1", "words": "a secret story", "n": "it1"}'
     assert KeyHider([SOURCE_ID, "it", "abc", ""]).hide(text) == text
