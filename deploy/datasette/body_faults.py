@@ -128,9 +128,9 @@ def _faults_of_field(text: str, values_at: Callable[[int], Values], field: str, 
     is_missing = code.endswith(("_required", "_not_defined")) or (field, code) == ("batch", "batch_not_list")
     names = [path, *(f".{name}" for name in OLD_NAMES.get(field, ()) if not (is_missing and name in ("to", "from")))]
     spans = [span for name in names if (span := _find_value(values_at, start, name))]
-    told = [span for span in spans if not _is_blank(text, span)] or spans
-    if told:
-        yield Fault(*told[0])
+    found = [span for span in spans if not _is_blank(text, span)] or spans
+    if found:
+        yield Fault(*found[0])
     elif (is_missing or code == "unknown_type") and text.startswith("{", start):
         yield Fault(start + 1, start + 1, f"{field} is missing")
 
