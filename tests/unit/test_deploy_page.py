@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_a_substitution_of_the_page_changes_the_shipped_file(script, file):
     command = f"HOST=other.example.org; sed {script}"
     changed = subprocess.run(["bash", "-c", command], input=shipped, capture_output=True, text=True, check=True).stdout
     assert changed != shipped
+
+
+@pytest.mark.skipif(not shutil.which("patch"), reason="patch; apt install patch")
+@pytest.mark.parametrize("options", re.findall(r"^ *patch (.*) /etc/nginx", COMMANDS_TYPED, re.MULTILINE))
+def test_a_change_of_nginx_s_file_that_is_patched_twice_stays(tmp_path, options):
+    """An operator repeats the block, for instance after `nginx -t` has failed."""
+    (tmp_path / "conf").write_text("old\n")
+    diff = "--- a/conf\n+++ b/conf\n@@ -1 +1 @@\n-old\n+new\n"
+    for _ in range(2):
+        subprocess.run(["patch", *options.split(), tmp_path / "conf"], input=diff, text=True, capture_output=True)
+    assert (tmp_path / "conf").read_text() == "new\n"
 
 
 def test_nginx_reads_the_certificate_that_the_page_makes():
