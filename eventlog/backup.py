@@ -39,10 +39,9 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
             sync(os.path.dirname(target))
     except DiskFull:  # reading takes no room, so it is the disk of the copy
         raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
-    with suppress(OSError):  # the backup is good even if its time cannot be noted; the metric then says it is too old
-        descriptor = open_side_file(database.path, database.path + TIME_FILE)
-        os.utime(descriptor)
-        os.close(descriptor)
+    # The backup is good even if its time cannot be noted; the metric then says it is too old.
+    with suppress(OSError), os.fdopen(open_side_file(database.path, database.path + TIME_FILE)) as file:
+        os.utime(file.fileno())
     return last
 
 
