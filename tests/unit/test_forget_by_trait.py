@@ -225,8 +225,18 @@ def test_a_trait_of_many_is_refused(append, run, log, ids):
     for number in range(101):
         append(f"user {number}", None, {"plan": "pro"})
     output = run("--trait", "plan=pro", "--yes", exit_code=1)
-    assert output.startswith("Error: 101 ids have plan=pro, too many for one person: user 0, user 1, ")
+    assert output.startswith("Error: More than 100 ids have plan=pro, too many for one person: user 0, user 1, ")
     assert len(ids()) == 101
+
+
+def test_a_trait_of_many_is_refused_before_all_are_read(log, monkeypatch):
+    """Otherwise a trait of millions would take gigabytes of memory."""
+    monkeypatch.setattr("eventlog.people.IDS_PER_QUERY", 200)
+    log.append([event(n, user_id=f"u{n}", payload='{"traits": {"a": 1}}') for n in range(1000)])
+    passed = []
+    with pytest.raises(NotPossible, match="too many for one person"):
+        log.people.find_by_trait(Trait("a", "1"), passed.append)
+    assert sum(passed) < 1000
 
 
 def test_a_trait_that_nobody_has_is_reported(run, append, ids):
@@ -272,5 +282,5 @@ def test_a_search_reports_about_as_many_rows_as_it_estimates(append, log):
 
 def test_too_many_ids_are_too_many_also_without_users(log):
     log.append([event(n, user_id=None, anonymous_id=f"a{n}", payload='{"traits": {"a": 1}}') for n in range(101)])
-    with pytest.raises(NotPossible, match="101 ids have a=1"):
+    with pytest.raises(NotPossible, match="More than 100 ids have a=1"):
         found_by(log, "a", "1")
