@@ -145,7 +145,10 @@ class People(Tables):
             start = following
 
     def _search_trait(self, table: str, trait: Trait, report: Report) -> Iterator[tuple[int, str | None, str | None]]:
-        """Yield id, userId and anonymousId of all rows whose user has the trait. A group has traits of its own."""
+        """Yield id, userId and anonymousId of all rows whose user has the trait, or an email as the userId.
+
+        A group has traits of its own.
+        """
         each_trait = f"""
             SELECT log.id, user_id, anonymous_id, CASE
                 WHEN trait.type IN ('true', 'false') THEN trait.type
@@ -157,8 +160,12 @@ class People(Tables):
             AND iif(:is_email, lower(trait.key), trait.key) = :name
         """
         in_context = each_trait.replace("'$.traits'", "'$.context.traits'").replace("log.type <> 'group'", "true")
+        as_user = f"""
+            SELECT id, user_id, anonymous_id, user_id FROM {table}
+            WHERE id BETWEEN :start AND :end AND :is_email AND lower(user_id) = lower(:value)
+        """
         for part in self._ranges(table, report):
-            found = self._read.read(f"{each_trait} UNION {in_context}", part | trait._asdict())
+            found = self._read.read(f"{each_trait} UNION {in_context} UNION {as_user}", part | trait._asdict())
             yield from {(id, user, device): None for id, user, device, value in found if trait.has(value)}
 
     def _search(self, table: str, columns: str, ids: Iterable[str], report: Report) -> Iterator[Any]:

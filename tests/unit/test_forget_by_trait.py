@@ -77,6 +77,14 @@ def test_an_email_is_found_in_the_traits_of_a_user(append, log, row, is_found):
     assert log.people.find_by_trait(Trait("email", EMAIL, is_email=True)).events == ([1] if is_found else [])
 
 
+def test_an_email_that_is_a_user_id_is_found(append, log):
+    append("Peter@Example.com", type="track")
+    append("speter@example.com", type="track")
+    person = log.people.find_by_trait(Trait("email", EMAIL, is_email=True))
+    assert (person.ids, person.events) == ({"Peter@Example.com": 0}, [1])
+    assert found_by(log, "name", "Peter@Example.com").events == []
+
+
 @pytest.mark.parametrize(
     ("value", "text", "is_found"),
     [
