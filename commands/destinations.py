@@ -16,7 +16,7 @@ header_option = click.option(
     "--header", "lines", metavar="'NAME: VALUE'", multiple=True, help="Send this header; may be repeated."
 )
 
-create_option = click.option(
+create_tables_option = click.option(
     "--create", "creates_tables", is_flag=True, help="Create the tables there that are missing."
 )
 
@@ -39,7 +39,7 @@ def check_start(text: str) -> str:
     "--from", "start", metavar="START|NOW|ID", type=check_start, default="start", help="The first event to deliver."
 )
 @header_option
-@create_option
+@create_tables_option
 @rule_options
 def add(
     name: str,
@@ -89,7 +89,7 @@ def add(
 @click.argument("url", required=False)
 @header_option
 @click.option("--no-headers", is_flag=True, help="Send no headers of your own.")
-@create_option
+@create_tables_option
 @rule_options
 def set_url(
     name: str, url: str | None, lines: tuple[str, ...], no_headers: bool, creates_tables: bool, **rules: Rule

@@ -39,10 +39,9 @@ def back_up(database: Database, target: str, report: Callable[[int, int], object
             sync(os.path.dirname(target))
     except DiskFull:  # reading takes no room, so it is the disk of the copy
         raise NotPossible(f"The disk of {target} is full. Delete files there, or choose another disk") from None
-    with suppress(OSError):  # the backup is valid even if its time cannot be noted; the metric then shows an older one
-        descriptor = open_side_file(database.path, database.path + TIME_FILE)
-        os.utime(descriptor)
-        os.close(descriptor)
+    # The backup is valid even if its time cannot be noted; the metric then shows an older one.
+    with suppress(OSError), os.fdopen(open_side_file(database.path, database.path + TIME_FILE)) as file:
+        os.utime(file.fileno())
     return last
 
 

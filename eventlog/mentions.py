@@ -4,6 +4,9 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
+#: A word may begin after an escape of JSON, although that ends in a letter or a digit.
+_AFTER_ESCAPE = rb"(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})"
+
 
 class Trait(NamedTuple):
     """A trait by which a person is found. An email is found in any case, also outside of the traits."""
@@ -19,9 +22,10 @@ class Trait(NamedTuple):
 
 def compile_mentions(ids: Collection[str], trait: Trait | None) -> re.Pattern[bytes]:
     """Return a pattern for the ids as whole words, and for the trait, in any spelling that JSON allows."""
-    choices = [rb"(?<!\w)(?:" + b"|".join(map(_spell, ids)) + rb")(?!\w)"] if ids else []
+    choices = [rb"(?:(?<!\w)|" + _AFTER_ESCAPE + rb")(?:" + b"|".join(map(_spell, ids)) + rb")(?!\w)"] if ids else []
     if trait and trait.is_email:
-        choices.append(rb"(?<![\w.+-])(?i:" + _spell(trait.value) + rb")(?![\w-]|\.\w)")
+        start = rb"(?:(?<![\w.+-])|" + _AFTER_ESCAPE + rb")"
+        choices.append(start + rb"(?i:" + _spell(trait.value) + rb")(?![\w-]|\.\w)")
     elif trait:
         value = _spell(trait.value)
         quoted = rb"(?P<quote>\\?[\"'])" + value + rb"(?P=quote)|" + value + rb"(?=[&,}\]\s]|\Z)"

@@ -59,23 +59,29 @@ class People(Tables):
         Its ids are the userIds of these events, and the anonymousIds of those without a userId. Of a shared device,
         only the events with the trait are the person's. Raises NotPossible if too many ids have the trait.
         """
-        rows = {table: list(self._search_trait(table, trait, report)) for table in ("events", "dead_letters")}
-        carriers = [carrier for each in rows.values() for _, *carrier in each]
-        users = {user for user, _ in carriers if user}
-        devices = {device for user, device in carriers if device and not user}
-        if len(users | devices) > MAX_IDS_WITH_TRAIT:
-            some = ", ".join(sorted(users | devices)[:5])
-            raise NotPossible(
-                f"{len(users | devices)} ids have {trait.name}={trait.value}, too many for one person: {some}..."
-            )
+        carriers = dict[str, dict[int, None]](events={}, dead_letters={})
+        users, devices = set[str](), set[str]()
+        for table, rows in carriers.items():
+            for id, user, device in self._search_trait(table, trait, report):
+                rows[id] = None
+                if user:
+                    users.add(user)
+                elif device:
+                    devices.add(device)
+                if len(users | devices) > MAX_IDS_WITH_TRAIT:
+                    some = ", ".join(sorted(users | devices)[:5])
+                    raise NotPossible(
+                        f"More than {MAX_IDS_WITH_TRAIT} ids have {trait.name}={trait.value}, too many for one person:"
+                        f" {some}..."
+                    )
         person = self._find(users | devices, trait, report)
         if shared := devices.intersection(person.shared):
             person = self._find((users | devices) - shared, trait, report)
         # Rows with the trait come last. So if deleting is interrupted, the rest can still be found by it.
-        events, dead = ([id for id, *_ in rows[table]] for table in ("events", "dead_letters"))
+        events, dead = carriers["events"], carriers["dead_letters"]
         return person._replace(
-            events=[id for id in person.events if id not in set(events)] + events,
-            dead_letters=[id for id in person.dead_letters if id not in set(dead)] + dead,
+            events=[id for id in person.events if id not in events] + [*events],
+            dead_letters=[id for id in person.dead_letters if id not in dead] + [*dead],
         )
 
     def _find(self, start: Collection[str], trait: Trait | None, report: Report) -> Person:
@@ -139,7 +145,10 @@ class People(Tables):
             start = following
 
     def _search_trait(self, table: str, trait: Trait, report: Report) -> Iterator[tuple[int, str | None, str | None]]:
-        """Yield id, userId and anonymousId of all rows whose user has the trait. A group has traits of its own."""
+        """Yield id, userId and anonymousId of all rows whose user has the trait, or an email as the userId.
+
+        A group has traits of its own.
+        """
         each_trait = f"""
             SELECT log.id, user_id, anonymous_id, CASE
                 WHEN trait.type IN ('true', 'false') THEN trait.type
@@ -151,8 +160,12 @@ class People(Tables):
             AND iif(:is_email, lower(trait.key), trait.key) = :name
         """
         in_context = each_trait.replace("'$.traits'", "'$.context.traits'").replace("log.type <> 'group'", "true")
+        as_user = f"""
+            SELECT id, user_id, anonymous_id, user_id FROM {table}
+            WHERE id BETWEEN :start AND :end AND :is_email AND lower(user_id) = lower(:value)
+        """
         for part in self._ranges(table, report):
-            found = self._read.read(f"{each_trait} UNION {in_context}", part | trait._asdict())
+            found = self._read.read(f"{each_trait} UNION {in_context} UNION {as_user}", part | trait._asdict())
             yield from {(id, user, device): None for id, user, device, value in found if trait.has(value)}
 
     def _search(self, table: str, columns: str, ids: Iterable[str], report: Report) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
@@ -37,13 +38,17 @@ Checked: TypeAlias = tuple[list[Event], list[RejectedItem]]
 
 
 class BatchDefaults:
-    """What a batch says once for all of its items. `size` is how many bytes it adds to each."""
+    """What a batch says once for all of its items."""
 
     def __init__(self, envelope: dict[str, Any]) -> None:
         self.objects = {name: envelope[name] for name in ("context", "integrations") if envelope.get(name)}
         self.sent_at = envelope.get("sentAt") if parse_sent_at(envelope.get("sentAt")) else None
+
+    @cached_property
+    def size(self) -> int:
+        """Return how many bytes this adds to each item. Raise RecursionError if it is nested too deeply."""
         added = self.objects if self.sent_at is None else {**self.objects, "sentAt": self.sent_at}
-        self.size = _json_size(json.dumps(added, ensure_ascii=False)) if added else 0
+        return _json_size(json.dumps(added, ensure_ascii=False)) if added else 0
 
     def merge_into(self, value: dict[str, Any]) -> dict[str, Any]:
         """Return an item's value with the defaults for what it lacks."""
@@ -140,9 +145,9 @@ class Checker:
                     "batch_not_list", f"This is one call; send it to {_find_route(envelope)}", errors
                 ) from None
             _raise_first(errors)
+        _raise_first(self._find_defects(defaults.objects, MAX_ERRORS))  # before their size is taken, which encodes them
         if defaults.size > self._settings.max_event_bytes:
             raise ApiError("event_too_large", "context and integrations alone are larger than an event may be")
-        _raise_first(self._find_defects(defaults.objects, MAX_ERRORS))
         # Each event is stored with the defaults in it. All of them together may be as large as a body.
         if defaults.size * len(envelope["batch"]) > self._settings.max_body_bytes:
             raise ApiError("payload_too_large", "context, integrations and sentAt are too large for so many items")

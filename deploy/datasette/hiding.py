@@ -40,6 +40,10 @@ class KeyHider:
                 ):
                     yield starts[at], starts[end]
                 at = plain.find(spelling, at + 1)
+            # The text may end within a key.
+            at = plain.find(spelling[:MIN_KEY_LENGTH], max(0, len(plain) - len(spelling) + 1))
+            if at >= 0 and len(spelling) > MIN_KEY_LENGTH and spelling.startswith(plain[at:]):
+                yield starts[at], starts[-1]
 
 
 def _spellings(key: str) -> Iterator[str]:

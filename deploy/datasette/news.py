@@ -21,7 +21,7 @@ from ingest.body import decode_form
 
 MAX_EVENTS, MAX_REJECTIONS = 50, 25  # shown at once
 EVENTS_BACK, REJECTIONS_BACK = 50_000, 10_000  # rows that are searched for those of a source; `source` has no index
-MARKING_SECONDS = 1.0  # after which the faults of further rejections are not marked: a sender may make it slow
+MARKING_SECONDS = 1.0  # after which further bodies are neither decoded nor marked: a sender may make both slow
 PAYLOAD_CHARACTERS = 2000  # shown of an event
 
 #: The bodies are shown without keys. To find the keys in them, this page reads the keys, too.
@@ -115,10 +115,14 @@ def _describe_event(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def describe_rejection(row: Mapping[str, Any], hide: Callable[[str], str], is_marked: bool = True) -> dict[str, Any]:
-    """Return a rejection as the page shows it: its errors, what to do, and its body around the faults."""
+    """Return a rejection as the page shows it: its errors, what to do, and its body around the faults.
+
+    Unless `is_marked`, the body is shown as it was sent, from its beginning.
+    """
     content = row["body"]
-    with suppress(ApiError):
-        content = decode_form(content, True, lambda: None)
+    if is_marked:
+        with suppress(ApiError):
+            content = decode_form(content, True, lambda: None)
     content = content.removeprefix(BOM_UTF8)
     text = content.decode(errors="surrogateescape")
     errors = json.loads(row["errors"])

@@ -1,6 +1,7 @@
 import base64
 import functools
 import subprocess
+from pathlib import Path
 
 import pytest
 from faults import MAX_SECONDS_TO_503, check_counts
@@ -60,6 +61,33 @@ def compare(record_property):
             assert service.lines(), "all of them JSON"
 
     return compare
+
+
+@pytest.fixture
+def faketime():
+    """Return the path of libfaketime."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return found[0] if found else lack("libfaketime")
+
+
+@pytest.fixture
+def clock(service, faketime):
+    """Return the file that holds how many seconds the service's clock is ahead."""
+    clock = service.folder / "clock"
+    clock.write_text("+0")
+    # libfaketime breaks the system call of time.sleep.
+    (service.folder / "sitecustomize.py").write_text(
+        "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
+    )
+    service.environment |= {
+        "PYTHONPATH": str(service.folder),
+        "LD_PRELOAD": str(faketime),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+    return clock
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from faults import check_counts, kill, kill_worker, load, many, send_again
-from needs import lack
 from service import posted, repeated_or_invalid, wait_until
 
 
@@ -102,24 +101,7 @@ def posted_meanwhile(client, count):
     return posted(f"meanwhile-{client}", count)
 
 
-def test_a_clock_set_back_an_hour_loses_no_event(service, compare):
-    (library, *_) = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")) or [None]
-    if library is None:
-        lack("libfaketime")
-    clock = service.folder / "clock"
-    clock.write_text("+0")
-    # libfaketime breaks the system call of time.sleep.
-    (service.folder / "sitecustomize.py").write_text(
-        "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
-    )
-    service.environment |= {
-        "PYTHONPATH": str(service.folder),
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+def test_a_clock_set_back_an_hour_loses_no_event(service, clock, compare):
     service.start()
     with load(service, 8, without_message_id) as clients:
         clients.go_on()

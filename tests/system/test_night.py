@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -205,13 +204,6 @@ def certificate(path, days_ago, faketime):
     )
 
 
-@pytest.fixture
-def faketime():
-    """Return the path of libfaketime."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    return found[0] if found else lack("libfaketime")
-
-
 @causes("The certificate has expired")
 def test_an_expired_certificate(nginx, service, row, faketime, tmp_path):
     need("curl")
@@ -317,21 +309,7 @@ def test_workers_that_are_killed_again_and_again(service, victim):
 
 @causes("The clock jumps")
 @pytest.mark.parametrize("seconds", [3600, -3600])
-def test_a_clock_that_jumps(service, row, seconds, faketime):
-    clock = service.folder / "clock"
-    clock.write_text("+0")
-    # libfaketime breaks the system call of time.sleep.
-    (service.folder / "sitecustomize.py").write_text(
-        "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds)\n"
-    )
-    service.environment |= {
-        "PYTHONPATH": str(service.folder),
-        "LD_PRELOAD": str(faketime),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+def test_a_clock_that_jumps(service, row, seconds, clock):
     service.start()
     healthy = sound(service)
     clock.write_text(f"{seconds:+}")

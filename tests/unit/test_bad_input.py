@@ -271,6 +271,14 @@ def test_a_body_nested_too_deep_to_parse_is_rejected(post, kept):
     assert kept() == (0, 10)
 
 
+def test_a_context_nested_too_deep_to_encode_is_rejected(post):
+    """Whatever can be parsed can be refused, also where encoding it would need more of the stack."""
+    for levels in range(900, 1000):
+        deep = "[" * levels + "]" * levels
+        batch = f'{{"context": {{"a": {deep}}}, "batch": [{GOOD}]}}'
+        assert post("/v1/batch", batch)[1]["code"] in ("too_deep", "invalid_json")
+
+
 def test_a_byte_is_counted_after_a_byte_order_mark(post):
     _, answer = post("/v1/track", BOM + b'{\n"userId": "\xe9"}')
     assert answer["message"] == "line 2, column 12: the byte 0xe9 is not UTF-8"

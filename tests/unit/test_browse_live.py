@@ -317,11 +317,13 @@ def test_no_body_takes_long_to_search(text):
     body_faults.find_faults(text.encode(), text, "invalid_number", "x", [field_error("a.a.a", "invalid_number")])
 
 
-def test_bodies_are_shown_without_marks_once_marking_took_long(post, read, monkeypatch):
+def test_bodies_are_shown_as_they_are_once_marking_took_long(post, read, monkeypatch):
     monkeypatch.setattr(news, "MARKING_SECONDS", -1)
     post("/v1/track", "{'userId': 1}")
-    (shown,) = read()["rejections"]
-    assert (marked(shown), text_of(shown)) == ([], "{'userId': 1}")
+    post("/v1/track", "data=%7B%7D")
+    form, text = read()["rejections"]
+    assert (marked(text), text_of(text)) == ([], "{'userId': 1}")
+    assert (marked(form), text_of(form)) == ([], "data=%7B%7D")
 
 
 # Keys
@@ -399,6 +401,13 @@ def test_a_key_is_hidden_however_it_is_spelled(spelling):
 def test_the_value_of_a_write_key_is_hidden(text):
     """A sender may use the key of another log."""
     assert "nknown" not in KeyHider([]).hide(text)
+
+
+@pytest.mark.parametrize("length", [8, 19, 31])
+def test_the_beginning_of_a_key_is_hidden_at_the_end_of_a_text(length):
+    """A message quotes 20 characters of a body, and of a body that is too large only the beginning is kept."""
+    key = "0123456789abcdef" * 2
+    assert KeyHider([key]).hide(f'write a colon before "{key[:length]}') == f'write a colon before "{HIDDEN * length}'
 
 
 def test_other_texts_are_not_hidden():

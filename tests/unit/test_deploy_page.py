@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -112,10 +113,21 @@ def test_a_substitution_of_the_page_changes_the_shipped_file(script, file):
 def test_the_newest_backup_is_never_deleted(tmp_path, setting, kept):
     for number in range(1, 10):
         (tmp_path / f"tracklog-2026-01-0{number}-020000.db").touch()
-    (script,) = re.findall(r"^ExecStart=.* -euc '(ls .*)'$", (DEPLOY / "tracklog-backup.service").read_text(), re.M)
+    (script,) = re.findall(r"^ExecStart=.* -euc '(cd .*)'$", (DEPLOY / "tracklog-backup.service").read_text(), re.M)
     environment = os.environ | {"BACKUPS": str(tmp_path), "BACKUPS_KEPT": setting}
     subprocess.run(["sh", "-euc", script], env=environment, check=True, capture_output=True)
     assert "".join(path.name[18] for path in sorted(tmp_path.iterdir())) == kept
+
+
+@pytest.mark.skipif(not shutil.which("patch"), reason="patch; apt install patch")
+@pytest.mark.parametrize("options", re.findall(r"^ *patch (.*) /etc/nginx", COMMANDS_TYPED, re.MULTILINE))
+def test_a_change_of_nginx_s_file_that_is_patched_twice_stays(tmp_path, options):
+    """An operator repeats the block, for instance after `nginx -t` has failed."""
+    (tmp_path / "conf").write_text("old\n")
+    diff = "--- a/conf\n+++ b/conf\n@@ -1 +1 @@\n-old\n+new\n"
+    for _ in range(2):
+        subprocess.run(["patch", *options.split(), tmp_path / "conf"], input=diff, text=True, capture_output=True)
+    assert (tmp_path / "conf").read_text() == "new\n"
 
 
 def test_nginx_reads_the_certificate_that_the_page_makes():

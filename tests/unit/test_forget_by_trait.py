@@ -77,6 +77,14 @@ def test_an_email_is_found_in_the_traits_of_a_user(append, log, row, is_found):
     assert log.people.find_by_trait(Trait("email", EMAIL, is_email=True)).events == ([1] if is_found else [])
 
 
+def test_an_email_that_is_a_user_id_is_found(append, log):
+    append("Peter@Example.com", type="track")
+    append("speter@example.com", type="track")
+    person = log.people.find_by_trait(Trait("email", EMAIL, is_email=True))
+    assert (person.ids, person.events) == ({"Peter@Example.com": 0}, [1])
+    assert found_by(log, "name", "Peter@Example.com").events == []
+
+
 @pytest.mark.parametrize(
     ("value", "text", "is_found"),
     [
@@ -172,6 +180,8 @@ def test_an_interrupted_forget_is_finished_by_the_same_trait(append, log, ids, e
         (b'{"text": "Write to peter@example.com."}', True),
         (gzip.compress(b'{"email": "peter@example.com"}', mtime=0), True),
         (rb'{"email": "peter\u0040example.com"}', True),
+        (rb'{"from": "Peter \u003cpeter@example.com\u003e"}', True),
+        (rb'{"text": "Write to\npeter@example.com"}', True),
         (b'{"email": "a.peter@example.com"}', False),
         (b'{"email": "peter@example.com.au"}', False),
         (b'{"email": "peter@example.community"}', False),
@@ -208,17 +218,33 @@ def test_a_rejection_that_has_the_trait_is_deleted(log, ids, body, goes):
 
 def test_a_rejection_that_mentions_a_found_id_is_deleted(append, log, ids):
     append("1234", None, {"email": EMAIL})
-    log.append([], [rejection(b'{"userId": 1234, "event": ""}'), rejection(b'{"userId": 12345}')])
+    bodies = [
+        b'{"userId": 1234, "event": ""}',
+        b'{"userId": 12345}',
+        rb'{"text": "from:\r\n1234"}',
+        b'{"text": "n1234"}',
+    ]
+    log.append([], list(map(rejection, bodies)))
     log.people.forget(found_by(log, "email", EMAIL))
-    assert ids("rejected") == [2]
+    assert ids("rejected") == [2, 4]
 
 
 def test_a_trait_of_many_is_refused(append, run, log, ids):
     for number in range(101):
         append(f"user {number}", None, {"plan": "pro"})
     output = run("--trait", "plan=pro", "--yes", exit_code=1)
-    assert output.startswith("Error: 101 ids have plan=pro, too many for one person: user 0, user 1, ")
+    assert output.startswith("Error: More than 100 ids have plan=pro, too many for one person: user 0, user 1, ")
     assert len(ids()) == 101
+
+
+def test_a_trait_of_many_is_refused_before_all_are_read(log, monkeypatch):
+    """Otherwise a trait of millions would take gigabytes of memory."""
+    monkeypatch.setattr("eventlog.people.IDS_PER_QUERY", 200)
+    log.append([event(n, user_id=f"u{n}", payload='{"traits": {"a": 1}}') for n in range(1000)])
+    passed = []
+    with pytest.raises(NotPossible, match="too many for one person"):
+        log.people.find_by_trait(Trait("a", "1"), passed.append)
+    assert sum(passed) < 1000
 
 
 def test_a_trait_that_nobody_has_is_reported(run, append, ids):
@@ -264,5 +290,5 @@ def test_a_search_reports_about_as_many_rows_as_it_estimates(append, log):
 
 def test_a_trait_of_many_anonymous_ids_is_refused(log):
     log.append([event(n, user_id=None, anonymous_id=f"a{n}", payload='{"traits": {"a": 1}}') for n in range(101)])
-    with pytest.raises(NotPossible, match="101 ids have a=1"):
+    with pytest.raises(NotPossible, match="More than 100 ids have a=1"):
         found_by(log, "a", "1")
