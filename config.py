@@ -9,6 +9,8 @@ from typing import Any
 
 VERSION = "0.1.0"
 
+MAX_DIGITS = 18  # of a number; Python reads no more than 4,300
+
 _ADDRESS = re.compile(r"unix:.+|[^:\s]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})", re.ASCII)
 
 
@@ -45,7 +47,7 @@ class Config:
 
 
 def _parse_number(variable: str, text: str, least: int = 1) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= least):
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) >= least):
         raise SystemExit(f"{variable} must be a whole number of at least {least}, not {text!r}")
     return int(text)
 

@@ -104,6 +104,8 @@ def long_numbers() -> Named:
     slow = "1.2345678901234567e307,"  # msgspec takes 10 us for it
     yield "480 KB in a call of slow numbers", zipped("/v1/track", event(listed(slow)))
     yield "30 events of slow numbers", zipped("/v1/batch", batch(*[event(listed(slow, 16_000))] * 30))
+    members = "".join(f'"{number}": {listed(slow, 15_000)},' for number in range(30))
+    yield "30 members of slow numbers", zipped("/v1/batch", batch(event("1"), members=members))
     for route, size in (("track", LONG), ("batch", 8 * MIB - 20_000)):
         long = event(f"[{fill('9' * 4300 + ',', size)}{'9' * 4301}]")
         yield (

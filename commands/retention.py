@@ -33,8 +33,9 @@ def to_bytes(text: str) -> int:
 
 def to_email(text: str) -> Trait:
     """Return the trait of an email address."""
-    if not text.strip():
-        raise click.BadParameter("An email address is not blank")
+    name, _, domain = text.strip().rpartition("@")
+    if not (name and domain):
+        raise click.BadParameter(f"{text!r} is not an email address")
     return Trait("email", text.strip(), is_email=True)
 
 

@@ -7,6 +7,9 @@ from typing import NamedTuple
 #: A word may begin after an escape of JSON, although that ends in a letter or a digit.
 _AFTER_ESCAPE = rb"(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})"
 
+#: Not within another address, such as that of o'neil. But Python writes u'neil, and / or = may stand before a value.
+_EMAIL_START = rb"(?:(?<![\w.+!$*^~`-])(?<![^\Wub]')|" + _AFTER_ESCAPE + rb")"
+
 
 class Trait(NamedTuple):
     """A trait by which a person is found. An email is found in any case, also outside of the traits."""
@@ -24,8 +27,8 @@ def compile_mentions(ids: Collection[str], trait: Trait | None) -> re.Pattern[by
     """Return a pattern for the ids as whole words, and for the trait, in any spelling that JSON allows."""
     choices = [rb"(?:(?<!\w)|" + _AFTER_ESCAPE + rb")(?:" + b"|".join(map(_spell, ids)) + rb")(?!\w)"] if ids else []
     if trait and trait.is_email:
-        start = rb"(?:(?<![\w.+-])|" + _AFTER_ESCAPE + rb")"
-        choices.append(start + rb"(?i:" + _spell(trait.value) + rb")(?![\w-]|\.\w)")
+        value = b"".join(map(_spell_in_any_case, trait.value))
+        choices.append(_EMAIL_START + rb"(?i:" + value + rb")(?![\w-]|\.\w)")
     elif trait:
         value = _spell(trait.value)
         quoted = rb"(?P<quote>\\?[\"'])" + value + rb"(?P=quote)|" + value + rb"(?=[&,}\]\s]|\Z)"
@@ -35,6 +38,12 @@ def compile_mentions(ids: Collection[str], trait: Trait | None) -> re.Pattern[by
 
 def _spell(text: str) -> bytes:
     return b"".join(map(_spellings, text))
+
+
+def _spell_in_any_case(character: str) -> bytes:
+    """Return the spellings of a character. Patterns of bytes ignore the case of ASCII only."""
+    cases = [character] if character.isascii() else sorted({character, character.lower(), character.upper()})
+    return b"(?:" + b"|".join(map(_spell, cases)) + b")"
 
 
 def _spellings(character: str) -> bytes:

@@ -58,6 +58,7 @@ def _read_checked_batch(text: str, max_items: int, yield_control: Callable[[], N
     for name, member in texts.items():
         if name.text != "batch":
             members[name.text] = read_checked(str(member, "utf-8"))
+            yield_control()
             continue
         item_texts = _split_list(member)
         if len(item_texts) > max_items:

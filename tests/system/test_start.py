@@ -18,6 +18,10 @@ from service import AUTHENTICATION, BIN, EVENT, PROJECT, Clients, Service, free_
     [
         ({}, "To create a first log: tracklog sources add NAME --create"),
         ({"TRACKLOG_MAX_BODY_BYTES": "8MB"}, "TRACKLOG_MAX_BODY_BYTES must be a whole number of at least 1, not '8MB'"),
+        (
+            {"TRACKLOG_MAX_BODY_BYTES": "9" * 5000},
+            "TRACKLOG_MAX_BODY_BYTES must be a whole number of at least 1, not '999",
+        ),
         ({"TRACKLOG_BIND": "nowhere"}, "TRACKLOG_BIND must be HOST:PORT or unix:PATH, not 'nowhere'"),
     ],
 )

@@ -12,6 +12,7 @@ from factories import item
 
 from ingest.incoming import Yielder
 from parsing import timestamps
+from parsing.json_batch import parse_batch
 
 
 def test_one_bad_event_never_rejects_its_batch(post, stored):
@@ -155,6 +156,14 @@ def test_a_long_batch_yields_in_every_phase(post, monkeypatch):
         "ingest.incoming": 10,  # while the body is received and inflated
         "parsing.json_text": 2,
     }
+
+
+@pytest.mark.parametrize("size", [10, 20_000], ids=["read by msgspec", "read strictly"])
+def test_reading_yields_after_each_member_of_a_batch(size):
+    yields = []
+    text = json.dumps({"batch": [], **{str(number): "x" * size for number in range(30)}})
+    parse_batch(text, 100, 1_000_000, lambda: yields.append(None))
+    assert len(yields) >= 30
 
 
 def test_a_yielder_sleeps_after_every_slice_of_time(monkeypatch):

@@ -182,7 +182,13 @@ def test_an_interrupted_forget_is_finished_by_the_same_trait(append, log, ids, e
         (rb'{"email": "peter\u0040example.com"}', True),
         (rb'{"from": "Peter \u003cpeter@example.com\u003e"}', True),
         (rb'{"text": "Write to\npeter@example.com"}', True),
+        (b"{'email': 'peter@example.com'}", True),
+        (b"{u'email': u'peter@example.com'}", True),
+        (b'{"url": "https://example.com/peter@example.com"}', True),
         (b'{"email": "a.peter@example.com"}', False),
+        (b'{"email": "o\'peter@example.com"}', False),
+        (b'{"email": "a!peter@example.com"}', False),
+        (b'{"email": "~peter@example.com"}', False),
         (b'{"email": "peter@example.com.au"}', False),
         (b'{"email": "peter@example.community"}', False),
         (b'{"email": "peter@exampleXcom"}', False),
@@ -192,6 +198,28 @@ def test_a_rejection_that_mentions_the_email_is_deleted(log, ids, body, goes):
     log.append([], [rejection(body)])
     log.people.forget(log.people.find_by_trait(Trait("email", EMAIL, is_email=True)))
     assert ids("rejected") == ([] if goes else [1])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"email": "ünal@x.de"}'.encode(),
+        '{"email": "ÜNAL@X.DE"}'.encode(),
+        '{"email": "Ünal@x.de"}'.encode("utf-16"),
+        rb'{"email": "\u00dcNAL@x.de"}',
+        rb'{"email": "\u00FCnal@x.de"}',
+    ],
+)
+def test_a_rejection_mentions_the_email_in_any_case(log, ids, body):
+    log.append([], [rejection(body)])
+    log.people.forget(log.people.find_by_trait(Trait("email", "ünal@x.de", is_email=True)))
+    assert ids("rejected") == []
+
+
+@pytest.mark.parametrize("email", ["", " ", "a", "x.de", "@x.de", "a@", "@"])
+def test_an_email_without_two_parts_is_refused(run, append, email):
+    append("1234", None, {"email": EMAIL})
+    assert "is not an email address" in run("--email", email, "--yes", exit_code=2)
 
 
 @pytest.mark.parametrize(
