@@ -55,6 +55,8 @@ def _parse_number(variable: str, text: str, least: int = 1) -> int:
 def _parse_text(variable: str, text: str) -> str:
     if not text.strip():
         raise SystemExit(f"{variable} must not be empty")
+    if any("\udc80" <= character <= "\udcff" for character in text):  # how Python reads other bytes
+        raise SystemExit(f"{variable} must be UTF-8, not {text!r}")
     return text
 
 

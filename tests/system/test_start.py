@@ -22,6 +22,7 @@ from service import AUTHENTICATION, BIN, EVENT, PROJECT, Clients, Service, free_
             {"TRACKLOG_MAX_BODY_BYTES": "9" * 5000},
             "TRACKLOG_MAX_BODY_BYTES must be a whole number of at least 1, not '999",
         ),
+        ({"TRACKLOG_DATABASE": "\udcff.db"}, "TRACKLOG_DATABASE must be UTF-8, not"),
         ({"TRACKLOG_BIND": "nowhere"}, "TRACKLOG_BIND must be HOST:PORT or unix:PATH, not 'nowhere'"),
     ],
 )
