@@ -152,7 +152,7 @@ COMPLETE = 'eval "$(_TRACKLOG_COMPLETE=bash_source tracklog)"\n'
         (["events", "tail", "--type", "sc"], {"screen"}),
         (["destinations", "add", "--no"], {"--not"}),
     ],
-    ids=lambda each: " ".join(each),
+    ids=lambda each: " ".join(sorted(each)),
 )
 def test_bash_completes_commands_options_and_values(tmp_path, environment, words, completed):
     script = (
