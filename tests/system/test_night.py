@@ -366,10 +366,10 @@ def host(new_machine):
 @pytest.mark.full
 @causes("The log's disk is mounted too late")
 def test_a_host_whose_log_is_mounted_late(host, row):
-    aside = "systemctl stop tracklog; mkdir /srv/disk; mv /var/lib/tracklog/* /srv/disk"
+    move = "systemctl stop tracklog; mkdir /srv/disk; mv /var/lib/tracklog/* /srv/disk"
     start = "systemctl start --no-block tracklog"
     mount = "chown tracklog: /srv/disk; mount --bind /srv/disk /var/lib/tracklog"
-    host.fail(row, f"{aside}; {start}", mount)
+    host.fail(row, f"{move}; {start}", mount)
 
 
 @pytest.mark.full
